@@ -1,0 +1,61 @@
+"""The public door: a name is imported when it is first asked for, never before."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from api_hour.bodies import read_json as read_json
+    from api_hour.container import Container as Container
+    from api_hour.container import Server as Server
+    from api_hour.exceptions import APIHourError as APIHourError
+    from api_hour.exceptions import ConfigError as ConfigError
+    from api_hour.exceptions import DatabaseError as DatabaseError
+    from api_hour.exceptions import DatabaseUnavailable as DatabaseUnavailable
+    from api_hour.exceptions import PoolExhausted as PoolExhausted
+    from api_hour.exceptions import QueryTimeout as QueryTimeout
+    from api_hour.http import HTTPServer as HTTPServer
+    from api_hour.http import from_thread as from_thread
+    from api_hour.http import threaded as threaded
+    from api_hour.responses import HTML as HTML
+    from api_hour.responses import JSON as JSON
+    from api_hour.responses import json_errors as json_errors
+    from api_hour.servers import DatagramServer as DatagramServer
+    from api_hour.servers import SocketServer as SocketServer
+    from api_hour.servers import StreamServer as StreamServer
+
+_HOMES = {
+    "APIHourError": "exceptions",
+    "ConfigError": "exceptions",
+    "Container": "container",
+    "DatabaseError": "exceptions",
+    "DatabaseUnavailable": "exceptions",
+    "HTML": "responses",
+    "HTTPServer": "http",
+    "JSON": "responses",
+    "PoolExhausted": "exceptions",
+    "QueryTimeout": "exceptions",
+    "DatagramServer": "servers",
+    "Server": "container",
+    "SocketServer": "servers",
+    "StreamServer": "servers",
+    "from_thread": "http",
+    "json_errors": "responses",
+    "read_json": "bodies",
+    "threaded": "http",
+}
+__all__ = sorted(_HOMES)
+__version__ = "1.0.0"
+
+
+def __getattr__(name: str) -> object:
+    """Import the module that holds ``name`` and return the object."""
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'api_hour' has no attribute {name!r}")
+    value = getattr(import_module(f"api_hour.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

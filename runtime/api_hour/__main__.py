@@ -1,0 +1,5 @@
+"""Run ``python -m api_hour`` as the command ``api_hour``."""
+
+from api_hour.application import main
+
+main()

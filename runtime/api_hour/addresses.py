@@ -1,0 +1,108 @@
+"""Where a listener shall be, as the configuration says it; opens nothing."""
+
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from api_hour.exceptions import ConfigError
+
+MAX_UNIX_PATH = 107  # bytes, sun_path of Linux less its NUL
+FORMS = "tcp://HOST:PORT, udp://HOST:PORT, unix:/PATH, unixgram:/PATH or fd://NUMBER"
+HOSTED = ("tcp", "udp")
+DATAGRAM = ("udp", "unixgram")
+OPTIONS = {"certificate": str, "key": str, "max_connections": int}
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Hold one listener's URL in parts, and its options."""
+
+    name: str
+    scheme: str
+    host: str = ""
+    port: int = 0
+    path: str = ""
+    fd: int = -1
+    certificate: str = ""  # path of a PEM chain: the listener speaks TLS
+    key: str = ""  # path of its key, where the certificate's file does not hold it
+    max_connections: int = 0  # open at once in one worker; 0 is no limit
+
+    def __str__(self) -> str:
+        if self.scheme == "fd":
+            return f"fd://{self.fd}"
+        if self.path:
+            return f"{self.scheme}:{self.path}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}"
+
+    @property
+    def kind(self) -> socket.SocketKind:
+        """Return the socket's type."""
+        return socket.SOCK_DGRAM if self.scheme in DATAGRAM else socket.SOCK_STREAM
+
+    def anywhere(self) -> "Address":
+        """Return a like address that cannot be in use: a free port, or a name of its own."""
+        if self.scheme == "fd":
+            return replace(self, scheme="tcp", host="127.0.0.1", fd=-1)
+        return replace(self, path=f"{self.path}.{os.getpid()}" if self.path else "", port=0)
+
+    @classmethod
+    def read(cls, name: str, given: object) -> "Address":
+        """Read a URL, or a mapping of ``url`` and options; raises ConfigError."""
+        if isinstance(given, str):
+            return cls.parse(name, given)
+        if not isinstance(given, Mapping) or not isinstance(given.get("url"), str):
+            raise ConfigError(
+                f"listener {name} must be a URL, or a mapping with a url; got {given!r}"
+            )
+        options = {key: value for key, value in given.items() if key != "url"}
+        for key, value in options.items():
+            if type(value) is not OPTIONS.get(key):
+                raise ConfigError(_bad_option(name, key, value))
+        return replace(cls._parse(name, given["url"]), **options)
+
+    @classmethod
+    def parse(cls, name: str, url: str, like: "Address | None" = None) -> "Address":
+        """Read ``url``, with the options of ``like``; raises ConfigError with the forms allowed."""
+        options = {} if like is None else {key: getattr(like, key) for key in OPTIONS}
+        return replace(cls._parse(name, url), **options)
+
+    @classmethod
+    def _parse(cls, name: str, url: str) -> "Address":
+        scheme, _, rest = url.partition(":")
+        if scheme in ("unix", "unixgram"):
+            return cls(name, scheme, path=_path(name, url, rest))
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname, parts.port
+        except ValueError as error:
+            raise ConfigError(f"listener {name}: {url!r}: {error}; write {FORMS}") from None
+        if scheme == "fd" and host and host.isascii() and host.isdigit() and url == f"fd://{host}":
+            return cls(name, scheme, fd=int(host))
+        extra = parts.path or parts.query or parts.fragment or parts.username
+        if scheme not in HOSTED or not host or port is None or extra:
+            raise ConfigError(f"listener {name}: {url!r} is not an address; write {FORMS}")
+        return cls(name, scheme, host=host, port=port)
+
+
+def _path(name: str, url: str, rest: str) -> str:
+    path = rest[2:] if rest.startswith("//") else rest
+    if not path:
+        raise ConfigError(f"listener {name}: {url!r} names no path; write unix:/PATH")
+    path = str(Path(path).absolute())
+    if len(os.fsencode(path)) > MAX_UNIX_PATH:
+        raise ConfigError(
+            f"listener {name}: the path {path!r} is longer than {MAX_UNIX_PATH} bytes, "
+            "the limit of the system; choose a shorter one"
+        )
+    return path
+
+
+def _bad_option(name: str, key: str, value: object) -> str:
+    if key in OPTIONS:
+        kind = "a whole number" if OPTIONS[key] is int else "text"
+        return f"listener {name}: {key} must be {kind}, got {value!r}"
+    return f"listener {name}: {key} is not an option (known: url, {', '.join(OPTIONS)})"

@@ -1,0 +1,34 @@
+"""How long to wait before a worker that died is replaced; knows only times."""
+
+import time
+
+FIRST = 0.25  # seconds after the second death in a row; the first one is replaced at once
+LONGEST = 30.0  # seconds
+FORGET = 60.0  # seconds without a death that wipe the slate clean
+
+
+class Backoff:
+    """Double the pause with every death that follows another closely."""
+
+    def __init__(self) -> None:
+        self.deaths = 0
+        self.until = 0.0  # by time.monotonic()
+        self._last = 0.0
+
+    def note(self) -> float:
+        """Take note of a death; return the seconds to wait."""
+        now = time.monotonic()
+        self.deaths = 1 if now - self._last > FORGET else self.deaths + 1
+        self._last = now
+        pause = 0.0 if self.deaths == 1 else min(LONGEST, FIRST * 2.0 ** min(self.deaths - 2, 16))
+        self.until = now + pause
+        return pause
+
+    def reset(self) -> None:
+        """Forget every death: what comes next is new code."""
+        self.deaths = 0
+        self.until = 0.0
+
+    def over(self) -> bool:
+        """Tell whether a worker may be started now."""
+        return time.monotonic() >= self.until

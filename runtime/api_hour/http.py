@@ -1,0 +1,208 @@
+"""HTTP: an ordinary aiohttp application as a Server, with a drain that loses nothing.
+
+The drain is done in the protocol, below the application: a response that is not yet sent says
+``Connection: close``, and a connection without a request is answered until the window is over.
+"""
+
+import asyncio
+import contextvars
+import functools
+import inspect
+import logging
+import socket
+import warnings
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar, cast
+
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_server import Server as AiohttpServer
+
+from api_hour.acceptor import Acceptor
+from api_hour.container import Options
+from api_hour.exceptions import ConfigError
+
+T = TypeVar("T")
+Endpoint = Callable[[web.Request], Coroutine[Any, Any, web.StreamResponse]]
+
+LOOK_AGAIN = 0.1  # seconds between two looks for connections whose last response has ended
+CANCELLED = 1.0  # seconds that a handler has after its deadline
+_loop: contextvars.ContextVar[asyncio.AbstractEventLoop] = contextvars.ContextVar("api_hour_loop")
+
+
+def threaded(function: Callable[[web.Request], web.StreamResponse]) -> Endpoint:
+    """Make a plain function an endpoint: it runs in the worker's thread pool."""
+
+    @functools.wraps(function)
+    async def endpoint(request: web.Request) -> web.StreamResponse:
+        _loop.set(asyncio.get_running_loop())
+        return await asyncio.to_thread(function, request)
+
+    return endpoint
+
+
+def from_thread(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine on the worker's loop from a ``threaded`` endpoint; return its result.
+
+    Raises RuntimeError when the caller is not inside such an endpoint.
+    """
+    loop = _loop.get(None)
+    if loop is None or _is_running(loop):
+        coroutine.close()
+        raise RuntimeError("from_thread() works inside an @api_hour.threaded endpoint only")
+    return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
+
+
+def _is_running(loop: asyncio.AbstractEventLoop) -> bool:
+    """Tell whether the calling thread is the loop's own, where waiting would never end."""
+    return asyncio._get_running_loop() is loop
+
+
+class Request(web.Request):
+    """Be aiohttp's request; while the worker drains, its connection is not kept."""
+
+    @property
+    def keep_alive(self) -> bool:
+        """Tell whether the connection outlives this request."""
+        return not (self._message.should_close or self._protocol.draining)  # type: ignore[attr-defined]
+
+
+class Connection(RequestHandler):
+    """Be aiohttp's protocol, and know whether a request has begun to arrive."""
+
+    __slots__ = ("_begun", "_hub")
+
+    def __init__(self, hub: "Hub", **kwargs: Any) -> None:
+        super().__init__(hub, **kwargs)
+        self._hub = hub
+        self._begun = False
+
+    @property
+    def draining(self) -> bool:
+        """Tell whether the worker accepts no more."""
+        return self._hub.draining
+
+    def data_received(self, data: bytes) -> None:
+        """Take in bytes; those that complete no request are the beginning of one."""
+        count = self._request_count
+        super().data_received(data)
+        self._begun = bool(data) and self._request_count == count
+
+    def close_idle(self) -> None:
+        """Close when no request is here and none has begun to arrive."""
+        waiting = self._waiter is not None and not self._waiter.done()
+        if waiting and not self._messages and not self._begun:
+            self.force_close()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Tell the hub, which may wait for the last one."""
+        hub = self._hub
+        super().connection_lost(exc)
+        hub.lost(self)
+
+
+class Hub(AiohttpServer):
+    """Make the connections of one server and know when the last one is gone."""
+
+    def __init__(self, app: web.Application, options: Options, **kwargs: Any) -> None:
+        factory = functools.partial(app._make_request, _cls=Request)
+        super().__init__(app._handle, request_factory=factory, **kwargs)  # type: ignore[arg-type]
+        self.draining = False
+        self.open: set[Connection] = set()
+        self.acceptor = Acceptor(self, tls=options.tls, limit=options.max_connections)
+
+    def __call__(self) -> Connection:
+        """Return the protocol of a new connection."""
+        return Connection(self, loop=self._loop, **self._kwargs)
+
+    def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
+        """Count a connection."""
+        super().connection_made(handler, transport)
+        self.open.add(cast(Connection, handler))
+
+    def lost(self, connection: Connection) -> None:
+        """Count a connection off."""
+        self.open.discard(connection)
+        self.acceptor.release()
+
+    def close_idle(self) -> None:
+        """Close the connections on which no request is under way."""
+        for connection in list(self.open):
+            connection.close_idle()
+
+
+class HTTPServer:
+    """Serve an ordinary ``aiohttp.web.Application`` on one listener.
+
+    ``keepalive_timeout``: seconds an idle connection is kept. ``handler_args`` go to aiohttp's
+    ``RequestHandler``. Raises ConfigError at start for an endpoint that is a plain function.
+    """
+
+    def __init__(
+        self, app: web.Application, *, keepalive_timeout: float = 75.0, **handler_args: Any
+    ) -> None:
+        self.app = app
+        self.options = Options()
+        self._hub: Hub | None = None
+        self._handler_args = {"keepalive_timeout": keepalive_timeout, **handler_args}
+
+    @property
+    def requests(self) -> int:
+        """Return how many requests have begun to be served."""
+        return 0 if self._hub is None else self._hub.requests_count
+
+    async def start(self, sock: socket.socket) -> None:
+        """Run the application's start-up, then accept on ``sock``; a second one is added to it."""
+        if self._hub is None:
+            _refuse_plain_functions(self.app)
+            log = logging.getLogger("gunicorn.access") if self.options.access_log else None
+            runner = web.AppRunner(self.app, access_log=log, **self._handler_args)
+            await runner.setup()
+            kwargs = cast(AiohttpServer, runner.server)._kwargs
+            self._hub = Hub(self.app, self.options, **kwargs)
+        self._hub.acceptor.add(sock)
+
+    async def drain(self, deadline: float) -> None:
+        """Answer what is here and what idle connections still send, then close.
+
+        Idle connections are closed after ``options.drain_idle`` seconds, everything else at
+        ``deadline`` (``loop.time()``). The application's ``on_shutdown`` comes in between, when no
+        WebSocket can open any more: it is the place to tell their peers.
+        """
+        hub, loop = self._hub, asyncio.get_running_loop()
+        if hub is None:
+            return
+        hub.draining = True
+        try:
+            await hub.acceptor.close()
+            await hub.acceptor.emptied(min(loop.time() + self.options.drain_idle, deadline))
+            hub.close_idle()
+            await self.app.shutdown()
+            while hub.open and loop.time() < deadline:
+                hub.close_idle()
+                await hub.acceptor.emptied(min(loop.time() + LOOK_AGAIN, deadline))
+        finally:
+            await hub.shutdown(CANCELLED)
+            await self.app.cleanup()
+
+
+def _refuse_plain_functions(app: web.Application) -> None:
+    """Raise ConfigError for an endpoint that would block the loop."""
+    for route in app.router.routes():
+        plain = getattr(route.handler, "__wrapped__", None)
+        by_aiohttp = getattr(route.handler, "__code__", None) is _bare_wrapper()
+        if by_aiohttp and not inspect.iscoroutinefunction(plain):
+            name = getattr(plain, "__qualname__", plain)
+            raise ConfigError(
+                f"endpoint {name} is a plain function, which would block every other request: "
+                "write async def, or decorate it with @api_hour.threaded"
+            )
+
+
+@functools.cache
+def _bare_wrapper() -> object:
+    """Return the code that aiohttp wraps around a plain function."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        route = web.Application().router.add_get("/", cast(Any, print))
+    return getattr(route.handler, "__code__", None)

@@ -1,0 +1,46 @@
+"""When a worker has done, lived or grown enough to be replaced."""
+
+import os
+import random
+import sys
+import time
+from typing import Any
+
+
+class Limits:
+    """Hold one worker's limits, each with its share of jitter; zero is no limit."""
+
+    def __init__(self, cfg: Any, max_requests: int) -> None:
+        self._requests = max_requests  # Gunicorn has added the jitter
+        self._age = _with_jitter(cfg.max_worker_age, cfg.max_worker_age_jitter)
+        self._rss = _with_jitter(cfg.max_worker_rss, cfg.max_worker_rss_jitter)
+        self._born = time.monotonic()
+        self._asked = False
+
+    def exceeded(self, requests: int) -> str:
+        """Return which limit is passed, once; else an empty text."""
+        age, rss = time.monotonic() - self._born, _resident() if self._rss else 0
+        if self._asked:
+            return ""
+        if requests >= self._requests:
+            reason = f"it has answered {requests} requests"
+        elif self._age and age >= self._age:
+            reason = f"it is {age:.0f} s old"
+        elif self._rss and rss >= self._rss:
+            reason = f"it holds {rss >> 20} MiB of memory"
+        else:
+            return ""
+        self._asked = True
+        return reason
+
+
+def _with_jitter(limit: float, jitter: float) -> float:
+    return limit + random.uniform(0, jitter) if limit else 0.0  # noqa: S311 - no secret
+
+
+def _resident() -> int:
+    """Return the resident memory of this process in bytes; 0 where /proc does not tell."""
+    if not sys.platform.startswith("linux"):
+        return 0
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,124 @@
+"""Validation: what msgspec complains of, taken apart and put in plain words.
+
+It knows msgspec's sentences and types, and nothing of where the data came from.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from msgspec import inspect
+
+NOUNS = {
+    "array": "an array",
+    "bool": "true or false",
+    "date": "a date",
+    "datetime": "a date and time",
+    "float": "a number",
+    "int": "an integer",
+    "null": "null",
+    "object": "an object",
+    "str": "a string",
+}
+MISSING = "is missing"
+UNKNOWN = "is not known"
+_PLACED = re.compile(r"(.*) - at `(key` in `)?\$(.*)`", re.DOTALL)
+_FIELD = re.compile(r"Object (missing required|contains unknown) field `(.*)`", re.DOTALL)
+_FORMAT = re.compile(r"Invalid (UUID|[A-Za-z0-9 ]* (?:date|datetime|time|duration|string))")
+_EXPECTED = re.compile(r"Expected `([^`]*)`(.*?)(?:, got (?:`(.*)`|(\d+)))?", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Complaint:
+    """Say which rule was broken, and where."""
+
+    said: str  # msgspec's message
+    where: str  # its path without the "$": ".hosts[1].port"; a dict's value is "[...]"
+    of_key: bool  # the rule is about a key of the mapping at ``where``
+    rule: str  # "must be an integer"; or what a check of the project's own says
+    field: str = ""  # what is missing or not known in the mapping at ``where``
+    expected: tuple[str, ...] = ()  # the types that may stand there, in msgspec's names
+    got: str = ""  # what stands there: "a string"
+    own: bool = False  # ``rule`` is a sentence by itself
+
+
+def read(error: Exception, declared: Any, nouns: Mapping[str, str] = NOUNS) -> Complaint:
+    """Take the ValidationError of a conversion to ``declared`` apart."""
+    placed = _PLACED.fullmatch(str(error))
+    text, key, where = placed.groups() if placed else (str(error), None, "")
+    complaint = Complaint(str(error), where, key is not None, rule=text)
+    if match := _FIELD.fullmatch(text):
+        rule = MISSING if match[1] == "missing required" else UNKNOWN
+        return replace(complaint, rule=rule, field=match[2])
+    if match := _EXPECTED.fullmatch(text):
+        names = tuple(match[1].split(" | "))
+        rule = f"must be {' or '.join(nouns.get(name, name) for name in names)}{match[2]}"
+        got = nouns.get(match[3], match[3]) or match[4] or ""
+        return replace(complaint, rule=rule, expected=names, got=got)
+    if text.startswith(("Invalid enum value ", "Invalid value ")):
+        allowed = ", ".join(map(repr, _choices(declared, where, complaint.of_key)))
+        return replace(complaint, rule=f"must be one of {allowed or 'its choices'}")
+    if match := _FORMAT.fullmatch(text):
+        return replace(complaint, rule=f"must be a valid {match[1]}")
+    return replace(complaint, own=True)
+
+
+def fields(declared: Any, where: str, value: Mapping[Any, Any]) -> list[str]:
+    """Return the names of the fields that the mapping ``value`` at ``where`` may have."""
+    names = set()
+    for kind in _kinds(inspect.type_info(declared), where):
+        if isinstance(kind, inspect.StructType) and value.get(kind.tag_field) != kind.tag:
+            continue
+        names |= {step.removeprefix(".") for step, _ in _fields(kind)}
+    return sorted(names)
+
+
+def _choices(declared: Any, where: str, of_key: bool) -> list[Any]:
+    choices: list[Any] = []
+    for kind in _kinds(inspect.type_info(declared), where, of_key):
+        if isinstance(kind, inspect.EnumType):
+            choices += [member.value for member in kind.cls]
+        if isinstance(kind, inspect.LiteralType):
+            choices += kind.values
+    return choices
+
+
+def _kinds(kind: inspect.Type, where: str, of_key: bool = False) -> Iterator[inspect.Type]:
+    """Yield the types declared for the value (or for the keys of the mapping) at ``where``."""
+    if isinstance(kind, inspect.UnionType):
+        for option in kind.types:
+            yield from _kinds(option, where, of_key)
+    elif isinstance(kind, inspect.Metadata):
+        yield from _kinds(kind.type, where, of_key)
+    elif not where and of_key and isinstance(kind, inspect.DictType):
+        yield from _kinds(kind.key_type, "")
+    elif not where:
+        yield kind
+    for step, child in _steps(kind, where):
+        if where == step or where.startswith((step + ".", step + "[")):
+            yield from _kinds(child, where[len(step) :], of_key)
+
+
+def _steps(kind: inspect.Type, where: str) -> Iterator[tuple[str, inspect.Type]]:
+    """Yield how msgspec writes the way from ``kind`` to each of its parts."""
+    index = re.match(r"\[\d+\]", where)
+    if isinstance(kind, inspect.DictType):
+        yield "[...]", kind.value_type
+    elif isinstance(kind, inspect.TupleType):
+        yield from ((f"[{number}]", child) for number, child in enumerate(kind.item_types))
+    elif isinstance(kind, inspect.CollectionType) and index:
+        yield index[0], kind.item_type
+    else:
+        yield from _fields(kind)
+
+
+def _fields(kind: inspect.Type) -> Iterator[tuple[str, inspect.Type]]:
+    """Yield the same for the fields of a Struct, a dataclass or the like."""
+    array = isinstance(kind, inspect.NamedTupleType)
+    if isinstance(kind, inspect.StructType):
+        array = kind.array_like
+        if kind.tag_field:
+            yield f".{kind.tag_field}", inspect.LiteralType((kind.tag,))
+    for number, item in enumerate(getattr(kind, "fields", ())):
+        yield f"[{number}]" if array else f".{item.encode_name}", item.type

@@ -1,0 +1,220 @@
+"""A user's mistake is answered with one line that names the place and the cure, and exit code 1."""
+
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+NO_SERVER = """\
+import api_hour
+
+
+class Container(api_hour.Container):
+    pass
+"""
+PLAIN_FUNCTION = """\
+from aiohttp import web
+
+import api_hour
+
+
+def report(request):
+    return web.Response()
+
+
+class Container(api_hour.Container):
+    def servers(self):
+        app = web.Application()
+        app.router.add_get("/", report)
+        return {"http": api_hour.HTTPServer(app)}
+"""
+SETTINGS = """\
+import msgspec
+
+import api_hour
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    greeting: str = "hello"
+    size: int = 1
+
+
+class Container(api_hour.Container):
+    settings = Settings
+"""
+
+MISTAKES = {
+    "no container is named": ([], {}, "name one Container: api_hour MODULE:CONTAINER"),
+    "the name has no colon": (["hello"], {}, "'hello' names no Container: write MODULE:NAME"),
+    "the module does not exist": (["gone:Container"], {}, "No module named 'gone'; run it in the"),
+    "the module lacks the Container": (["hello:Nope"], {}, "hello.py has no Nope: define it there"),
+    "the Container is of another kind": (
+        ["hello:index"],
+        {},
+        "hello:index is not an api_hour.Cont",
+    ),
+    "an import fails": (
+        ["broken:Container"],
+        {"broken.py": "import api_hour\nimport nothing_like_it\n"},
+        "broken.py:2: ModuleNotFoundError: No module named 'nothing_like_it'",
+    ),
+    "the code has a syntax error": (
+        ["broken:Container"],
+        {"broken.py": "import api_hour\n\ndef f(:\n"},
+        "broken.py:3: SyntaxError: invalid syntax",
+    ),
+    "the module ends the process": (
+        ["broken:Container"],
+        {"broken.py": "import sys\nsys.exit('no')\n"},
+        "broken.py:2: SystemExit: no",
+    ),
+    "an endpoint is a plain function": (
+        ["plain:Container"],
+        {"plain.py": PLAIN_FUNCTION},
+        "endpoint report is a plain function, which would block every other request: "
+        "write async def, or decorate it with @api_hour.threaded",
+    ),
+    "a listener has no server": (
+        ["empty:Container"],
+        {"empty.py": NO_SERVER},
+        "listener http has no server: name one in empty:Container's servers()",
+    ),
+    "a server has no listener": (
+        ["hello:Container"],
+        {"etc/hello/main.yaml": "api_hour:\n  listeners: {}\n"},
+        "server http has no listener: add it to api_hour.listeners in etc/hello/main.yaml",
+    ),
+    "a runtime setting is unknown": (
+        ["hello:Container"],
+        {"etc/hello/main.yaml": "api_hour:\n  workers: 1\n  worker: 2\n"},
+        "etc/hello/main.yaml:3: api_hour.worker is not a setting; did you mean workers?",
+    ),
+    "a runtime setting has a bad value": (
+        ["hello:Container"],
+        {"etc/hello/main.yaml": "api_hour:\n  workers: many\n"},
+        "etc/hello/main.yaml:2: api_hour.workers: ",
+    ),
+    "a project setting is unknown": (
+        ["typed:Container"],
+        {"typed.py": SETTINGS, "etc/typed/main.yaml": "greting: x\n"},
+        "etc/typed/main.yaml:1: ",
+    ),
+    "a project setting has the wrong type": (
+        ["typed:Container"],
+        {"typed.py": SETTINGS, "etc/typed/main.yaml": "greeting: x\nsize: abc\n"},
+        "etc/typed/main.yaml:2: size must be an integer, got 'abc'",
+    ),
+    "an environment variable is missing": (
+        ["typed:Container"],
+        {"typed.py": SETTINGS, "etc/typed/main.yaml": "greeting: !env NOT_SET_ANYWHERE\n"},
+        "etc/typed/main.yaml:1: environment variable NOT_SET_ANYWHERE is not set",
+    ),
+    "the YAML is broken": (
+        ["hello:Container"],
+        {"etc/hello/main.yaml": "a: 1\nb: [\n"},
+        "etc/hello/main.yaml:",
+    ),
+    "a listener's address is wrong": (
+        ["hello:Container"],
+        {"etc/hello/main.yaml": "api_hour:\n  listeners:\n    http: 127.0.0.1:8000\n"},
+        "main.yaml:3: listener http: '127.0.0.1:8000' is not an address; write tcp://HOST:PORT",
+    ),
+    "a listener is no text": (
+        ["hello:Container"],
+        {"etc/hello/main.yaml": "api_hour:\n  listeners:\n    http: 8000\n"},
+        "etc/hello/main.yaml:3: listener http must be a URL, or a mapping with a url; got 8000",
+    ),
+    "the folder of the configuration is missing": (
+        ["hello:Container", "--config-dir", "nowhere"],
+        {},
+        "--config-dir nowhere: there is no such folder",
+    ),
+    "gunicorn.conf.py ends the process": (
+        ["hello:Container"],
+        {"etc/hello/gunicorn.conf.py": "import sys\n\nsys.exit(1)\n"},
+        "etc/hello/gunicorn.conf.py:3: SystemExit: 1",
+    ),
+    "gunicorn.conf.py has a syntax error": (
+        ["hello:Container"],
+        {"etc/hello/gunicorn.conf.py": "workers = = 2\n"},
+        "etc/hello/gunicorn.conf.py:1: SyntaxError: invalid syntax",
+    ),
+    "the application is to be preloaded": (
+        ["hello:Container", "--preload"],
+        {},
+        "preload_app cannot be set: the master never imports the project's code",
+    ),
+    "a setting on the command line is bad": (
+        ["hello:Container", "--max-surge", "0"],
+        {},
+        "max_surge: must be a whole number above zero, got '0'",
+    ),
+}
+
+
+def api_hour(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "api_hour", *arguments]
+    return subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def complaints(output: str) -> list[str]:
+    """Return the lines that are not the daemon's ordinary talk."""
+    return [line for line in output.splitlines() if "[INFO]" not in line and "usage:" not in line]
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_gives_one_line_and_no_traceback(mistake: str, project: Path) -> None:
+    arguments, files, expected = MISTAKES[mistake]
+    for name, text in files.items():
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_text(text)
+    if arguments and "main.yaml" not in str(files):
+        arguments = [*arguments, "--listen", "http=tcp://127.0.0.1:0"]
+    ended = api_hour(project, *arguments)
+    assert len(complaints(ended.stderr)) == 1, ended.stderr
+    assert expected in complaints(ended.stderr)[0]
+    assert "Traceback" not in ended.stderr
+    assert ended.returncode == (1 if arguments else 2)
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def test_a_port_in_use_is_named_with_the_cure(project: Path, taken: int) -> None:
+    ended = api_hour(project, "hello:Container", "--bind", f"127.0.0.1:{taken}")
+    assert ended.returncode == 1
+    assert complaints(ended.stderr) == [
+        f"api_hour: error: listener http: tcp://127.0.0.1:{taken} is in use: stop what listens "
+        "there, or choose another address with --listen http=URL"
+    ]
+
+
+def test_check_boots_a_worker_beside_a_running_service(project: Path, taken: int) -> None:
+    ended = api_hour(project, "hello:Container", "--check", "--bind", f"127.0.0.1:{taken}")
+    assert ended.returncode == 0
+    assert ended.stdout == (
+        "hello:Container: the configuration is good and a worker became ready\n"
+    )
+    assert ended.stderr == ""
+
+
+def test_check_says_in_one_line_what_is_wrong(project: Path) -> None:
+    ended = api_hour(project, "hello:Nope", "--check")
+    assert ended.returncode == 1
+    assert ended.stdout == ""
+    assert len(ended.stderr.splitlines()) == 1
+    assert "hello.py has no Nope" in ended.stderr
+
+
+def test_the_help_names_the_settings_of_the_process_manager(project: Path) -> None:
+    text = api_hour(project, "--help").stdout
+    for option in ("--config-dir", "--config_dir", "-ac", "--auto_config", "--listen", "--check"):
+        assert option in text

@@ -1,0 +1,154 @@
+"""The master on real processes: ready before drain, a reload that cannot break, a clean end."""
+
+import contextlib
+import http.client
+import os
+import re
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from daemon import PATIENCE, Daemon, until
+
+Run = Callable[..., Daemon]
+
+
+def in_flight(daemon: Daemon, seconds: float) -> "threading.Thread":
+    """Send a request that takes ``seconds``; its outcome is the thread's ``answer``."""
+
+    def request() -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", daemon.port(), timeout=PATIENCE)
+        connection.request("GET", f"/slow?seconds={seconds}")
+        sent.set()
+        response = connection.getresponse()
+        thread.answer = response.status, response.getheader("Connection")  # type: ignore[attr-defined]
+
+    sent = threading.Event()
+    thread = threading.Thread(target=request)
+    thread.start()
+    assert sent.wait(PATIENCE)
+    return thread
+
+
+def test_a_reload_serves_new_code_and_the_old_workers_leave(run: Run, project: Path) -> None:
+    daemon = run("hello:Container", "--workers", "2").ready(2)
+    old = set(daemon.workers())
+    code = (project / "hello.py").read_text()
+    (project / "hello.py").write_text(code.replace('"first"', '"second"'))
+    mark = daemon.mark()
+    daemon.send(signal.SIGHUP)
+    daemon.ready(2, after=mark)
+    until(lambda: not old & set(daemon.workers()), "an old worker stayed")
+    assert daemon.get()[1]["message"] == "second"
+    assert daemon.stop() == 0
+
+
+def test_an_old_worker_drains_only_after_a_new_one_is_ready(run: Run) -> None:
+    daemon = run().ready()
+    mark = daemon.mark()
+    daemon.send(signal.SIGHUP)
+    daemon.wait_for(r"left: exit code 0", after=mark)
+    log = "\n".join(daemon.lines[mark:])
+    assert log.index("Worker ready") < log.index("left: exit code 0")
+
+
+def test_broken_code_and_broken_settings_keep_the_old_workers(run: Run, project: Path) -> None:
+    daemon = run().ready()
+    code = (project / "hello.py").read_text()
+    etc = project / "etc" / "hello"
+    etc.mkdir(parents=True)
+    breakages = {
+        "hello.py": (code + "\ndef f(:\n", r"hello.py:\d+: SyntaxError"),
+        "etc/hello/main.yaml": ("api_hour:\n  nonsense: 1\n", r"main.yaml:2: api_hour.nonsense"),
+        "etc/hello/gunicorn.conf.py": (
+            "import sys\nsys.exit(9)\n",
+            r"gunicorn.conf.py:2: SystemExit",
+        ),
+    }
+    for name, (text, complaint) in breakages.items():
+        mark = daemon.mark()
+        (project / name).write_text(text)
+        daemon.send(signal.SIGHUP)
+        daemon.wait_for(rf"\[ERROR\] Reload failed.*{complaint}", after=mark)
+        assert daemon.get()[1]["message"] == "first"
+        (project / name).write_text(code if name == "hello.py" else "")
+    mark = daemon.mark()
+    (project / "hello.py").write_text(code.replace('"first"', '"mended"'))
+    daemon.send(signal.SIGHUP)
+    daemon.ready(after=mark)
+    until(lambda: daemon.get()[1]["message"] == "mended", "the mended code does not serve")
+    assert len(re.findall(r"\[ERROR\]", daemon.output)) == len(breakages)
+
+
+def test_listeners_cannot_change_at_a_reload(run: Run, project: Path) -> None:
+    daemon = run().ready()
+    etc = project / "etc" / "hello"
+    etc.mkdir(parents=True)
+    (etc / "main.yaml").write_text("api_hour:\n  listeners:\n    more: tcp://127.0.0.1:0\n")
+    daemon.send(signal.SIGHUP)
+    daemon.wait_for("Reload failed.*listeners cannot change at a reload: restart the daemon")
+    assert daemon.get()[0] == 200
+
+
+def test_a_request_in_flight_at_term_is_answered_and_its_connection_closed(run: Run) -> None:
+    daemon = run().ready()
+    request = in_flight(daemon, 1.0)
+    until(lambda: daemon.get()[0] == 200, "no answer")
+    assert daemon.stop() == 0
+    request.join(PATIENCE)
+    assert request.answer == (200, "close")  # type: ignore[attr-defined]
+
+
+def test_int_ends_the_daemon_without_waiting_for_requests(run: Run) -> None:
+    daemon = run().ready()
+    request = lost(daemon, "/slow?seconds=50")
+    until(lambda: daemon.get()[0] == 200, "no answer")
+    assert daemon.stop(signal.SIGINT) == 0
+    request.join(PATIENCE)
+    assert not request.is_alive()
+
+
+def lost(daemon: Daemon, path: str) -> "threading.Thread":
+    """Send a request whose answer never comes."""
+
+    def request() -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", daemon.port(), timeout=PATIENCE)
+        connection.request("GET", path)
+        with contextlib.suppress(ConnectionError, http.client.HTTPException):
+            connection.getresponse().read()
+
+    thread = threading.Thread(target=request)
+    thread.start()
+    return thread
+
+
+def test_a_killed_worker_is_replaced_and_the_others_serve(run: Run) -> None:
+    daemon = run("hello:Container", "--workers", "2").ready(2)
+    victim = daemon.workers()[0]
+    mark = daemon.mark()
+    os.kill(victim, signal.SIGKILL)
+    daemon.ready(after=mark)
+    assert victim not in daemon.workers()
+    assert daemon.get()[0] == 200
+    assert daemon.stop() == 0
+
+
+def test_ttin_and_ttou_change_the_number_of_workers(run: Run) -> None:
+    daemon = run().ready()
+    daemon.send(signal.SIGTTIN)
+    until(lambda: len(daemon.workers()) == 2, "no second worker")
+    daemon.ready(2)
+    daemon.send(signal.SIGTTOU)
+    until(lambda: len(daemon.workers()) == 1, "the second worker stayed")
+    assert daemon.stop() == 0
+
+
+def test_a_blocked_worker_is_ended_and_the_log_shows_where_it_slept(run: Run) -> None:
+    daemon = run("hello:Container", "--timeout", "1").ready()
+    mark = daemon.mark()
+    client = lost(daemon, "/block")
+    daemon.wait_for(r"is blocked: no heartbeat", after=mark)
+    daemon.wait_for(r'hello.py", line \d+ in block', after=mark)
+    daemon.ready(after=mark)
+    client.join(PATIENCE)

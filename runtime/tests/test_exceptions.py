@@ -1,0 +1,35 @@
+"""The errors of the package: one family, so that a project can catch what it means."""
+
+import pytest
+
+import api_hour
+from api_hour import exceptions
+
+FAMILY = {
+    "APIHourError": Exception,
+    "ConfigError": api_hour.APIHourError,
+    "DatabaseError": api_hour.APIHourError,
+    "DatabaseUnavailable": api_hour.DatabaseError,
+    "PoolExhausted": api_hour.DatabaseError,
+    "QueryTimeout": api_hour.DatabaseError,
+}
+
+
+@pytest.mark.parametrize(("name", "parent"), FAMILY.items())
+def test_every_error_has_its_place_in_the_family(name: str, parent: type) -> None:
+    error = getattr(exceptions, name)
+    assert error.__bases__ == (parent,)
+    assert getattr(api_hour, name) is error
+    assert error.__doc__
+
+
+def test_there_is_no_other_error() -> None:
+    kinds = {name for name, value in vars(exceptions).items() if isinstance(value, type)}
+    assert kinds == FAMILY.keys()
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_an_error_is_raised_with_one_message(name: str) -> None:
+    error = getattr(exceptions, name)
+    with pytest.raises(error, match=r"^what is wrong, and the cure$"):
+        raise error("what is wrong, and the cure")

@@ -1,0 +1,54 @@
+"""Live reload: an edit is served, a mistake is shown and survived, its mending needs no restart."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from daemon import Daemon, until
+
+
+def test_edits_are_served_and_mistakes_are_survived(
+    run: Callable[..., Daemon], project: Path
+) -> None:
+    file = project / "hello.py"
+    code = file.read_text()
+    daemon = run("hello:Container", "--reload").ready()
+    until_watching(daemon, file)
+    file.write_text(code.replace('"first"', '"second"'))
+    until(lambda: daemon.get()[1]["message"] == "second", "the edit is not served")
+    mark = daemon.mark()
+    file.write_text(code + "\ndef f(:\n")
+    daemon.wait_for("Reload failed, the workers that run go on: hello.py", after=mark)
+    assert any("SyntaxError: invalid syntax" in line for line in daemon.lines[mark:])
+    assert "Traceback (most recent call last):" in daemon.lines[mark:]
+    assert daemon.get()[1]["message"] == "second"
+    file.write_text(code.replace('"first"', '"mended"'))
+    until(lambda: daemon.get()[1]["message"] == "mended", "the mended code is not served")
+    assert daemon.stop() == 0
+
+
+def until_watching(daemon: Daemon, file: Path) -> None:
+    """Write the file until the watcher, which starts beside the worker, has seen it."""
+
+    def seen() -> bool:
+        file.write_text(file.read_text() + "\n")
+        return "Handling signal: hup" in daemon.output
+
+    until(seen, "the watcher does not watch", every=0.5)
+
+
+def test_two_edits_of_one_size_within_a_second_are_both_served(
+    run: Callable[..., Daemon], project: Path
+) -> None:
+    file = project / "hello.py"
+    code = file.read_text()
+    daemon = run("hello:Container", "--reload").ready()
+    until_watching(daemon, file)
+    for word in ("alpha", "bravo", "gamma"):
+        file.write_text(code.replace("first", word))
+        until(lambda word=word: daemon.get()[1]["message"] == word, f"{word} is not served")  # type: ignore[misc]
+
+
+def test_the_watcher_ends_with_a_killed_master(run: Callable[..., Daemon]) -> None:
+    daemon = run("hello:Container", "--reload").ready()
+    daemon.process.kill()
+    daemon.ended()

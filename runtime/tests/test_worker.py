@@ -1,0 +1,107 @@
+"""One worker's life: engines first and last, the loop that was asked for, a complete end."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from daemon import Daemon, until
+
+Run = Callable[..., Daemon]
+
+LIFE = """\
+import asyncio
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+import api_hour
+
+KEY = web.AppKey("container", object)
+
+
+async def index(request):
+    container = request.app[KEY]
+    loop = type(asyncio.get_running_loop()).__module__.partition(".")[0]
+    return web.json_response({"engine": container.engine, "ready": container.ready, "loop": loop})
+
+
+async def slow(request):
+    await asyncio.sleep(1)
+    return web.json_response({"engine": request.app[KEY].engine})
+
+
+class Container(api_hour.Container):
+    engine = "closed"
+
+    @asynccontextmanager
+    async def engines(self):
+        print("engine opens", flush=True)
+        await asyncio.sleep(0.2)
+        self.engine = "open"
+        yield
+        self.engine = "closed"
+        print("engine closed, ready is", self.ready, flush=True)
+
+    def servers(self):
+        app = web.Application()
+        app[KEY] = self
+        app.router.add_get("/", index)
+        app.router.add_get("/slow", slow)
+        return {"http": api_hour.HTTPServer(app)}
+"""
+
+
+@pytest.fixture
+def life(project: Path) -> Path:
+    (project / "life.py").write_text(LIFE)
+    return project
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_engines_are_open_while_anything_is_served(run: Run, life: Path, loop: str) -> None:
+    daemon = run("life:Container", "--loop", loop).ready()
+    assert daemon.get() == (200, {"engine": "open", "ready": True, "loop": loop})
+    assert daemon.stop() == 0
+    log = daemon.output
+    assert log.index("engine opens") < log.index("Worker ready")
+    assert log.index("Handling signal: term") < log.index("engine closed, ready is False")
+
+
+def test_a_worker_that_is_sent_term_finishes_and_is_replaced(run: Run) -> None:
+    daemon = run().ready()
+    first = daemon.workers()[0]
+    mark = daemon.mark()
+    os.kill(first, signal.SIGTERM)
+    daemon.ready(after=mark)
+    daemon.wait_for(rf"Worker \(pid: {first}\) left: exit code 0")
+    assert daemon.get()[0] == 200
+    assert daemon.stop() == 0
+
+
+def test_workers_leave_when_their_master_is_killed(run: Run) -> None:
+    daemon = run("hello:Container", "--workers", "2").ready(2)
+    daemon.process.kill()
+    daemon.ended()
+
+
+def test_a_worker_that_cannot_become_ready_ends_the_first_start(run: Run, project: Path) -> None:
+    (project / "hang.py").write_text("import time\ntime.sleep(600)\n")
+    daemon = run("hang:Container", "--boot-timeout", "1")
+    assert daemon.ended() == 1
+    assert "was not ready in time" in daemon.output
+    assert "hang.py" in daemon.output
+
+
+def test_term_during_a_hanging_reload_ends_everything(run: Run, project: Path) -> None:
+    daemon = run().ready()
+    code = (project / "hello.py").read_text()
+    (project / "hello.py").write_text("import time\ntime.sleep(600)\n" + code)
+    mark = daemon.mark()
+    daemon.send(signal.SIGHUP)
+    daemon.wait_for("Booting worker", after=mark)
+    until(lambda: len(daemon.workers()) == 2, "no second worker")
+    assert daemon.get()[0] == 200
+    assert daemon.stop() == 0
