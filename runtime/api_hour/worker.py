@@ -15,7 +15,7 @@ from typing import Any
 from gunicorn import util
 from gunicorn.workers.base import Worker as GunicornWorker
 
-from api_hour import config, recycling, spec, tls
+from api_hour import config, logs, recycling, spec, tls
 from api_hour.channel import Channel, Message
 from api_hour.container import Container, Options, Server
 from api_hour.evidence import Evidence
@@ -61,6 +61,7 @@ class Worker(GunicornWorker):  # type: ignore[misc]
         util.set_owner_process(self.cfg.uid, self.cfg.gid, initgroups=self.cfg.initgroups)
         util.seed()
         self.evidence.collect()
+        logs.join(self.log.error_log)
         self.cfg.post_worker_init(self)
         self.run()
 

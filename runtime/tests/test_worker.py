@@ -105,3 +105,10 @@ def test_term_during_a_hanging_reload_ends_everything(run: Run, project: Path) -
     until(lambda: len(daemon.workers()) == 2, "no second worker")
     assert daemon.get()[0] == 200
     assert daemon.stop() == 0
+
+
+def test_what_the_project_logs_stands_in_the_daemons_log(run: Run, project: Path) -> None:
+    code = (project / "hello.py").read_text()
+    noisy = "import logging\n\nlogging.getLogger('hello').info('imported')\n"
+    (project / "hello.py").write_text(noisy + code)
+    run().wait_for(r"\[INFO\] imported")
