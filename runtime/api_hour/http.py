@@ -25,7 +25,7 @@ from api_hour.exceptions import ConfigError
 T = TypeVar("T")
 Endpoint = Callable[[web.Request], Coroutine[Any, Any, web.StreamResponse]]
 
-LOOK_AGAIN = 0.1  # seconds between two looks for connections whose last response has ended
+LOOK_AGAIN = 0.1  # seconds between two looks for connections that have become idle
 CANCELLED = 1.0  # seconds that a handler has after its deadline
 _loop: contextvars.ContextVar[asyncio.AbstractEventLoop] = contextvars.ContextVar("api_hour_loop")
 
@@ -88,10 +88,11 @@ class Connection(RequestHandler):
         super().data_received(data)
         self._begun = bool(data) and self._request_count == count
 
-    def close_idle(self) -> None:
-        """Close when no request is here and none has begun to arrive."""
+    def close_idle(self, since: float) -> None:
+        """Close when no request is here, none has begun to arrive, nor has since ``since``."""
         waiting = self._waiter is not None and not self._waiter.done()
-        if waiting and not self._messages and not self._begun:
+        last_use = self._next_keepalive_close_time - self._keepalive_timeout
+        if waiting and not self._messages and not self._begun and last_use <= since:
             self.force_close()
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -125,10 +126,10 @@ class Hub(AiohttpServer):
         self.open.discard(connection)
         self.acceptor.release()
 
-    def close_idle(self) -> None:
-        """Close the connections on which no request is under way."""
+    def close_idle(self, since: float) -> None:
+        """Close the connections that are idle and have been since ``since`` (``loop.time()``)."""
         for connection in list(self.open):
-            connection.close_idle()
+            connection.close_idle(since)
 
 
 class HTTPServer:
@@ -165,22 +166,23 @@ class HTTPServer:
     async def drain(self, deadline: float) -> None:
         """Answer what is here and what idle connections still send, then close.
 
-        Idle connections are closed after ``options.drain_idle`` seconds, everything else at
+        A connection is closed when it has been idle for ``options.drain_idle`` seconds, also one
+        whose last answer, begun before the drain, promised to keep it; everything else at
         ``deadline`` (``loop.time()``). The application's ``on_shutdown`` comes in between, when no
         WebSocket can open any more: it is the place to tell their peers.
         """
-        hub, loop = self._hub, asyncio.get_running_loop()
+        hub, loop, window = self._hub, asyncio.get_running_loop(), self.options.drain_idle
         if hub is None:
             return
         hub.draining = True
         try:
             await hub.acceptor.close()
-            await hub.acceptor.emptied(min(loop.time() + self.options.drain_idle, deadline))
-            hub.close_idle()
+            await hub.acceptor.emptied(min(loop.time() + window, deadline))
+            hub.close_idle(loop.time() - window)
             await self.app.shutdown()
             while hub.open and loop.time() < deadline:
-                hub.close_idle()
                 await hub.acceptor.emptied(min(loop.time() + LOOK_AGAIN, deadline))
+                hub.close_idle(loop.time() - window)
         finally:
             await hub.shutdown(CANCELLED)
             await self.app.cleanup()
