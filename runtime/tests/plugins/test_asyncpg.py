@@ -1,0 +1,325 @@
+"""The asyncpg pool against a real server: the same three errors, and none of them late."""
+
+import asyncio
+import logging
+import subprocess
+import sys
+from contextlib import AsyncExitStack
+from statistics import median
+from time import monotonic
+from typing import Any
+
+import asyncpg
+import pytest
+
+from api_hour.exceptions import ConfigError, DatabaseUnavailable, PoolExhausted, QueryTimeout
+from api_hour.plugins import asyncpg as plugin
+from api_hour.plugins.asyncpg import Pool, create_pool
+from api_hour.plugins.embedded import PostgreSQL
+from plugins.conftest import AT_ONCE, MOSTLY, Ask, Door, busy, kill, until
+
+
+async def fetch(pool: Pool, sql: str = "SELECT 1", *values: object) -> Any:
+    async with pool.connection() as connection:
+        return await connection.fetchval(sql, *values)
+
+
+async def working(
+    pool: Pool, ask: Ask, sql: str = "SELECT pg_sleep(9)"
+) -> tuple["asyncio.Task[Any]", int]:
+    """Start a statement; return its task and its backend as soon as the server runs it."""
+    pid = await fetch(pool, "SELECT pg_backend_pid()")
+    task = asyncio.create_task(fetch(pool, sql))
+    await until(lambda: busy(ask, pid))
+    return task, pid
+
+
+# Use.
+
+
+async def test_rows_come_as_asyncpg_gives_them(url: str) -> None:
+    async with create_pool(url) as pool, pool.connection() as connection:
+        row = await connection.fetchrow("SELECT $1::int AS id, 'x' AS name", 7)
+        assert dict(row) == {"id": 7, "name": "x"}
+
+
+@pytest.mark.parametrize(
+    ("sql", "error"),
+    [
+        ("SELEC 1", asyncpg.PostgresSyntaxError),
+        ("SELECT 1 / 0", asyncpg.DataError),
+        ("SELECT $1::int", asyncpg.InterfaceError),
+    ],
+    ids=["syntax", "data", "arguments"],
+)
+async def test_a_fault_of_the_statement_stays_asyncpgs_own(
+    url: str, sql: str, error: type[Exception]
+) -> None:
+    async with create_pool(url) as pool:
+        with pytest.raises(error):
+            await fetch(pool, sql)
+        assert await fetch(pool) == 1
+
+
+@pytest.mark.parametrize("dsn", ["postgresql+asyncpg://u:secret@h/n", "host=h password=secret"])
+async def test_a_wrong_dsn_is_told_without_its_password(dsn: str) -> None:
+    with pytest.raises(ConfigError, match="cannot be read: write postgresql://") as caught:
+        await create_pool(dsn).__aenter__()
+    assert "secret" not in str(caught.value)
+
+
+def test_the_plugin_imports_neither_gunicorn_nor_aiohttp() -> None:
+    code = "import sys, api_hour.plugins.asyncpg; print(*sys.modules)"
+    loaded = set(subprocess.check_output([sys.executable, "-c", code], text=True).split())
+    assert "asyncpg.pool" in loaded
+    assert not {"gunicorn", "aiohttp", "aiopg"} & loaded
+    ours = {name for name in loaded if name.startswith("api_hour.") and "plugins" not in name}
+    assert ours == {"api_hour.exceptions"}
+
+
+# Statements that take too long.
+
+
+async def test_a_statement_out_of_time_is_a_query_timeout(url: str) -> None:
+    async with create_pool(url, statement_timeout=0.2) as pool:
+        with pytest.raises(QueryTimeout, match="due to statement timeout") as caught:
+            await fetch(pool, "SELECT pg_sleep(9)")
+        assert isinstance(caught.value.__cause__, asyncpg.QueryCanceledError)
+        assert await fetch(pool) == 1
+
+
+async def test_a_cancelled_task_is_cancelled_on_the_server_too(url: str, ask: Ask) -> None:
+    async with create_pool(url) as pool:
+        task, pid = await working(pool, ask)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert not busy(ask, pid)
+
+
+async def test_a_server_that_falls_silent_costs_a_query_timeout(door: Door) -> None:
+    async with door, create_pool(door.url, statement_timeout=0.1, acquire_timeout=0.1) as pool:
+        door.silent = True
+        started = monotonic()
+        with pytest.raises(QueryTimeout, match="no answer"):
+            await fetch(pool)
+        assert monotonic() - started < 0.1 + 0.1 + plugin.ANSWER_MARGIN + AT_ONCE
+        door.silent = False
+        assert await fetch(pool) == 1
+
+
+# Connections that die.
+
+
+async def test_a_backend_killed_at_work_is_database_unavailable_once(url: str, ask: Ask) -> None:
+    async with create_pool(url) as pool:
+        task, pid = await working(pool, ask)
+        kill(ask, pid)
+        with pytest.raises(DatabaseUnavailable, match="terminating connection") as caught:
+            await task
+        assert isinstance(caught.value.__cause__, asyncpg.PostgresError)
+        assert await fetch(pool) == 1
+
+
+async def test_a_connection_that_died_in_use_is_database_unavailable(url: str, ask: Ask) -> None:
+    async def fetch_late() -> None:
+        async with pool.connection() as connection:
+            kill(ask, await connection.fetchval("SELECT pg_backend_pid()"))
+            await until(lambda: pool.get_size() == 0)
+            await connection.fetchval("SELECT 1")
+
+    async with create_pool(url) as pool:
+        with pytest.raises(DatabaseUnavailable):
+            await fetch_late()
+        assert await fetch(pool) == 1
+
+
+async def test_a_server_on_its_way_out_is_database_unavailable(door: Door) -> None:
+    async with door, create_pool(door.url) as pool:
+        door.say_goodbye()
+        await asyncio.sleep(0.05)  # nothing shows that asyncpg has read it
+        with pytest.raises(DatabaseUnavailable):
+            await fetch(pool)
+        assert await fetch(pool) == 1
+
+
+async def test_a_transaction_that_idles_is_ended_by_the_server(url: str) -> None:
+    async def dawdle() -> None:
+        async with pool.connection() as connection, connection.transaction():
+            await until(lambda: pool.get_size() == 0)
+            await connection.execute("SELECT 1")
+
+    async with create_pool(url, idle_in_transaction_timeout=0.2) as pool:
+        with pytest.raises(DatabaseUnavailable):
+            await dawdle()
+
+
+async def test_a_connection_that_cannot_be_reset_does_not_undo_an_answer(
+    door: Door, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with door, create_pool(door.url, acquire_timeout=0.2) as pool:
+        async with pool.connection() as connection:
+            assert await connection.fetchval("SELECT 1") == 1
+            door.silent = True
+        assert "Closed a connection that could not be reset" in caplog.text
+        door.silent = False
+        assert await fetch(pool) == 1
+
+
+# The pool.
+
+
+async def test_minsize_connections_are_open_from_the_start(url: str) -> None:
+    async with create_pool(url, minsize=4) as pool:
+        assert pool.get_idle_size() == 4
+
+
+async def test_a_full_pool_is_pool_exhausted(url: str) -> None:
+    async with create_pool(url, maxsize=1, acquire_timeout=0.1) as pool:
+        async with pool.connection():
+            with pytest.raises(PoolExhausted, match="none of 1 connections came free") as caught:
+                await fetch(pool)
+        assert isinstance(caught.value.__cause__, TimeoutError)
+        assert await fetch(pool) == 1
+
+
+async def test_nobody_waits_in_vain_when_half_of_200_tasks_are_cancelled(url: str) -> None:
+    async def work(number: int) -> int:
+        async with pool.connection() as connection:
+            if number % 4 == 0:
+                loop.call_later(0.002, tasks[number].cancel)  # at work
+                await connection.execute("SELECT pg_sleep(9)")
+            await connection.execute("SELECT pg_sleep(0.01)")
+            return number
+
+    loop = asyncio.get_running_loop()
+    async with create_pool(url, maxsize=5, acquire_timeout=10.0) as pool:
+        async with AsyncExitStack() as stack:
+            for _ in range(5):
+                await stack.enter_async_context(pool.connection())
+            tasks = [loop.create_task(work(number)) for number in range(200)]
+            await asyncio.sleep(0)  # now all of them wait
+        for number in range(2, 200, 4):
+            loop.call_later(number * 0.001, tasks[number].cancel)  # while it waits, mostly
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert results[1::2] == list(range(1, 200, 2))
+        assert all(isinstance(result, asyncio.CancelledError) for result in results[::4])
+        async with AsyncExitStack() as stack, asyncio.timeout(5):
+            for _ in range(5):
+                await stack.enter_async_context(pool.connection())
+
+
+async def test_a_connect_that_hangs_is_database_unavailable(door: Door) -> None:
+    async with door, create_pool(door.url, minsize=0, connect_timeout=0.2) as pool:
+        door.silent = True
+        with pytest.raises(DatabaseUnavailable, match=r"no connection: no answer in 0\.2 s"):
+            await fetch(pool)
+
+
+async def test_closing_waits_for_those_in_use_but_not_for_ever(
+    url: str, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with create_pool(url) as pool:
+        quick, _ = await working(pool, ask, "SELECT 1 FROM pg_sleep(0.2)")
+    assert await quick == 1
+    monkeypatch.setattr(plugin, "CLOSE_GRACE", 0.1)
+    async with create_pool(url) as pool:
+        slow, _ = await working(pool, ask)
+    with pytest.raises(DatabaseUnavailable):
+        await slow
+
+
+async def test_a_ping_tells_in_less_than_a_second(door: Door) -> None:
+    async def ping_fails(error: type[Exception], words: str) -> None:
+        started = monotonic()
+        with pytest.raises(error, match=words):
+            await pool.ping()
+        assert monotonic() - started < 1.0
+
+    async with door, create_pool(door.url, maxsize=1) as pool:
+        await pool.ping()
+        async with pool.connection():
+            await ping_fails(PoolExhausted, "no answer to a ping")
+        door.silent = True
+        await ping_fails(DatabaseUnavailable, "no answer to a ping")  # on an open connection
+        await ping_fails(DatabaseUnavailable, "no answer to a ping")  # on one that does not open
+        await door.shut()
+        await ping_fails(DatabaseUnavailable, "refused|failed")
+
+
+# Outages.
+
+
+async def test_a_stopped_server_is_told_at_once_and_its_return_too(server: PostgreSQL) -> None:
+    async with create_pool(server.url, minsize=5) as pool:
+        await asyncio.to_thread(server.stop)
+        times = []
+        try:
+            for _ in range(20):
+                started = monotonic()
+                with pytest.raises(DatabaseUnavailable):
+                    await fetch(pool)
+                times.append(monotonic() - started)
+        finally:
+            await asyncio.to_thread(server.start)
+        assert median(times) < MOSTLY
+        assert max(times) < AT_ONCE
+        assert await fetch(pool) == 1
+
+
+async def test_an_outage_under_load_costs_database_unavailable_and_no_time(
+    server: PostgreSQL,
+) -> None:
+    answers: list[float] = []
+    errors: list[Exception] = []
+    times: list[float] = []
+
+    async def ask_on(pool: Pool) -> None:
+        while True:
+            started = monotonic()
+            try:
+                await fetch(pool)
+                answers.append(monotonic())
+            except Exception as error:
+                errors.append(error)
+            times.append(monotonic() - started)
+            await asyncio.sleep(0.001)
+
+    async with create_pool(server.url, maxsize=5) as pool:
+        tasks = [asyncio.create_task(ask_on(pool)) for _ in range(20)]
+        await until(lambda: len(answers) > 100)
+        await asyncio.to_thread(server.stop)
+        await asyncio.to_thread(server.start)
+        back = monotonic()
+        await until(lambda: answers[-1] > back, AT_ONCE)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    assert {type(error) for error in errors} == {DatabaseUnavailable}
+    assert median(times) < MOSTLY
+    assert max(times) < AT_ONCE
+
+
+async def test_the_server_may_be_away_at_the_start(
+    door: Door, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with door:
+        await door.shut()
+        async with create_pool(door.url, minsize=3) as pool:
+            assert [record.levelno for record in caplog.records] == [logging.WARNING]
+            assert "without PostgreSQL for now: no connection: " in caplog.text
+            await door.open()
+            assert await fetch(pool) == 1
+
+
+async def test_a_pooler_that_refuses_the_guards_is_served_without_them(
+    door: Door, caplog: pytest.LogCaptureFixture
+) -> None:
+    door.choosy = True
+    async with door, create_pool(door.url, minsize=3, statement_timeout=0.1) as pool:
+        assert pool.get_size() == 3
+        assert len(caplog.records) == 1
+        assert "set the timeouts by ALTER ROLE instead" in caplog.text
+        with pytest.raises(QueryTimeout, match="no answer"):
+            await fetch(pool, "SELECT pg_sleep(9)")
+        assert await fetch(pool, "SELECT count(*) FROM pg_prepared_statements") == 0
