@@ -1,0 +1,1 @@
+"""The tests: each layer alone, then the daemon as a process."""

@@ -1,0 +1,76 @@
+"""Projects that are installed once and used by many tests; each one runs its own install."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from projects import ROOT, Project, bake, git
+from remote import published
+
+BUILDING = ["flit_core>=3.11,<5", "setuptools>=77"]  # what builds the projects and the runtime
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the runtime's wheel."""
+    folder = tmp_path_factory.mktemp("wheel")
+    _pip("wheel", "--no-deps", f"--wheel-dir={folder}", str(ROOT / "runtime"))
+    (wheel,) = folder.iterdir()
+    return wheel
+
+
+@pytest.fixture(scope="session")
+def offline(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> dict[str, str]:
+    """Fetch what projects need once; return the environment in which pip takes it from there."""
+    folder = tmp_path_factory.mktemp("packages")
+    needs = tmp_path_factory.mktemp("needs") / "out"
+    drivers = ("aiopg", "asyncpg")
+    baked = [bake(needs, project_slug=f"needs_{driver}", database=driver) for driver in drivers]
+    projects = [f"{project}[dev]" for project in baked]
+    _pip("download", f"--dest={folder}", str(wheel), *projects, *BUILDING)
+    # The last one reads the wrong way round: no byte code, which is half of the time.
+    return {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(folder), "PIP_NO_COMPILE": "0"}
+
+
+@pytest.fixture(scope="session")
+def projects(
+    tmp_path_factory: pytest.TempPathFactory, wheel: Path, offline: dict[str, str]
+) -> Callable[[str], Project]:
+    """Return a function that gives the project of a database, installed and committed.
+
+    One is baked from a git address that is gone afterwards, one from the folder of the template,
+    and one finds the runtime's wheel in wheels/.
+    """
+
+    @cache
+    def installed(database: str) -> Project:
+        folder = tmp_path_factory.mktemp(database)
+        if database == "aiopg":
+            with published(folder / "served") as address:
+                return _install(bake(folder / "out", address, database=database), offline)
+        baked = bake(folder / "out", database=database)
+        if database == "none":
+            (baked / "wheels").mkdir()
+            shutil.copy(wheel, baked / "wheels")
+        return _install(baked, offline)
+
+    return installed
+
+
+def _install(folder: Path, environment: dict[str, str]) -> Project:
+    project = Project(folder, environment)
+    project.installing = project.succeed(".venv/installed")
+    git(folder, "init", "--quiet")
+    git(folder, "add", ".")
+    git(folder, "commit", "--quiet", "--message=Begin")
+    return project
+
+
+def _pip(*arguments: str) -> None:
+    command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments]
+    subprocess.run(command, check=True)

@@ -1,0 +1,43 @@
+"""A git server on the loopback with a copy of this repository, as it stands."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from projects import PATIENCE, ROOT, eventually, free_port, git
+
+
+@contextmanager
+def published(folder: Path) -> Iterator[str]:
+    """Serve a commit of this repository below ``folder``; yield its address."""
+    _commit(folder / "template")
+    port = free_port()
+    command = ["git", "daemon", "--listen=127.0.0.1", f"--port={port}", "--export-all"]
+    daemon = subprocess.Popen([*command, f"--base-path={folder}"], start_new_session=True)
+    try:
+        eventually(lambda: _accepts(port))
+        yield f"git://127.0.0.1:{port}/template"
+    finally:
+        os.killpg(daemon.pid, signal.SIGTERM)
+        daemon.wait(PATIENCE)
+
+
+def _commit(template: Path) -> None:
+    names = git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
+    for name in names:
+        if (ROOT / name).is_file():
+            (template / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, template / name)
+    git(template, "init", "--quiet")
+    git(template, "add", ".")
+    git(template, "commit", "--quiet", "--message=Begin")
+
+
+def _accepts(port: int) -> bool:
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == 0

