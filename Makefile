@@ -1,0 +1,81 @@
+# The verbs of this repository. A generated project has a Makefile of its own.
+
+PYTHON ?= python3
+HTTP_PORT ?= 8000
+ADMIN_PORT ?= 8001
+PYTEST_ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PROJECT := build/hello
+# The commands of the project's own `make run`: taken over, they leave no make in between that
+# could be killed without what it started.
+RUN = $(MAKE) --no-print-directory -C $(PROJECT) --dry-run run \
+    HTTP_PORT=$(HTTP_PORT) ADMIN_PORT=$(ADMIN_PORT)
+INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
+
+.DELETE_ON_ERROR:
+.PHONY: help run bake test test-runtime test-template check format clean
+
+help: ## list the verbs
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo "Variables: HTTP_PORT=$(HTTP_PORT) and ADMIN_PORT=$(ADMIN_PORT) (run), PYTEST_ARGS (test),"
+	@echo "PYTHON=$(PYTHON) (3.11 or newer, used once to make $(VENV))"
+
+run: ## bake the default project into build/ if it is not there, then serve it
+	@test -e $(PROJECT)/Makefile || $(MAKE) --no-print-directory bake
+	@commands=$$($(RUN)) && cd $(PROJECT) && exec sh -ec "$$commands"
+
+# HOME, because cookiecutter leaves notes there.
+bake: $(VENV)/.bake ## bake the default project again; the one before is kept as build/hello.before
+	@if [ -e $(PROJECT) ]; then rm -rf $(PROJECT).before && mv $(PROJECT) $(PROJECT).before; fi
+	@echo "Baking the default project into $(PROJECT)"
+	@HOME="$(CURDIR)/$(VENV)" $(BIN)/python -m cookiecutter --no-input --default-config \
+	--output-dir build "$(CURDIR)"
+
+test: $(VENV)/.dev ## run every test; narrow with PYTEST_ARGS="-k reload"
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-runtime: $(VENV)/.dev ## run the runtime's tests
+	@$(BIN)/python -m pytest runtime/tests $(PYTEST_ARGS)
+
+test-template: $(VENV)/.dev ## run the template's tests
+	@$(BIN)/python -m pytest tests $(PYTEST_ARGS)
+
+check: $(VENV)/.dev ## lint, format and types; changes nothing
+	@$(BIN)/python -m ruff check
+	@$(BIN)/python -m ruff format --check
+	@$(BIN)/python -m mypy runtime/api_hour hooks
+	@$(BIN)/python -m mypy runtime/tests
+	@$(BIN)/python -m mypy tests
+	@$(BIN)/python -m mypy examples
+
+format: $(VENV)/.dev ## put the code into the form that check wants
+	@$(BIN)/python -m ruff check --fix
+	@$(BIN)/python -m ruff format
+
+clean: ## remove what the verbs made: .venv, caches, and build/ with the data of its project
+	rm -rf $(VENV) build dist runtime/build runtime/*.egg-info
+	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A dangling link counts as missing: the virtual environment is made again when its Python went away.
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("API-Hour needs Python \
+	3.11 or newer, and $(PYTHON) is %s: name another, as in make run PYTHON=python3.12" \
+	% sys.version.split()[0])'
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) cannot make a virtual" \
+	"environment: install its venv module (on Debian: apt install python3-venv)" >&2; exit 1; }
+	@echo "Making the virtual environment $(VENV)"
+	@$(PYTHON) -m venv --clear $(VENV)
+
+$(VENV)/.bake: requirements.txt | $(BIN)/python
+	@echo "Installing cookiecutter into $(VENV)"
+	@$(INSTALL) -r requirements.txt
+	@touch $@
+
+$(VENV)/.dev: requirements.txt requirements-dev.txt runtime/pyproject.toml | $(BIN)/python
+	@echo "Installing the runtime and the development tools into $(VENV): takes a while"
+	@$(INSTALL) -r requirements-dev.txt
+	@touch $@ $(VENV)/.bake
