@@ -18,7 +18,7 @@ class DatabaseUnavailable(DatabaseError):
 
 
 class QueryTimeout(DatabaseError):
-    """Report that the server ended a query at its ``statement_timeout``."""
+    """Report that a statement did not end within its timeout."""
 
 
 class PoolExhausted(DatabaseError):
