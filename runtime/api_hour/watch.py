@@ -41,6 +41,7 @@ def main() -> None:
     import watchfiles
 
     master, paths = int(sys.argv[1]), sys.argv[2:]
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the master's to handle
     threading.Thread(target=_leave_with_master, daemon=True).start()
     try:
         for _ in watchfiles.watch(*paths, debounce=1600, step=DEBOUNCE, raise_interrupt=False):
