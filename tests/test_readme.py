@@ -1,7 +1,7 @@
-"""The pages of the repository say what is so; nothing here knows the starter kit's own tests."""
+"""The pages of the repository say what is so, and its Makefile does in a clone what they say."""
 
-import http.client
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,11 +12,24 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from projects import INSTALLING, ROOT, Project, ask, git
+from remote import published
+
 EXAMPLE = ROOT / "examples" / "all_in_one.py"
 README = (ROOT / "README.rst").read_text()
 PAGES = ["README.rst", "CONTRIBUTING.rst", "CHANGELOG.rst", "runtime/README.rst"]
 FIRST_SCREEN = README.split("\nWords\n")[0]
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory, offline: dict[str, str]) -> Project:
+    """Return a clone of this repository, in which nothing was made yet."""
+    folder = tmp_path_factory.mktemp("clone")
+    with published(folder) as address:
+        git(folder, "clone", "--quiet", address, "clone")
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--requirement=requirements.txt"]
+    subprocess.run([*command, f"--dest={offline['PIP_FIND_LINKS']}"], cwd=ROOT, check=True)
+    return Project(folder / "clone", offline)
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -55,7 +68,67 @@ def test_the_daemon_of_the_readme_answers_as_shown() -> None:
     shown = re.search(r"\$ curl http://127\.0\.0\.1:8000(/\S*)\n +(.+)\n", README)
     assert shown
     with _daemon("all_in_one:Container") as port:
-        assert _get(port, shown[1]) == (200, "application/json; charset=utf-8", shown[2])
+        answer = ask(port, shown[1])
+        assert (answer.status, answer.body.decode()) == (200, shown[2])
+        assert answer.headers["Content-Type"] == "application/json; charset=utf-8"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)  # it installs
+def test_make_run_in_a_clone_serves_until_its_child_is_killed(clone: Project) -> None:
+    with clone.running(patience=INSTALLING) as run:
+        steps = re.findall(r"^(Making|Installing|Baking|Building) ", run.console, re.MULTILINE)
+        assert steps == ["Making", "Installing", "Baking", "Making", "Building", "Installing"]
+        assert run.ask("/").json() == {"message": "Hello, World!"}
+        assert run.ask("/records", "POST", {"name": "first"}).status == 201
+        run.child.kill()
+        run.leaves_nothing()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_make_run_in_a_clone_serves_again_until_ctrl_c(clone: Project) -> None:
+    with clone.running(patience=INSTALLING) as run:
+        assert run.ask("/").status == 200
+        run.press_ctrl_c()
+        run.leaves_nothing()
+        assert run.process.returncode == 0
+    with clone.running() as run:
+        assert not re.search(r"^(Making|Installing|Baking|Building) ", run.console, re.MULTILINE)
+        assert run.ask("/records").status == 200
+        run.process.terminate()
+        run.leaves_nothing()
+    assert git(clone.folder, "status", "--porcelain") == ""
+
+
+@pytest.mark.slow
+def test_make_bake_keeps_the_project_before(clone: Project) -> None:
+    clone.succeed("bake")
+    (clone.folder / "build" / "hello" / "mine.txt").write_text("mine")
+    clone.succeed("bake")
+    assert not (clone.folder / "build" / "hello" / "mine.txt").exists()
+    assert (clone.folder / "build" / "hello.before" / "mine.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("python", "said"),
+    [
+        ("import sys; sys.version_info, sys.version = (3, 9), '3.9.18 (old)'", "is 3.9.18: name"),
+        ("import sys; sys.modules['ensurepip'] = None", "apt install python3-venv"),
+    ],
+)
+def test_a_python_that_will_not_do_is_refused_with_the_cure(
+    python: str, said: str, tmp_path: Path
+) -> None:
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    shutil.copy(ROOT / "requirements.txt", tmp_path)
+    program = tmp_path / "python"
+    program.write_text(f"""#!/bin/sh\n"{sys.executable}" -c "{python}; $2"\n""")
+    program.chmod(0o755)
+    result = Project(tmp_path).make("run", f"PYTHON={program}")
+    assert result.returncode == 2
+    assert said in result.stderr
+    assert not (tmp_path / ".venv").exists()
 
 
 def test_a_verb_that_a_page_names_is_a_verb_of_the_makefile() -> None:
@@ -116,14 +189,3 @@ def _port(process: subprocess.Popen[str]) -> int:
     found = re.search(r"Listening on http at tcp://127\.0\.0\.1:(\d+)", log)
     assert found, log
     return int(found[1])
-
-
-def _get(port: int, path: str) -> tuple[int, str | None, str]:
-    """Return the status, the type and the body of one request."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    try:
-        connection.request("GET", path)
-        response = connection.getresponse()
-        return response.status, response.getheader("Content-Type"), response.read().decode()
-    finally:
-        connection.close()
