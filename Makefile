@@ -4,6 +4,7 @@ PYTHON ?= python3
 HTTP_PORT ?= 8000
 ADMIN_PORT ?= 8001
 PYTEST_ARGS ?=
+CHAOS_ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -15,13 +16,13 @@ RUN = $(MAKE) --no-print-directory -C $(PROJECT) --dry-run run \
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
 
 .DELETE_ON_ERROR:
-.PHONY: help run bake test test-runtime test-template check format clean
+.PHONY: help run bake test test-runtime test-template chaos check format clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "Variables: HTTP_PORT=$(HTTP_PORT) and ADMIN_PORT=$(ADMIN_PORT) (run), PYTEST_ARGS (test),"
-	@echo "PYTHON=$(PYTHON) (3.11 or newer, used once to make $(VENV))"
+	@echo "CHAOS_ARGS (chaos), PYTHON=$(PYTHON) (3.11 or newer, used once to make $(VENV))"
 
 run: ## bake the default project into build/ if it is not there, then serve it
 	@test -e $(PROJECT)/Makefile || $(MAKE) --no-print-directory bake
@@ -43,6 +44,9 @@ test-runtime: $(VENV)/.dev ## run the runtime's tests
 test-template: $(VENV)/.dev ## run the template's tests
 	@$(BIN)/python -m pytest tests $(PYTEST_ARGS)
 
+chaos: $(VENV)/.dev ## play every fault in full, and print what it cost; narrow with CHAOS_ARGS=HUP
+	@cd runtime/tests && "$(CURDIR)/$(BIN)/python" -m chaos $(CHAOS_ARGS)
+
 check: $(VENV)/.dev ## lint, format and types; changes nothing
 	@$(BIN)/python -m ruff check
 	@$(BIN)/python -m ruff format --check
@@ -60,7 +64,7 @@ clean: ## remove what the verbs made: .venv, caches, and build/ with the data of
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# A dangling link counts as missing: the virtual environment is made again when its Python went away.
+# A dangling link counts as missing: .venv is made again when its Python went away.
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("API-Hour needs Python \
 	3.11 or newer, and $(PYTHON) is %s: name another, as in make run PYTHON=python3.12" \

@@ -90,6 +90,7 @@ class Arbiter(Fleet):
         """Drain every worker and wait for its end; a second TERM, INT or QUIT ends all at once."""
         self._stopping = True
         systemd.notify(STOPPING=1, STATUS="Stopping")
+        self._end_booting()
         if graceful and not self.cfg.reload:
             self._send(Message.UNREADY)
             self._pass(time.monotonic() + self.cfg.stop_delay)
@@ -103,6 +104,14 @@ class Arbiter(Fleet):
         if not graceful:
             self._hurry(signal.SIGQUIT)
         self._pass(math.inf)
+
+    def _end_booting(self) -> None:
+        """End workers that still boot: their copies of the sockets would hold connections."""
+        booting = [one for one in self.WORKERS.values() if one.standing.state is State.BOOTING]
+        for worker in booting:
+            self._dismiss(worker)
+        while any(one.pid in self.WORKERS for one in booting):
+            self._pass(time.monotonic() + 0.01)
 
     def _send(self, message: Message) -> None:
         for worker in self.WORKERS.values():
@@ -119,6 +128,7 @@ class Arbiter(Fleet):
     def _hurry(self, number: signal.Signals) -> None:
         for pid, worker in list(self.WORKERS.items()):
             worker.standing.kill_at = min(worker.standing.kill_at, time.monotonic() + QUICK)
+            worker.standing.killed_for = f"was sent {number.name} by the master"
             self.kill_worker(pid, number)
 
     def halt(self, reason: str | None = None, exit_status: int = 0) -> NoReturn:

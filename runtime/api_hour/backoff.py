@@ -1,5 +1,6 @@
 """How long to wait before a worker that died is replaced; knows only times."""
 
+import math
 import time
 
 FIRST = 0.25  # seconds after the second death in a row; the first one is replaced at once
@@ -28,6 +29,11 @@ class Backoff:
         """Forget every death: what comes next is new code."""
         self.deaths = 0
         self.until = 0.0
+
+    @property
+    def next(self) -> float:
+        """Return when the pause ends, by time.monotonic(); infinity when it has ended."""
+        return math.inf if self.over() else self.until
 
     def over(self) -> bool:
         """Tell whether a worker may be started now."""

@@ -57,7 +57,10 @@ async def _read(request: web.Request) -> bytes:
     try:
         if limit and (request.content_length or 0) > limit:
             raise web.HTTPRequestEntityTooLarge(limit)
-        return await request.read()
+        body = await request.read()
+        if limit and len(body) > limit:  # a middleware had read it under a larger limit
+            raise web.HTTPRequestEntityTooLarge(limit)
+        return body
     except web.HTTPRequestEntityTooLarge as error:
         raise as_json(error, f"The body is larger than {limit} bytes") from None
     except (web.RequestPayloadError, ConnectionError):

@@ -5,6 +5,7 @@ the sockets themselves, COVER.
 """
 
 import json
+import select
 import socket
 from collections.abc import Sequence
 from enum import StrEnum
@@ -45,6 +46,12 @@ class Channel:
     def fileno(self) -> int:
         """Return the descriptor, for a selector."""
         return self._sock.fileno()
+
+    def hung_up(self, seconds: float) -> bool:
+        """Wait for the end of the other side, reading nothing; tell whether it has come."""
+        poll = select.poll()
+        poll.register(self._sock, 0)
+        return bool(poll.poll(seconds * 1000))
 
     def send(self, message: Message, text: str = "", fds: Sequence[int] = ()) -> None:
         """Send one line, with descriptors; a dead receiver is left to be found by its EOF."""

@@ -32,11 +32,11 @@ def convert(document: Document, declared: type[T]) -> T:
             return msgspec.convert(data, declared)
         except msgspec.ValidationError as error:
             complaint = validation.read(error, declared, NOUNS)
-        keys = _locate(data, declared, complaint)
+        keys, rest = _locate(data, declared, complaint)
         try:
             data = _replaced(data, keys, _relaxed(document, data, keys, complaint))
         except msgspec.ValidationError:
-            raise _explain(document, declared, keys, complaint) from None
+            raise _explain(document, declared, keys, rest, complaint) from None
 
 
 def _relaxed(document: Document, data: Any, keys: Keys, complaint: Complaint) -> Any:
@@ -48,16 +48,19 @@ def _relaxed(document: Document, data: Any, keys: Keys, complaint: Complaint) ->
     return msgspec.convert(value, Union[tuple(kinds)], strict=False)  # noqa: UP007
 
 
-def _explain(document: Document, declared: Any, keys: Keys, complaint: Complaint) -> ConfigError:
-    name = document.name(keys)
+def _explain(
+    document: Document, declared: Any, keys: Keys, rest: str, complaint: Complaint
+) -> ConfigError:
     if complaint.field:
         return _field(document, declared, keys, complaint)
+    name = document.name(keys) + rest
     if complaint.own:
         rule = " ".join(_censored(document, complaint.rule).split())
         return document.error(keys, f"{name}: {rule}" if name else rule)
     if complaint.of_key:
         return document.error(keys, f"the key {name} {complaint.rule}", of_key=True)
-    return document.error(keys, f"{name} {complaint.rule}, got {document.got(keys)}")
+    got = "" if rest else f", got {document.got(keys)}"
+    return document.error(keys, f"{name} {complaint.rule}{got}")
 
 
 def _field(document: Document, declared: Any, keys: Keys, complaint: Complaint) -> ConfigError:
@@ -86,18 +89,18 @@ def _censored(document: Document, text: str) -> str:
     return text
 
 
-def _locate(data: Any, declared: Any, complaint: Complaint) -> Keys:
-    """Return the keys of ``complaint.where``, as far as they lead into ``data``."""
+def _locate(data: Any, declared: Any, complaint: Complaint) -> tuple[Keys, str]:
+    """Return the keys of ``complaint.where``, and what of it leads nowhere in ``data``."""
     keys: Keys = ()
     rest = complaint.where + (ANY if complaint.of_key else "")
     while rest:
-        key, rest = _step(at(data, keys), rest)
+        key, after = _step(at(data, keys), rest)
         if key == ANY:
             key = _culprit(data, declared, keys, complaint.said)
         if key is None:
             break
-        keys = (*keys, key)
-    return keys
+        keys, rest = (*keys, key), after
+    return keys, rest
 
 
 def _step(value: Any, rest: str) -> tuple[str | int | None, str]:

@@ -1,7 +1,6 @@
 """The workers as the master sees them: one life is spawn, hear, end, bury.
 
-Nothing here blocks: one wait for signals and for the workers' channels, then one step after the
-other until what is equals what is wanted.
+Nothing here blocks: one wait for signals and channels, then steps until all is as wanted.
 """
 
 import math
@@ -15,12 +14,12 @@ from gunicorn import util
 from gunicorn.arbiter import Arbiter as GunicornArbiter
 from gunicorn.errors import HaltServer
 
-from api_hour import systemd
+from api_hour import logs, systemd
 from api_hour.backoff import Backoff
 from api_hour.channel import Message
 from api_hour.generation import Generation
 from api_hour.mailbox import Mailbox
-from api_hour.reconcile import Dismiss, Spawn, State, Wanted, free_slot, next_step, uncovered
+from api_hour.reconcile import Dismiss, State, Wanted, free_slot, next_step, uncovered
 from api_hour.worker import CLOSING, Worker
 
 TICK = 1.0  # seconds between two looks at heartbeats
@@ -42,14 +41,17 @@ class Fleet(GunicornArbiter):  # type: ignore[misc]
         self._ever_ready = self._stopping = self._suspended = False
         super().__init__(app)
 
+    def setup(self, app: Any) -> None:
+        """Take over the settings; a log that nobody reads must not stop the master."""
+        super().setup(app)
+        logs.unblock(self.log.error_log, self.log.access_log)
+
     def wait_for_signals(self, timeout: float = TICK) -> list[int]:
         """Wait for a signal, a worker's word or the next deadline; return the signals."""
         self._report()
         now = time.monotonic()
         deadlines = [one.standing.kill_at for one in self.WORKERS.values()]
-        deadlines += [now + timeout, self._reporter.next]
-        if self._backoff.until > now:
-            deadlines.append(self._backoff.until)
+        deadlines += [now + timeout, self._reporter.next, self._backoff.next]
         for worker in self._mailbox.wait(min(deadlines) - now):
             self._hear(worker)
         signals = []
@@ -76,10 +78,10 @@ class Fleet(GunicornArbiter):  # type: ignore[misc]
             step = next_step(self.WORKERS.values(), wanted)
             if isinstance(step, Dismiss):
                 self._dismiss(step.worker)
-            elif not isinstance(step, Spawn) or not self._may_spawn():
-                break
-            else:
+            elif step and self._may_spawn():
                 self._try_to_spawn(step.generation)
+            else:
+                break
         self._cover()
 
     def _try_to_spawn(self, generation: Generation) -> None:
@@ -99,9 +101,8 @@ class Fleet(GunicornArbiter):  # type: ignore[misc]
             helper = min(ready, key=lambda one: len(one.standing.slots))
             helper.standing.slots.add(slot)
             slotted = [listener for listener in self.LISTENERS if len(listener.slots) > 1]
-            names = " ".join(listener.name for listener in slotted)
             fds = [listener.of_slot(slot).fileno() for listener in slotted]
-            helper.channel.send(Message.COVER, names, fds)
+            helper.channel.send(Message.COVER, " ".join(one.name for one in slotted), fds)
 
     def _may_spawn(self) -> bool:
         given_up = self._backoff.deaths > 0 and not self._ever_ready
@@ -110,6 +111,7 @@ class Fleet(GunicornArbiter):  # type: ignore[misc]
     def _dismiss(self, worker: Any) -> None:
         """Let a worker finish its work and leave; one that still boots is ended at once."""
         if worker.standing.state is State.BOOTING:
+            worker.standing.killed_for = "was not wanted any more"
             self.kill_worker(worker.pid, signal.SIGKILL)
         worker.channel.send(Message.DRAIN)
         self._expect_end(worker, self.cfg.graceful_timeout + 2 * CLOSING)
@@ -133,8 +135,7 @@ class Fleet(GunicornArbiter):  # type: ignore[misc]
         pid = os.fork()
         if pid == 0:
             self._become(worker)
-        worker.pid = pid
-        worker.forked()
+        worker.forked(pid)
         self.WORKERS[pid] = worker
         self._mailbox.add(worker)
 
@@ -186,21 +187,21 @@ class Fleet(GunicornArbiter):  # type: ignore[misc]
         for pid, worker in list(self.WORKERS.items()):
             standing, timeout = worker.standing, worker.cfg.timeout
             if now >= standing.kill_at:
-                self._end(pid, worker, "did not end in time", "was not ready in time")
+                late = "was not ready" if standing.state is State.BOOTING else "did not end"
+                self._end(pid, worker, f"{late} in time")
             elif standing.state is not State.BOOTING and timeout:
                 silence = now - worker.tmp.last_update()
                 if silence > timeout:
                     self._end(pid, worker, f"is blocked: no heartbeat for {silence:.0f} s")
 
-    def _end(self, pid: int, worker: Worker, why: str, why_booting: str = "") -> None:
+    def _end(self, pid: int, worker: Worker, why: str) -> None:
         if worker.standing.killed_for:
             self.kill_worker(pid, signal.SIGKILL)
             worker.standing.kill_at = math.inf
             return
-        why = why_booting if worker.standing.state is State.BOOTING else why
         worker.standing.killed_for = why
         worker.standing.kill_at = time.monotonic() + QUICK
-        self.log.error("Worker (pid: %s) %s", pid, why)
+        self.log.warning("Worker (pid: %s) %s", pid, why)
         self.kill_worker(pid, signal.SIGABRT)
 
     def reap_workers(self) -> None:
@@ -212,9 +213,8 @@ class Fleet(GunicornArbiter):  # type: ignore[misc]
                 return
             if not pid:
                 return
-            if pid == self.reexec_pid:
-                self.reexec_pid = 0
-            elif worker := self.WORKERS.pop(pid, None):
+            self.reexec_pid = 0 if pid == self.reexec_pid else self.reexec_pid
+            if worker := self.WORKERS.pop(pid, None):
                 self._bury(worker, status)
 
     def _bury(self, worker: Worker, status: int) -> None:

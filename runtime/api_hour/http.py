@@ -83,10 +83,14 @@ class Connection(RequestHandler):
         return self._hub.draining
 
     def data_received(self, data: bytes) -> None:
-        """Take in bytes; those that complete no request are the beginning of one."""
-        count = self._request_count
+        """Take in bytes; those that are no body and complete no request begin the next one."""
+        count, request = self._request_count, self._current_request
+        if request is None:
+            at_rest = self._waiter is not None or count == 0
+        else:
+            at_rest = request._payload.is_eof()
         super().data_received(data)
-        self._begun = bool(data) and self._request_count == count
+        self._begun = bool(data) and self._request_count == count and at_rest
 
     def close_idle(self, since: float) -> None:
         """Close when no request is here, none has begun to arrive, nor has since ``since``."""

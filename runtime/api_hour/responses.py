@@ -50,7 +50,8 @@ class _Made:
     def __get__(self, response: object, owner: type) -> Any:
         if response is None:
             return self
-        value = response.__dict__[self.name] = self.make(response)
+        value = self.make(response)
+        setattr(response, self.name, value)  # by way of __dict__, every later access is slower
         return value
 
 

@@ -8,14 +8,15 @@ import os
 import signal
 import socket
 import sys
+import threading
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from gunicorn import util
 from gunicorn.workers.base import Worker as GunicornWorker
 
-from api_hour import config, logs, recycling, spec, tls
+from api_hour import config, logs, loops, recycling, spec, tls
 from api_hour.channel import Channel, Message
 from api_hour.container import Container, Options, Server
 from api_hour.evidence import Evidence
@@ -39,8 +40,9 @@ class Worker(GunicornWorker):  # type: ignore[misc]
         self.evidence = Evidence()
         self.standing = Standing(generation, self.age)
 
-    def forked(self) -> None:
+    def forked(self, pid: int) -> None:
         """Close, in the master, the end that is the child's."""
+        self.pid = pid
         self._up.close()
 
     def close(self) -> None:
@@ -62,6 +64,7 @@ class Worker(GunicornWorker):  # type: ignore[misc]
         util.seed()
         self.evidence.collect()
         logs.join(self.log.error_log)
+        threading.Thread(target=self._leave_with_master, daemon=True).start()
         self.cfg.post_worker_init(self)
         self.run()
 
@@ -79,11 +82,17 @@ class Worker(GunicornWorker):  # type: ignore[misc]
         ):
             signal.signal(number, _leave_to_master)  # SIG_IGN would outlive an exec
 
+    def _leave_with_master(self) -> None:
+        """End a worker whose master dies while it boots: it has no loop yet to hear of that."""
+        while not self.booted:
+            if self._up.hung_up(HEARTBEAT):
+                os._exit(BOOT_FAILED)
+
     def run(self) -> None:
         """Import the project, then serve on a fresh loop."""
         try:
             container = self._load()
-            with asyncio.Runner(loop_factory=_loop_factory(self.cfg.loop)) as runner:
+            with asyncio.Runner(loop_factory=loops.factory(self.cfg.loop)) as runner:
                 runner.run(self._live(container))
         except (Exception, SystemExit) as error:
             self._fail(error)
@@ -232,15 +241,3 @@ class Worker(GunicornWorker):  # type: ignore[misc]
 
 def _leave_to_master(_number: int, _frame: object) -> None:
     """Do nothing: a terminal sends Ctrl-C to every process of the group."""
-
-
-def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
-    if name != "asyncio":
-        try:
-            import uvloop
-
-            return uvloop.new_event_loop
-        except ImportError:
-            if name == "uvloop":
-                raise ConfigError("loop: uvloop is not installed: pip install uvloop") from None
-    return asyncio.new_event_loop

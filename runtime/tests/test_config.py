@@ -8,7 +8,7 @@ import pickle
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 import pytest
@@ -167,7 +167,7 @@ REFUSED = [
     ("0x_: 1\n", 1, "0x_ is no valid int: put text in quotes"),
     (f"a: {'9' * 5000}\n", 1, f"{'9' * 60} is no valid int: put text in quotes"),
     ("a: " + "[" * 60 + "]" * 60 + "\n", 1, DEEP),
-    ("a: " + "[" * 100_000 + "\n", 1, DEEP),
+    ("a: " + "[" * 10_000 + "\n", 1, DEEP),
     ("a: 1\nb: &b [*b]\n", 2, DEEP),
     (BOMB, 1, "more than 10000 values, aliases counted in full"),
     ("a: [" + "1," * 10_000 + "]\n", 1, "more than 10000 values, aliases counted in full"),
@@ -253,7 +253,6 @@ def test_file_gives_the_text_beside_the_yaml_file_without_its_last_newline(load:
         ("!file binary", "!file binary: it is not UTF-8 text (line 2)"),
         ("!file", "write !file PATH"),
         ("!file [a]", "write !file PATH"),
-        ('!file "a\\0b"', "!file a\\x00b: embedded null byte"),
     ],
 )
 def test_a_file_that_gives_no_text_is_refused_by_name(load: Load, text: str, problem: str) -> None:
@@ -262,6 +261,11 @@ def test_a_file_that_gives_no_text_is_refused_by_name(load: Load, text: str, pro
     (folder / "large").write_bytes(b"x" * 1_048_577)
     (folder / "binary").write_bytes(b"\n\xff")
     assert refused(load, f"a: 1\nb: {text}\n") == f"{FILE}:2: {problem}"
+
+
+def test_a_path_with_a_null_is_refused_in_one_line(load: Load) -> None:
+    message = refused(load, 'a: !file "a\\0b"')
+    assert message.startswith(f"{FILE}:1: !file a\\x00b: ")
 
 
 # Converting
@@ -303,6 +307,22 @@ class Engines(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="k
     read_only: Engine | None = None
 
 
+class Point(msgspec.Struct, array_like=True):
+    axis: Level
+
+
+class Spot(NamedTuple):
+    axis: Level
+
+
+class Choices(msgspec.Struct, frozen=True):
+    points: list[Point] = []
+    spots: list[Spot] = []
+    pair: tuple[int, Level] | None = None
+    shares: dict[Literal["a", "b"], int] = {}
+    labels: Annotated[dict[str, Level], msgspec.Meta(title="labels")] = {}
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     engines: Engines | None = None
     hosts: list[str] = []
@@ -314,6 +334,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     caches: list[Redis | Memory] = []
     either: int | str | None = None
     number: int | float | None = None
+    quotas: Annotated[dict[str, int], msgspec.Meta(min_length=2)] | None = None
     names: Annotated[list[str], msgspec.Meta(min_length=2)] | None = None
 
 
@@ -346,7 +367,10 @@ def test_data_becomes_the_declared_struct(load: Load) -> None:
 
 ENGINE = "engines:\n  postgresql:\n    "
 ENGINE_KEYS = "(known: debug, dsn, level, minsize, mode, port, replicas, since, timeout)"
-KEYS = "(known: cache, caches, either, engines, hosts, limits, names, number, pair, ports, zones)"
+KEYS = (
+    "(known: cache, caches, either, engines, hosts, limits, names, number, pair, ports, "
+    "quotas, zones)"
+)
 WRONG = [
     (ENGINE + "port: 'abc'", 3, "PG.port must be an integer, got 'abc'"),
     (ENGINE + "port: '5'", 3, "PG.port must be an integer, got '5'"),
@@ -387,7 +411,7 @@ WRONG = [
         3,
         f"PG.prot is not a known key; did you mean port? {ENGINE_KEYS}",
     ),
-    (ENGINE + "xyz: 5", 3, f"PG.xyz is not a known key {ENGINE_KEYS}"),
+    (ENGINE + "xyz:\n      5", 3, f"PG.xyz is not a known key {ENGINE_KEYS}"),
     (
         "engines:\n  postgresql: {}\n  read_only: {}",
         3,
@@ -404,6 +428,8 @@ WRONG = [
     ("ports:\n  80: a\n  b: c", 3, "the key ports.b must be an integer"),
     ("ports:\n  80: a\n  81: 5", 3, "ports[81] must be a string, got 5"),
     ("limits:\n  a: 1\n  b.c: x\n  d: y", 3, "limits.b.c must be an integer, got 'x'"),
+    ("quotas: {a: 1}", 1, "quotas must be a mapping of length >= 2, got a mapping of 1"),
+    ("quotas:\n  a: 1\n  b: x", 1, "quotas[...] must be an integer"),
     ("limits:\n  a: 1\n  5: 1", 3, "the key limits[5] must be a string"),
     (
         "zones:\n  a: {x: {port: 1}}\n  b:\n    y: {port: 2}\n    z.y:\n      port: z",
@@ -440,6 +466,25 @@ def test_a_wrong_value_is_refused_with_file_line_and_key(
 ) -> None:
     problem = re.sub("^PG", "engines.postgresql", problem)
     assert unconverted(load, text) == f"{FILE}:{line}: {problem}"
+
+
+@pytest.mark.parametrize(
+    ("text", "subject"),
+    [
+        ("points: [[low], [mid]]", "points[1][0]"),
+        ("spots: [[low], [mid]]", "spots[1][0]"),
+        ("pair: [1, mid]", "pair[1]"),
+        ("labels: {x: low, y: mid}", "labels.y"),
+    ],
+)
+def test_a_choice_is_named_wherever_it_stands(load: Load, text: str, subject: str) -> None:
+    message = unconverted(load, text, Choices)
+    assert message == f"{FILE}:1: {subject} must be one of 'low', 'high', got 'mid'"
+
+
+def test_a_key_may_be_a_choice(load: Load) -> None:
+    message = unconverted(load, "shares: {a: 1, c: 2}", Choices)
+    assert message == f"{FILE}:1: the key shares.c must be one of 'a', 'b'"
 
 
 def test_an_unknown_section_may_be_one_that_the_runtime_took(load: Load) -> None:
@@ -535,6 +580,34 @@ def test_a_check_of_the_project_may_print_neither_a_secret_nor_its_escaped_form(
     message = unconverted(load, "postgresql:\n  dsn: !env KEY\n  mode: fast\n", Engines)
     assert "line one" not in message
     assert message == f'{FILE}:1: postgresql: no slashes in "the value of !env KEY", please'
+
+
+class Pair(msgspec.Struct):
+    one: str
+    two: str
+
+    def __post_init__(self) -> None:
+        raise ValueError(f"shun {self.one} and {self.two}")
+
+
+def test_of_two_secrets_the_longer_is_hidden_first_and_words_are_left_alone(
+    load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHORT", "hu")
+    monkeypatch.setenv("LONG", "hu/nter2")
+    message = unconverted(load, "one: !env SHORT\ntwo: !env LONG\n", Pair)
+    expected = "shun the value of !env SHORT and the value of !env LONG"
+    assert message == f"{FILE}:1: {expected}"
+
+
+class Dotted(msgspec.Struct, rename={"long": "a.b"}):
+    long: int
+    a: dict[str, int] = {}
+
+
+def test_a_name_may_hold_dots(load: Load) -> None:
+    message = unconverted(load, "a:\n  b: 1\na.b: x\n", Dotted)
+    assert message == f"{FILE}:3: a.b must be an integer, got 'x'"
 
 
 def test_a_document_shows_no_data_in_its_repr(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,70 @@
+"""The project's folder under test: its source, how it is broken and mended, and its ledger."""
+
+from collections import Counter
+from pathlib import Path
+
+SOURCE = Path(__file__).with_name("hello.py").read_text()
+BLOCKS = next(n for n, line in enumerate(SOURCE.splitlines(), 1) if "# BLOCKS" in line)
+
+SYNTAX_ERROR = "\ndef broken(:\n"
+LEAVES = "\nos._exit(3)\n"  # the code that tells Gunicorn to end the whole service
+SLOW_IMPORT = "\ntime.sleep(3)\n"
+ENGINES = """
+
+class Container(Container):
+    @asynccontextmanager
+    async def engines(self):
+        {first}
+        async with super().engines():
+            {then}
+            yield
+"""
+FAILS_TO_OPEN = ENGINES.format(first='raise OSError("the engine is away")', then="pass")
+NEVER_READY = ENGINES.format(first="await asyncio.Event().wait()", then="pass")
+DIES_AFTER_BOOT = ENGINES.format(
+    first="loop = asyncio.get_running_loop()", then="loop.call_later(0.1, os._exit, 7)"
+)
+
+
+class Project:
+    """Write the project into ``folder``; the ledger lies beside it, in ``ledger``."""
+
+    def __init__(self, folder: Path, ledger: Path) -> None:
+        self.folder, self.ledger = folder, ledger
+        folder.mkdir(parents=True, exist_ok=True)
+        ledger.mkdir(exist_ok=True)
+        self.mend()
+
+    def mend(self, release: str = "1") -> None:
+        """Write the good source."""
+        source = SOURCE.replace('RELEASE = "1"', f'RELEASE = "{release}"')
+        (self.folder / "hello.py").write_text(source)
+
+    def append(self, text: str) -> None:
+        """Add ``text`` to the end of the source."""
+        path = self.folder / "hello.py"
+        path.write_text(path.read_text() + text)
+
+    def configure(self, name: str, text: str) -> None:
+        """Write a file of the configuration."""
+        path = self.folder / "etc" / "hello" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    def open_gate(self) -> None:
+        """Let every request end that waits for the gate."""
+        (self.ledger / "gate").touch()
+
+    def notes(self) -> Counter[str]:
+        """Return every line of the ledger: ``+id`` begun, ``-id`` finished."""
+        lines: Counter[str] = Counter()
+        for file in self.ledger.iterdir():
+            lines.update(file.read_text().splitlines())
+        return lines
+
+    def fate(self, ident: str) -> str:
+        """Tell how far the daemon got with a request whose answer did not arrive."""
+        notes = self.notes()
+        if notes["-" + ident]:
+            return "done but answer lost"
+        return "begun" if notes["+" + ident] else "never reached"

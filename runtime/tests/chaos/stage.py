@@ -1,0 +1,241 @@
+"""Where a fault acts: a running daemon with its project and its load; and what faults wait for."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from chaos.http import Answer, Peer
+from chaos.load import Load, Profile
+from chaos.project import Project
+from daemon import Daemon, session, until
+
+WORKERS = 2
+TRIES = 500  # connections until one worker of two has surely had its turn
+STARTING = r"\[(\d+)\] \[INFO\] Starting API-Hour"  # a master, with its process id
+GRACE = 20.0  # seconds of graceful_timeout
+# What systemd does: the socket becomes descriptor 3, and the variables name the final process.
+ACTIVATE = """exec 3<&0 0</dev/null
+export LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=http
+exec "$@"
+"""
+
+
+@dataclass(frozen=True)
+class Form:
+    """Say how long a scenario takes: short in the tests, long by hand."""
+
+    window: float  # seconds of drain_idle
+    calm: int  # answers to wait for between two steps
+    loop: str = "auto"
+
+
+SHORT = Form(window=0.6, calm=100)
+FULL = Form(window=5.0, calm=1500)
+
+
+class Activated(Daemon):
+    """Start the daemon behind a listening socket that the test keeps, as systemd would."""
+
+    def __init__(self, folder: Path, sock: socket.socket, *arguments: str, **environ: str) -> None:
+        self.folder = folder
+        self.lines: list[str] = []
+        self._news = threading.Condition()
+        self.process = subprocess.Popen(
+            ["sh", "-c", ACTIVATE, "sh", sys.executable, "-m", "api_hour", *arguments],
+            cwd=folder,
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **environ},
+            stdin=sock.fileno(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+
+class Deaf(Daemon):
+    """Stop reading the daemon's log pipe whenever ``listening`` is cleared."""
+
+    def __init__(self, folder: Path, *arguments: str, **environ: str) -> None:
+        self.listening = threading.Event()
+        self.listening.set()
+        super().__init__(folder, *arguments, **environ)
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.listening.wait()
+            with self._news:
+                self.lines.append(line.rstrip("\n"))
+                self._news.notify_all()
+
+
+class Stage:
+    """Hold one scenario's daemon, project, load and notes; leave nothing behind."""
+
+    daemon: Daemon
+
+    def __init__(self, folder: Path, form: Form) -> None:
+        self.form = form
+        self.window = form.window
+        self.options: tuple[str, ...] = ()
+        self.folder = folder
+        self.project = Project(folder / "project", folder / "ledger")
+        self.daemons: list[Daemon] = []
+        self.loads: list[Load] = []
+        self.notes: list[str] = []
+        self.held: socket.socket | None = None
+        self.heir = 0  # the master that USR2 has started, once it is to end instead of the first
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for daemon in self.daemons:
+            daemon.kill()
+        if self.held is not None:
+            self.held.close()
+
+    def hold(self) -> None:
+        """Open the listening socket here: every later launch is handed it."""
+        self.held = socket.create_server(("127.0.0.1", 0), backlog=2048)
+
+    def launch(self, *, folder: Path | None = None, listen: str = "tcp://127.0.0.1:0") -> Daemon:
+        """Start a daemon, another one if there is one already."""
+        arguments = ("hello:Container", *self._options())
+        place = folder or self.project.folder
+        environ = {"CHAOS_LEDGER": str(self.project.ledger), "PYTHONDONTWRITEBYTECODE": "1"}
+        if self.held is None:
+            self.daemon = Deaf(place, *arguments, "--listen", f"http={listen}", **environ)
+        else:
+            port = self.held.getsockname()[1]
+            arguments = (*arguments, "--listen", f"http=tcp://127.0.0.1:{port}")
+            self.daemon = Activated(place, self.held, *arguments, **environ)
+        self.daemons.append(self.daemon)
+        return self.daemon
+
+    def _options(self) -> tuple[str, ...]:
+        return (
+            *("--workers", str(WORKERS), "--loop", self.form.loop),
+            *("--drain-idle", str(self.window), "--graceful-timeout", f"{GRACE:.0f}"),
+            *self.options,
+        )
+
+    def run(self, profile: Profile, *, port: int = 0) -> Load:
+        """Let clients begin on the daemon's port."""
+        port = port or self.port
+        load = Load(str(len(self.loads)), port, profile, self.window)
+        load.start()
+        self.loads.append(load)
+        return load
+
+    def calm(self) -> None:
+        """Wait until the load has had so many more answers: the service is well."""
+        load = self.loads[0]
+        goal = load.answered + self.form.calm
+        until(lambda: load.answered >= goal, f"no {self.form.calm} more answers")
+
+    def peer(self) -> Peer:
+        """Connect."""
+        return Peer(self.port)
+
+    @property
+    def port(self) -> int:
+        """Return the port of the listener."""
+        return int(self.held.getsockname()[1]) if self.held else self.daemon.port()
+
+    def peer_of(self, worker: int) -> Peer:
+        """Connect until this worker has accepted the connection."""
+        others: list[Peer] = []
+        try:
+            while len(others) < TRIES:
+                peer = self.peer()
+                if self._owner(peer) == worker:
+                    return peer
+                others.append(peer)
+        finally:
+            for peer in others:
+                peer.close()
+        raise AssertionError(f"worker {worker} accepted none of {TRIES} connections")
+
+    def _owner(self, peer: Peer) -> int:
+        return until(lambda: peer.owner(self.daemon.workers()), "nobody accepted") or 0
+
+    def begun(self, ident: str) -> None:
+        """Wait until the ledger says that this request has reached its handler."""
+        until(lambda: self.project.notes()["+" + ident], f"request {ident} did not arrive")
+
+    def ready_workers(self) -> list[int]:
+        """Return the workers that have become ready; some may drain by now."""
+        ready = [int(pid) for pid in re.findall(r"Worker ready \(pid: (\d+)\)", self.daemon.output)]
+        return [pid for pid in self.daemon.workers() if pid in ready]
+
+    def shrunk(self, count: int) -> None:
+        """Wait until so many workers are left."""
+        until(lambda: len(self.daemon.workers()) == count, "no worker left")
+
+    def reload(self) -> None:
+        """Send HUP and wait until new workers have taken over from all the old ones."""
+        mark, old = self.daemon.mark(), self.daemon.workers()
+        self.daemon.send(signal.SIGHUP)
+        self.daemon.ready(WORKERS, after=mark)
+        self.gone(old)
+
+    def gone(self, pids: list[int]) -> None:
+        """Wait until these processes of the session have ended."""
+        leader = self.daemon.process.pid
+        until(lambda: not set(pids) & set(session(leader)), f"some of {pids} did not leave")
+
+    def last_word(self, answer: Answer, workers: list[int], of: str = "an answer") -> None:
+        """Fail unless a draining worker of these gave a good answer that ends the connection."""
+        good = answer.status == 200 and answer.worker in workers and answer.closes
+        assert good, f"{of}: {answer.status} {answer.headers}"
+
+    def fewest(self) -> int:
+        """Return how few workers there were at any time since the first start, by the log."""
+        steps = [
+            ("Worker ready" in line) - ("left: exit code 0" in line) for line in self.daemon.lines
+        ]
+        counts = list(accumulate(steps))
+        return min(counts[counts.index(WORKERS) :])
+
+    def errors(self, mark: int) -> list[str]:
+        """Return what was logged as an error since ``mark``."""
+        return [
+            line for line in self.daemon.lines[mark:] if re.search(r"\[(ERROR|CRITICAL)\]", line)
+        ]
+
+    def note(self, text: str) -> None:
+        """Keep a measurement for the table."""
+        self.notes.append(text)
+
+    def end_loads(self) -> None:
+        """Let every client have its last answer."""
+        for load in self.loads:
+            load.stop()
+
+    def finish(self) -> None:
+        """Stop what still runs; fails unless every daemon ends in order and leaves nothing."""
+        self.end_loads()
+        if self.heir:
+            os.kill(self.heir, signal.SIGTERM)
+            self.gone([self.heir])
+        for daemon in self.daemons:
+            if daemon.process.poll() is None:
+                assert daemon.stop() == 0, "the exit code after TERM is not 0"
+            assert not session(daemon.process.pid), "a process was left behind"
