@@ -1,4 +1,4 @@
-"""Every test begins with a terminal's signals: nohup and a shell's background ignore some of them."""
+"""Every test begins with default signals: nohup and a background shell ignore some of them."""
 
 import signal
 
