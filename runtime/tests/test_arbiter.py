@@ -152,3 +152,21 @@ def test_a_blocked_worker_is_ended_and_the_log_shows_where_it_slept(run: Run) ->
     daemon.wait_for(r'hello.py", line \d+ in block', after=mark)
     daemon.ready(after=mark)
     client.join(PATIENCE)
+
+
+def test_usr1_and_winch_disturb_nobody(run: Run, project: Path) -> None:
+    log = project / "daemon.log"
+    daemon = run("hello:Container", "--log-file", str(log))
+    until(lambda: log.exists() and "Worker ready" in log.read_text(), "no worker became ready")
+    port = int(re.findall(r"Listening on http at tcp://.*:(\d+)", log.read_text())[0])
+    log.rename(project / "rotated.log")
+    for number in (signal.SIGWINCH, signal.SIGUSR1):
+        daemon.send(number)
+    until(lambda: log.exists() and "usr1" not in log.read_text(), "the log was not opened anew")
+    daemon.send(signal.SIGHUP)
+    until(lambda: "Worker ready" in log.read_text(), "the reload is not in the new log")
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    connection.request("GET", "/")
+    assert connection.getresponse().status == 200
+    connection.close()
+    assert daemon.stop() == 0

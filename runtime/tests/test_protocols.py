@@ -8,6 +8,8 @@ import asyncio
 import signal
 import smtplib
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -400,3 +402,38 @@ def _reload(daemon: Daemon) -> None:
     mark = daemon.mark()
     daemon.send(signal.SIGHUP)
     daemon.ready(2, after=mark)
+
+
+def test_datagrams_come_over_a_unix_socket_too(project: Path) -> None:
+    (project / "other.py").write_text(DATAGRAMS)
+    path, answers = project / "in.sock", project / "out.sock"
+    listen = ("--listen", f"udp=unixgram:{path}")
+    (project / "etc" / "other").mkdir(parents=True)
+    (project / "etc" / "other" / "main.yaml").write_text("api_hour: {listeners: {}}\n")
+    with Daemon(project, "other:Container", *listen) as daemon:
+        daemon.ready()
+        daemon.wait_for(f"Listening on udp at unixgram:{path}")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:
+            client.settimeout(PATIENCE)
+            client.bind(str(answers))
+            client.sendto(b"datagram", str(path))
+            assert client.recv(100) == b"datagram"
+        assert daemon.stop() == 0
+    assert not path.exists()
+
+
+def test_a_descriptor_that_was_given_is_served(project: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        holder.set_inheritable(True)
+        command = [sys.executable, "-m", "api_hour", "hello:Container", "--listen"]
+        process = subprocess.Popen(
+            [*command, f"http=fd://{holder.fileno()}"],
+            cwd=project,
+            pass_fds=[holder.fileno()],
+            stderr=subprocess.DEVNULL,
+        )
+        with socket.create_connection(holder.getsockname(), PATIENCE) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+            assert client.makefile("rb").readline() == b"HTTP/1.1 200 OK\r\n"
+        process.terminate()
+        assert process.wait(PATIENCE) == 0
