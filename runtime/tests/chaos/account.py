@@ -1,8 +1,9 @@
 """What the records of the clients and the ledger of the daemon say together about every loss."""
 
+import math
 from collections import Counter
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 
 from chaos.line import Outcome
 from chaos.load import Record
@@ -14,17 +15,17 @@ NO_LOSS = {Outcome.ANSWERED, Outcome.RACED}
 
 @dataclass(frozen=True)
 class Loss:
-    """Say how many requests a fault may cost, and of which classes."""
+    """Say how many requests of which class a fault may cost, and in all."""
 
-    limit: float = 0
-    classes: Collection[Outcome] = ()
+    limits: Mapping[Outcome, float] = field(default_factory=dict)
+    total: float = math.inf
     drops: bool = False  # idle connections may be closed without notice
 
     def excess(self, records: Collection[Record], drops: Collection[float]) -> str:
-        """Return what goes beyond, empty when nothing does."""
-        lost = lost_of(records)
-        counts = Counter(one.outcome for one in lost)
-        if len(lost) > self.limit or set(counts) - set(self.classes):
+        """Return what was lost when it is more than may be, else an empty text."""
+        counts = Counter(one.outcome for one in lost_of(records))
+        within = all(count <= self.limits.get(kind, 0) for kind, count in counts.items())
+        if not within or counts.total() > self.total:
             return "lost " + ", ".join(f"{count} {kind}" for kind, count in counts.items())
         if drops and not self.drops:
             return f"{len(drops)} idle connections closed without notice"
@@ -43,8 +44,10 @@ def percentile(records: Collection[Record], share: float) -> float:
 
 
 def describe(records: Collection[Record], project: Project) -> str:
-    """Describe lost requests, one in a line, with how far the daemon got with them."""
-    lost, zero = lost_of(records), min((one.began for one in records), default=0.0)
+    """Describe lost requests, the rarest classes first, with how far the daemon got with them."""
+    counts = Counter(one.outcome for one in lost_of(records))
+    lost = sorted(lost_of(records), key=lambda one: counts[one.outcome])
+    zero = min((one.began for one in records), default=0.0)
     lines = [
         f"{one.began - zero:8.3f} s +{one.ended - one.began:.3f} {one.ident} {one.kind.name}"
         f" idle {one.idle:.3f} s: {one.outcome}, {project.fate(one.ident)}"

@@ -1,5 +1,7 @@
 """The project's folder under test: its source, how it is broken and mended, and its ledger."""
 
+import os
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -31,19 +33,25 @@ class Project:
 
     def __init__(self, folder: Path, ledger: Path) -> None:
         self.folder, self.ledger = folder, ledger
+        self._written = time.time()
         folder.mkdir(parents=True, exist_ok=True)
         ledger.mkdir(exist_ok=True)
         self.mend()
 
     def mend(self, release: str = "1") -> None:
         """Write the good source."""
-        source = SOURCE.replace('RELEASE = "1"', f'RELEASE = "{release}"')
-        (self.folder / "hello.py").write_text(source)
+        self._write(SOURCE.replace('RELEASE = "1"', f'RELEASE = "{release}"'))
 
     def append(self, text: str) -> None:
         """Add ``text`` to the end of the source."""
+        self._write((self.folder / "hello.py").read_text() + text)
+
+    def _write(self, source: str) -> None:
+        """Write the source; a second later than the last one, or its bytecode would be taken."""
         path = self.folder / "hello.py"
-        path.write_text(path.read_text() + text)
+        path.write_text(source)
+        self._written += 1
+        os.utime(path, (self._written, self._written))
 
     def configure(self, name: str, text: str) -> None:
         """Write a file of the configuration."""

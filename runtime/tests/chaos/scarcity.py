@@ -12,6 +12,7 @@ from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 
+from chaos.http import Peer
 from chaos.line import Kind
 from chaos.load import Profile
 from chaos.stage import Deaf, Stage
@@ -82,7 +83,9 @@ def fill_disk(stage: Stage) -> None:
     """Log onto a full disk: requests go on, and the daemon ends in order."""
     port = _free_port()
     stage.launch(listen=f"tcp://127.0.0.1:{port}")
-    until(lambda: _accepts(port), "the daemon does not accept")
+    until(lambda: _accepts(port), "the daemon does not listen")
+    with Peer(port) as peer:
+        assert peer.ask(id="first").status == 200
     stage.run(Profile(), port=port)
     stage.calm()
 

@@ -1,5 +1,6 @@
 """Every scenario as data: its name, its fault, its load, and what it may cost."""
 
+import math
 from functools import partial
 
 from chaos import broken, deaths, ends, planned, scarcity
@@ -9,10 +10,13 @@ from chaos.load import Profile
 from chaos.play import Scenario
 from chaos.project import FAILS_TO_OPEN, LEAVES, NEVER_READY, SYNTAX_ERROR
 
-IN_HAND = Loss(20, {Outcome.RESET, Outcome.UNREAD, Outcome.TRUNCATED}, drops=True)
-REFUSED = Loss(float("inf"), {Outcome.REFUSED})
-CUT_SHORT = Loss(20, {Outcome.RESET, Outcome.UNREAD, Outcome.TRUNCATED, Outcome.REFUSED})
-OVERRUN = Loss(20 * 10, IN_HAND.classes, drops=True)
+CUT = dict.fromkeys((Outcome.RESET, Outcome.UNREAD, Outcome.TRUNCATED), 20)  # one a client
+IN_HAND = Loss(CUT, total=20, drops=True)
+EACH_START = Loss(dict.fromkeys(CUT, 20 * deaths.STARTS), total=20 * deaths.STARTS, drops=True)
+CUT_SHORT = Loss({**CUT, Outcome.REFUSED: 20})
+REFUSED = Loss({Outcome.REFUSED: math.inf})
+# A connection that is complete between the last accept() and the close() that follows is reset.
+RUSHED = Loss({Outcome.REFUSED: math.inf, Outcome.RESET: 20})
 PATIENT = Profile(bound=60.0)  # a restart takes as long as a boot
 RUSH = Profile(keepalive=0, fresh=60, rate=2000, kinds=(Kind("quick"),))
 SLOTS = ("--balance", "slots")  # a socket of its own for each worker
@@ -120,7 +124,7 @@ SCENARIOS = [
         needs=("api_hour.systemd",),
     ),
     Scenario(
-        "workers that crash right after boot", deaths.crash_after_boot, loss=OVERRUN, slow=True
+        "workers that crash right after boot", deaths.crash_after_boot, loss=EACH_START, slow=True
     ),
     Scenario("a project that never boots", deaths.never_boot, load=None, boots=False),
     Scenario(
@@ -131,7 +135,7 @@ SCENARIOS = [
     ),
     Scenario("SIGSTOP of a worker", deaths.freeze, options=("--timeout", "3"), loss=IN_HAND),
     Scenario("TERM under load", ends.stop, loss=REFUSED),
-    Scenario("TERM under a rush of new connections", ends.stop, load=RUSH, loss=REFUSED),
+    Scenario("TERM under a rush of new connections", ends.stop, load=RUSH, loss=RUSHED),
     Scenario(
         "TERM with a delay",
         ends.stop_late,

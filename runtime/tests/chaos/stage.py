@@ -119,7 +119,7 @@ class Stage:
         """Start a daemon, another one if there is one already."""
         arguments = ("hello:Container", *self._options())
         place = folder or self.project.folder
-        environ = {"CHAOS_LEDGER": str(self.project.ledger), "PYTHONDONTWRITEBYTECODE": "1"}
+        environ = {"CHAOS_LEDGER": str(self.project.ledger)}
         if self.held is None:
             self.daemon = Deaf(place, *arguments, "--listen", f"http={listen}", **environ)
         else:
