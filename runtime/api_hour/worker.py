@@ -85,7 +85,7 @@ class Worker(GunicornWorker):  # type: ignore[misc]
     def _leave_with_master(self) -> None:
         """End a worker whose master dies while it boots: it has no loop yet to hear of that."""
         while not self.booted:
-            if self._up.hung_up(HEARTBEAT):
+            if self._up.hung_up(HEARTBEAT) and not self.booted:
                 os._exit(BOOT_FAILED)
 
     def run(self) -> None:

@@ -370,6 +370,8 @@ def test_smtp_says_421_between_commands_and_finishes_a_mail(run: Run, project: P
     def told(error: Exception) -> bool:
         if isinstance(error, smtplib.SMTPServerDisconnected):
             return "421" in str(error) or "unexpectedly" in str(error)
+        if isinstance(error, smtplib.SMTPRecipientsRefused):
+            return {code for code, _ in error.recipients.values()} == {421}
         return isinstance(error, smtplib.SMTPResponseException) and error.smtp_code == 421
 
     with smtplib.SMTP("127.0.0.1", daemon.port(), timeout=PATIENCE) as witness:
