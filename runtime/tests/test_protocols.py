@@ -439,3 +439,21 @@ def test_a_descriptor_that_was_given_is_served(project: Path) -> None:
             assert client.makefile("rb").readline() == b"HTTP/1.1 200 OK\r\n"
         process.terminate()
         assert process.wait(PATIENCE) == 0
+
+
+def test_an_upgrade_hands_datagram_sockets_over(project: Path) -> None:
+    (project / "other.py").write_text(DATAGRAMS)
+    (project / "etc" / "other").mkdir(parents=True)
+    (project / "etc" / "other" / "main.yaml").write_text("api_hour: {listeners: {}}\n")
+    with Daemon(project, "other:Container", "--listen", "udp=udp://127.0.0.1:0") as daemon:
+        daemon.ready()
+        port = int(daemon.wait_for(r"Listening on udp at udp://.*:(\d+)$")[1])
+        mark = daemon.mark()
+        daemon.send(signal.SIGUSR2)
+        daemon.ready(after=mark)
+        daemon.send(signal.SIGTERM)
+        assert daemon.process.wait(PATIENCE) == 0
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.settimeout(PATIENCE)
+            client.sendto(b"datagram", ("127.0.0.1", port))
+            assert client.recv(100) == b"datagram"
