@@ -218,8 +218,8 @@ class Fleet(GunicornArbiter):  # type: ignore[misc]
                 self._bury(worker, status)
 
     def _bury(self, worker: Worker, status: int) -> None:
-        if not worker.channel.closed:
-            self._hear(worker)
+        self._hear(worker)
+        self._mailbox.remove(worker)  # no EOF came if a child of the worker holds its end
         standing = worker.standing
         cause = standing.failure or worker.evidence.describe(status, standing.killed_for)
         worker.close()

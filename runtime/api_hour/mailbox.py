@@ -25,8 +25,9 @@ class Mailbox:
         self._selector.register(worker.channel, selectors.EVENT_READ, worker)
 
     def remove(self, worker: Any) -> None:
-        """Stop listening to a worker whose channel has reached its end."""
-        self._selector.unregister(worker.channel)
+        """Stop listening to a worker; one that is not listened to stays so."""
+        if worker.channel in self._selector.get_map():
+            self._selector.unregister(worker.channel)
 
     def wait(self, seconds: float) -> list[Any]:
         """Return the workers that have said something, after at most ``seconds``."""

@@ -61,7 +61,7 @@ def stop_hanging(stage: Stage) -> None:
     """Send TERM while a reload hangs: what boots goes at once, what serves drains."""
     old, mark = stage.daemon.workers(), stage.daemon.mark()
     stage.project.append(NEVER_READY)
-    with stage.peer_of(old[0]) as peer:
+    with stage.peer_of(old[0]) as peer, stage.peer_of(old[0]) as idle:
         stage.daemon.send(signal.SIGHUP)
         booting = int(stage.daemon.wait_for(r"Booting worker with pid: (\d+)", after=mark)[1])
         peer.send(get("/work", id="busy", gate=1))
@@ -70,6 +70,7 @@ def stop_hanging(stage: Stage) -> None:
         stage.daemon.send(signal.SIGTERM)
         stage.gone([booting])
         assert time.monotonic() - start < GRACE / 2, "the booting worker stayed"
+        assert idle.ended()  # the drain is under way
         stage.project.open_gate()
         stage.last_word(peer.receive(), old)
     assert stage.daemon.ended() == 0

@@ -8,7 +8,7 @@ import time
 from chaos.account import lost_of, percentile
 from chaos.http import get
 from chaos.load import Record
-from chaos.project import BLOCKS, DIES_AFTER_BOOT, NEVER_READY, SYNTAX_ERROR
+from chaos.project import BLOCKS, DIES_AFTER_BOOT, FORKS, NEVER_READY, SYNTAX_ERROR
 from chaos.stage import WORKERS, Stage
 from daemon import session, until
 
@@ -27,6 +27,20 @@ def kill_worker(stage: Stage) -> None:
     stage.calm()
     assert len(stage.errors(mark)) == 1
     assert in_hand(stage.loads[0].records, start), "more was lost than the worker had in hand"
+
+
+def prepare_forks(stage: Stage) -> None:
+    """Let each worker fork a child that outlives it for a while."""
+    stage.project.append(FORKS)
+
+
+def kill_forked(stage: Stage) -> None:
+    """Kill one worker after the other, each of which leaves a child with its open files behind."""
+    for _ in range(3):
+        mark = stage.daemon.mark()
+        os.kill(stage.ready_workers()[0], signal.SIGKILL)
+        stage.daemon.ready(after=mark)
+    stage.calm()
 
 
 def in_hand(records: list[Record], start: float) -> bool:

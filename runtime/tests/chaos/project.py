@@ -23,6 +23,7 @@ class Container(Container):
 """
 FAILS_TO_OPEN = ENGINES.format(first='raise OSError("the engine is away")', then="pass")
 NEVER_READY = ENGINES.format(first="await asyncio.Event().wait()", then="pass")
+FORKS = ENGINES.format(first="os.fork() or (time.sleep(6), os._exit(0))", then="pass")
 DIES_AFTER_BOOT = ENGINES.format(
     first="loop = asyncio.get_running_loop()", then="loop.call_later(0.1, os._exit, 7)"
 )

@@ -10,10 +10,16 @@ from chaos.load import Profile
 from chaos.play import Scenario
 from chaos.project import FAILS_TO_OPEN, LEAVES, NEVER_READY, SYNTAX_ERROR
 
-CUT = dict.fromkeys((Outcome.RESET, Outcome.UNREAD, Outcome.TRUNCATED), 20)  # one a client
-IN_HAND = Loss(CUT, total=20, drops=True)
-EACH_START = Loss(dict.fromkeys(CUT, 20 * deaths.STARTS), total=20 * deaths.STARTS, drops=True)
-CUT_SHORT = Loss({**CUT, Outcome.REFUSED: 20})
+CUT = (Outcome.RESET, Outcome.UNREAD, Outcome.TRUNCATED)
+
+
+def _deaths(count: int) -> Loss:
+    """Return what deaths may cost: a client has one request under way at a time."""
+    return Loss(dict.fromkeys(CUT, 20 * count), total=20 * count, drops=True)
+
+
+IN_HAND = _deaths(1)
+CUT_SHORT = Loss(dict.fromkeys((*CUT, Outcome.REFUSED), 20))
 REFUSED = Loss({Outcome.REFUSED: math.inf})
 # A connection that is complete between the last accept() and the close() that follows is reset.
 RUSHED = Loss({Outcome.REFUSED: math.inf, Outcome.RESET: 20})
@@ -114,6 +120,12 @@ SCENARIOS = [
         prepare=broken.prepare_releases,
     ),
     Scenario("kill -9 of a worker", deaths.kill_worker, loss=IN_HAND),
+    Scenario(
+        "kill -9 of workers that have forked",
+        deaths.kill_forked,
+        loss=_deaths(3),
+        prepare=deaths.prepare_forks,
+    ),
     Scenario("kill -9 of the master", deaths.kill_master, load=None),
     Scenario("kill -9 of the master while a reload hangs", deaths.kill_reloading_master, load=None),
     Scenario(
@@ -124,7 +136,10 @@ SCENARIOS = [
         needs=("api_hour.systemd",),
     ),
     Scenario(
-        "workers that crash right after boot", deaths.crash_after_boot, loss=EACH_START, slow=True
+        "workers that crash right after boot",
+        deaths.crash_after_boot,
+        loss=_deaths(deaths.STARTS),
+        slow=True,
     ),
     Scenario("a project that never boots", deaths.never_boot, load=None, boots=False),
     Scenario(

@@ -24,6 +24,8 @@ LIMIT = 20.0  # seconds for a test of a coroutine
 AT_ONCE = 1.0  # seconds; a busy machine is slow now and then
 MOSTLY = 0.2  # seconds, in the median
 REFUSAL = "08P01", "unsupported startup parameter: options"
+END_OTHERS = """SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
+    WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"""
 GOODBYE = "57P01", "terminating connection due to administrator command"
 
 
@@ -59,9 +61,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded.Postgr
 
 
 @pytest.fixture
-def url(server: embedded.PostgreSQL) -> str:
-    """Return the server's URL: a unix socket."""
-    return server.url
+def url(server: embedded.PostgreSQL) -> Iterator[str]:
+    """Return the server's URL: a unix socket; no backend outlives the test."""
+    yield server.url
+    connection = psycopg2.connect(server.url)
+    with connection.cursor() as cursor:
+        cursor.execute(END_OTHERS)  # cancelled statements run on for a while
+    connection.close()
 
 
 @pytest.fixture
