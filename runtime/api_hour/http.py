@@ -19,8 +19,12 @@ from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_server import Server as AiohttpServer
 
 from api_hour.acceptor import Acceptor
+from api_hour.connection import Connection
 from api_hour.container import Options
 from api_hour.exceptions import ConfigError
+from api_hour.fast import FastConnection, FastPath, usable
+from api_hour.request import Request
+from api_hour.strict import strict
 
 T = TypeVar("T")
 Endpoint = Callable[[web.Request], Coroutine[Any, Any, web.StreamResponse]]
@@ -58,67 +62,21 @@ def _is_running(loop: asyncio.AbstractEventLoop) -> bool:
     return asyncio._get_running_loop() is loop
 
 
-class Request(web.Request):
-    """Be aiohttp's request; while the worker drains, its connection is not kept."""
-
-    @property
-    def keep_alive(self) -> bool:
-        """Tell whether the connection outlives this request."""
-        return not (self._message.should_close or self._protocol.draining)  # type: ignore[attr-defined]
-
-
-class Connection(RequestHandler):
-    """Be aiohttp's protocol, and know whether a request has begun to arrive."""
-
-    __slots__ = ("_begun", "_hub")
-
-    def __init__(self, hub: "Hub", **kwargs: Any) -> None:
-        super().__init__(hub, **kwargs)
-        self._hub = hub
-        self._begun = False
-
-    @property
-    def draining(self) -> bool:
-        """Tell whether the worker accepts no more."""
-        return self._hub.draining
-
-    def data_received(self, data: bytes) -> None:
-        """Take in bytes; those that are no body and complete no request begin the next one."""
-        count, request = self._request_count, self._current_request
-        if request is None:
-            at_rest = self._waiter is not None or count == 0
-        else:
-            at_rest = request._payload.is_eof()
-        super().data_received(data)
-        self._begun = bool(data) and self._request_count == count and at_rest
-
-    def close_idle(self, since: float) -> None:
-        """Close when no request is here, none has begun to arrive, nor has since ``since``."""
-        waiting = self._waiter is not None and not self._waiter.done()
-        last_use = self._next_keepalive_close_time - self._keepalive_timeout
-        if waiting and not self._messages and not self._begun and last_use <= since:
-            self.force_close()
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        """Tell the hub, which may wait for the last one."""
-        hub = self._hub
-        super().connection_lost(exc)
-        hub.lost(self)
-
-
 class Hub(AiohttpServer):
     """Make the connections of one server and know when the last one is gone."""
 
     def __init__(self, app: web.Application, options: Options, **kwargs: Any) -> None:
         factory = functools.partial(app._make_request, _cls=Request)
-        super().__init__(app._handle, request_factory=factory, **kwargs)  # type: ignore[arg-type]
+        super().__init__(strict(app._handle), request_factory=factory, **kwargs)
         self.draining = False
+        self.fast = FastPath(self, app) if options.fast and usable() else None
         self.open: set[Connection] = set()
         self.acceptor = Acceptor(self, tls=options.tls, limit=options.max_connections)
 
     def __call__(self) -> Connection:
         """Return the protocol of a new connection."""
-        return Connection(self, loop=self._loop, **self._kwargs)
+        kind = FastConnection if self.fast else Connection
+        return kind(self, loop=self._loop, **self._kwargs)
 
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
         """Count a connection."""
@@ -139,17 +97,24 @@ class Hub(AiohttpServer):
 class HTTPServer:
     """Serve an ordinary ``aiohttp.web.Application`` on one listener.
 
-    ``keepalive_timeout``: seconds an idle connection is kept. ``handler_args`` go to aiohttp's
-    ``RequestHandler``. Raises ConfigError at start for an endpoint that is a plain function.
+    ``keepalive_timeout``: seconds an idle connection is kept; ``header_timeout``: seconds a new
+    one has for its first request. ``handler_args`` are those of aiohttp's ``AppRunner``. Raises
+    ConfigError at start for an endpoint that is a plain function.
     """
 
     def __init__(
-        self, app: web.Application, *, keepalive_timeout: float = 75.0, **handler_args: Any
+        self,
+        app: web.Application,
+        *,
+        keepalive_timeout: float = 75.0,
+        header_timeout: float = 30.0,
+        **handler_args: Any,
     ) -> None:
         self.app = app
         self.options = Options()
         self._hub: Hub | None = None
-        self._handler_args = {"keepalive_timeout": keepalive_timeout, **handler_args}
+        timeouts = {"keepalive_timeout": keepalive_timeout, "header_timeout": header_timeout}
+        self._handler_args = timeouts | handler_args
 
     @property
     def requests(self) -> int:
@@ -163,8 +128,9 @@ class HTTPServer:
             log = logging.getLogger("gunicorn.access") if self.options.access_log else None
             runner = web.AppRunner(self.app, access_log=log, **self._handler_args)
             await runner.setup()
-            kwargs = cast(AiohttpServer, runner.server)._kwargs
-            self._hub = Hub(self.app, self.options, **kwargs)
+            made = cast(AiohttpServer, runner.server)
+            cancels = made.handler_cancellation
+            self._hub = Hub(self.app, self.options, handler_cancellation=cancels, **made._kwargs)
         self._hub.acceptor.add(sock)
 
     async def drain(self, deadline: float) -> None:
@@ -189,6 +155,8 @@ class HTTPServer:
                 hub.close_idle(loop.time() - window)
         finally:
             await hub.shutdown(CANCELLED)
+            if hub.fast:
+                hub.fast.spares.close()
             await self.app.cleanup()
 
 

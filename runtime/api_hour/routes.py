@@ -1,0 +1,137 @@
+"""Routes: what aiohttp's dispatcher would find for a method and a path, ready before it is asked.
+
+It must find the same as the dispatcher, or leave the request to it.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from inspect import iscoroutinefunction
+from types import SimpleNamespace
+from typing import Any, cast
+
+from aiohttp import web
+from aiohttp.web_app import _cached_build_middleware
+from aiohttp.web_urldispatcher import (
+    AbstractResource,
+    AbstractRoute,
+    DynamicResource,
+    PlainResource,
+    PrefixedSubAppResource,
+    StaticResource,
+    UrlDispatcher,
+    UrlMappingMatchInfo,
+)
+
+KNOWN = PlainResource, DynamicResource, StaticResource, PrefixedSubAppResource
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What is found: a handler inside its middlewares, and what a match_info is made of."""
+
+    handler: Callable[[Any], Any]
+    route: AbstractRoute
+    apps: list[web.Application]
+    app: web.Application
+
+    def match_info(self, variables: dict[str, str]) -> UrlMappingMatchInfo:
+        """Return what the dispatcher would have made."""
+        info = UrlMappingMatchInfo(variables, self.route)
+        info._apps, info._current_app, info._frozen = self.apps, self.app, True
+        return info
+
+
+Found = tuple[Route, dict[str, str]]  # and the variables in the path
+Pattern = tuple[Callable[[str], re.Match[str] | None] | None, dict[str, Route]]
+
+
+class Routes:
+    """The routes of an application: the plain ones by method and path, the others by prefix."""
+
+    def __init__(self, app: web.Application) -> None:
+        self.plain: dict[str, Found] = {}
+        self._patterns: dict[str, list[Pattern]] = {}
+        # What only waits, or has no path: begun in place, it would cost more.
+        self.left = "*", *_static_prefixes(app)
+        if not all(map(_known, tree(app))):
+            return
+        for route in app.router.routes():
+            if type(route.resource) is PlainResource:
+                self._add(app, route, route.resource.canonical)
+        for prefix, resources in app.router._resource_index.items():
+            self._patterns[prefix] = [self._pattern(app, resource) for resource in resources]
+
+    def find(self, method: str, path: str) -> Found | None:
+        """Look a pattern up in the dispatcher's order; None leaves the request to it."""
+        part = "" if "%" in path else path
+        while part:
+            for match, routes in self._patterns.get(part, ()):
+                if match is None:
+                    return None
+                if (matched := match(path)) and (route := routes.get(method) or routes.get("*")):
+                    return route, matched.groupdict()
+            part = "" if part == "/" else part.rpartition("/")[0] or "/"
+        return None
+
+    def _add(self, app: web.Application, route: AbstractRoute, path: str) -> None:
+        info = _ask(app, route.method, path)
+        if info.route is route and "%" not in path and (entry := _entry(app, info)):
+            self.plain[route.method + path] = entry, {}
+
+    def _pattern(self, app: web.Application, resource: AbstractResource) -> Pattern:
+        """Return a resource of the application itself; one without a match for all others."""
+        if type(resource) is PlainResource:
+            added = all(route.method + resource.canonical in self.plain for route in resource)
+            return (re.compile(r"(?!)").fullmatch if added else None), {}
+        if type(resource) is not DynamicResource:
+            return None, {}
+        entries = {route.method: _entry(app, UrlMappingMatchInfo({}, route)) for route in resource}
+        routes = {method: entry for method, entry in entries.items() if entry}
+        return (resource._pattern.fullmatch if len(routes) == len(entries) else None), routes
+
+
+def tree(app: web.Application) -> Iterator[web.Application]:
+    """Return ``app`` and all applications below it."""
+    yield app
+    for sub in app._subapps:
+        yield from tree(sub)
+
+
+def _static_prefixes(app: web.Application) -> Iterator[str]:
+    for one in tree(app):
+        for resource in one.router.resources():
+            if isinstance(resource, StaticResource):
+                yield f"{resource.canonical}/"
+
+
+def _known(app: web.Application) -> bool:
+    """Tell whether only the method and the path decide which route is found."""
+    resources = app.router.resources()
+    return (
+        type(app) is web.Application
+        and type(app.router) is UrlDispatcher
+        and not app._has_legacy_middlewares
+        and all(type(resource) in KNOWN for resource in resources)
+    )
+
+
+def _ask(app: web.Application, method: str, path: str) -> UrlMappingMatchInfo:
+    """Resolve as the dispatcher does, which waits for nothing."""
+    request = SimpleNamespace(method=method, rel_url=SimpleNamespace(path_safe=path))
+    try:
+        app.router.resolve(cast(web.Request, request)).send(None)
+    except StopIteration as end:
+        return cast(UrlMappingMatchInfo, end.value)
+    raise RuntimeError(f"the dispatcher waits for something: {app.router}")
+
+
+def _entry(app: web.Application, info: UrlMappingMatchInfo) -> Route | None:
+    """Return the route of ``info``, or None when its handler is not a coroutine function."""
+    info.add_app(app)
+    handler = info.handler
+    if app._run_middlewares:
+        handler = cast(Any, _cached_build_middleware(handler, info.apps))
+    if not iscoroutinefunction(handler):
+        return None
+    return Route(handler, info.route, info._apps, info.current_app)

@@ -1,0 +1,249 @@
+"""What a hostile client costs is bounded: memory, and the time that it holds a connection."""
+
+import asyncio
+import contextlib
+import gc
+import tracemalloc
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from endpoints import application, soon
+from wire import LOOPS, Peer, ours, peers_leave, request, run_on, with_body
+
+MANY = 100_000  # requests
+MIB = 1 << 20
+PIECE = 4096  # bytes
+
+
+@pytest.fixture(params=LOOPS)
+def run(request: pytest.FixtureRequest) -> Callable[[Coroutine[Any, Any, None]], None]:
+    """Return a function that runs a scenario on one of the event loops."""
+    return lambda scenario: run_on(request.param, scenario)
+
+
+@pytest.fixture(params=[True, False], ids=["fast", "slow"])
+def fast(request: pytest.FixtureRequest) -> bool:
+    """Say whether the fast path is on."""
+    return bool(request.param)
+
+
+@contextlib.contextmanager
+def at_most(limit: int) -> Iterator[None]:
+    """Check how much memory Python held at the most."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        yield
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < limit, f"{peak / MIB:.1f} MiB"
+
+
+async def push(peer: Peer, data: bytes) -> int:
+    """Send as much of ``data`` as the server takes; return how much that was."""
+    sent = quiet = 0
+    view = memoryview(data)
+    while sent < len(data) and quiet < 50:
+        try:
+            sent += peer.sock.send(view[sent : sent + 65536])
+            quiet = 0
+        except BlockingIOError:
+            quiet += 1
+        except ConnectionError:
+            break
+        await asyncio.sleep(0)
+    return sent
+
+
+def test_pipelined_requests_whose_answers_nobody_reads_are_not_taken(run: Any, fast: bool) -> None:
+    data = request("/json") * MANY
+
+    async def scenario() -> None:
+        async with ours(application(), fast=fast) as service:
+            peer = await service.connect()
+            with at_most(8 * MIB):
+                sent = await push(peer, data)
+            assert sent < 3 * MIB < len(data)
+            assert service.hub.requests_count < MANY / 2
+
+    run(scenario())
+
+
+def test_pipelined_requests_are_all_answered_in_the_end(run: Any, fast: bool) -> None:
+    count = 2000
+
+    async def scenario() -> None:
+        async with ours(application(), fast=fast) as service:
+            peer = await service.connect()
+            data, sent, answered = request("/hello/x") * count + request("/hello/last"), 0, 0
+            while not peer.heard.endswith(b"/hello/last"):
+                sent += await push(peer, data[sent:])
+                peer.listen()
+                await asyncio.sleep(0)
+                answered = peer.heard.count(b"HTTP/1.1 200 OK")
+            assert answered == count + 1
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    "start",
+    [b"GET /", b"GET /json HTTP/1.1\r\nHost: test\r\nX-A: ", b"POST /json?"],
+    ids=["target", "header", "query"],
+)
+def test_a_line_without_an_end_is_refused(run: Any, fast: bool, start: bytes) -> None:
+    async def scenario() -> None:
+        async with ours(application(), fast=fast) as service:
+            peer = await service.connect()
+            with at_most(2 * MIB):
+                await peer.send(start)
+                sent = 0
+                while not peer.closed and sent < 10 * MIB:
+                    sent += await push(peer, b"x" * PIECE)
+                    await peer.settle(3)
+            assert peer.heard.startswith(b"HTTP/1.0 400 ")
+            assert sent <= 8 * PIECE
+
+    run(scenario())
+
+
+def test_headers_without_an_end_are_refused(run: Any, fast: bool) -> None:
+    async def scenario() -> None:
+        async with ours(application(), fast=fast) as service:
+            peer = await service.connect()
+            await peer.send(b"GET /json HTTP/1.1\r\nHost: test\r\n")
+            sent = 0
+            while not peer.closed and sent < 1000:
+                sent += 1
+                await peer.send(b"X-%d: 1\r\n" % sent)
+                await peer.settle(3)
+            assert peer.heard.startswith(b"HTTP/1.0 400 ")
+            assert sent <= 200
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("start", [b"", b"G", b"GET /json HTTP/1.1\r\nHost: test\r\nX-A"])
+def test_a_connection_without_a_first_request_is_closed(run: Any, fast: bool, start: bytes) -> None:
+    async def scenario() -> None:
+        async with ours(application(), fast=fast, header_timeout=0.05) as service:
+            silent, other = await service.connect(), await service.connect()
+            await other.get("/json")
+            await silent.send(start)
+            await silent.until(lambda peer: peer.closed)
+            assert silent.heard == b""
+            assert b"200 OK" in await other.get("/json")
+
+    run(scenario())
+
+
+def test_a_second_request_that_never_ends_is_closed(run: Any, fast: bool) -> None:
+    async def scenario() -> None:
+        async with ours(application(), fast=fast, keepalive_timeout=0.05) as service:
+            peer = await service.connect()
+            await peer.send(request("/json") + b"GET /js")
+            await peer.until(lambda peer: peer.closed)
+            assert peer.heard.count(b"HTTP/1.1") == 1
+
+    run(scenario())
+
+
+def test_a_body_that_nobody_reads_is_not_taken(run: Any, fast: bool) -> None:
+    gate = asyncio.Event()
+
+    async def scenario() -> None:
+        async def waiting(request: web.Request) -> web.Response:
+            await gate.wait()
+            return web.Response()
+
+        app = web.Application(client_max_size=100 * MIB)
+        app.router.add_post("/", waiting)
+        async with ours(app, fast=fast) as service:
+            peer = await service.connect()
+            data = with_body("/", b"x" * 50 * MIB)
+            with at_most(4 * MIB):
+                sent = await push(peer, data)
+            assert sent < 4 * MIB
+            gate.set()
+            await peers_leave()
+
+    run(scenario())
+
+
+def test_a_body_that_does_not_come_ends_with_the_connection(run: Any, fast: bool) -> None:
+    async def unread(request: web.Request) -> web.Response:
+        return web.Response(text="early")
+
+    async def scenario() -> None:
+        app = web.Application()
+        app.router.add_post("/", unread)
+        async with ours(app, fast=fast, lingering_time=0.05) as service:
+            peer = await service.connect()
+            await peer.send(with_body("/", b"x" * 100)[:-50])
+            await peer.until(lambda peer: peer.closed)
+            assert b"early" in peer.heard
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    "path", ["/sneaky-header", "/sneaky-late", "/sneaky-name", "/sneaky-reason"]
+)
+def test_control_characters_never_reach_the_head_of_an_answer(
+    run: Any, fast: bool, path: str
+) -> None:
+    async def scenario() -> None:
+        async with ours(application(), fast=fast) as service:
+            heard, closed = await service.ask(request(path))
+            assert b"X-B" not in heard
+            assert b"\0" not in heard
+            assert closed
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("value", ["a\rb", "a\nb", "a\0b", "a\r\n\r\nb"])
+@pytest.mark.parametrize("place", ["name", "value", "reason", "cookie"])
+def test_no_part_of_a_head_may_hold_them(run: Any, fast: bool, place: str, value: str) -> None:
+    async def endpoint(request: web.Request) -> web.Response:
+        if request.query:
+            await soon()
+        if place == "cookie":
+            response = web.Response(text="x")
+            response.cookies.load({"c": value})
+            return response
+        if place == "reason":
+            return web.Response(text="x", reason=value)
+        headers = {value: "x"} if place == "name" else {"X-A": value}
+        return web.Response(text="x", headers=headers)
+
+    async def scenario() -> None:
+        app = web.Application()
+        app.router.add_get("/", endpoint)
+        async with ours(app, fast=fast) as service:
+            for path in ("/", "/?late=1"):
+                heard, _ = await service.ask(request(path))
+                assert value.encode() not in heard
+
+    run(scenario())
+
+
+@contextlib.asynccontextmanager
+async def idle(count: int, fast: bool) -> AsyncIterator[None]:
+    async with ours(application(), fast=fast) as service:
+        for _ in range(count):
+            await (await service.connect()).get("/json")
+        yield
+
+
+def test_an_idle_connection_costs_little(run: Any, fast: bool) -> None:
+    async def scenario() -> None:
+        with at_most(200 * 48 * 1024):
+            async with idle(200, fast):
+                gc.collect()
+
+    run(scenario())

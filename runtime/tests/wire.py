@@ -1,0 +1,177 @@
+"""The wire: bytes into a server and out of it, over socket pairs in the loop of the server."""
+
+import asyncio
+import contextlib
+import re
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import uvloop
+from aiohttp import web
+
+import api_hour
+from api_hour.container import Options
+
+LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+QUIET = 12  # turns of the loop without a byte: nothing more will come by itself
+PATIENCE = 60.0  # seconds for a scenario
+DATE = re.compile(rb"\r\nDate: [^\r]+")
+
+Heard = tuple[bytes, bool]  # what came, and whether the connection was closed
+
+
+def run_on(name: str, scenario: Coroutine[Any, Any, None]) -> None:
+    """Run a scenario on the event loop of that name."""
+    with asyncio.Runner(loop_factory=LOOPS[name]) as runner:
+        runner.run(asyncio.wait_for(scenario, PATIENCE))
+
+
+class Peer:
+    """The client's end of one connection."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.heard = b""
+        self.closed = False
+
+    async def send(self, data: bytes) -> None:
+        """Send all of ``data``; the server may have closed."""
+        with contextlib.suppress(ConnectionError):
+            await asyncio.get_running_loop().sock_sendall(self.sock, data)
+
+    def listen(self) -> bool:
+        """Take in what has come; tell whether that was anything."""
+        try:
+            data = self.sock.recv(1 << 20)
+        except BlockingIOError:
+            return False
+        except ConnectionError:
+            data = b""
+        news = bool(data) or not self.closed
+        self.heard += data
+        self.closed = self.closed or not data
+        return news
+
+    async def settle(self, turns: int = QUIET) -> Heard:
+        """Listen until nothing has come for some turns of the loop."""
+        quiet = 0
+        while quiet < turns:
+            await asyncio.sleep(0)
+            quiet = 0 if self.listen() else quiet + 1
+        return DATE.sub(b"\r\nDate: now", self.heard), self.closed
+
+    async def until(self, reached: Callable[["Peer"], bool]) -> None:
+        """Listen until ``reached``, however long it takes."""
+        while not reached(self):
+            self.listen()
+            await asyncio.sleep(0)
+
+    async def ask(self, *pieces: bytes) -> Heard:
+        """Send the pieces one after the other; return all that came."""
+        for piece in pieces:
+            await self.send(piece)
+            await self.settle()
+        return await self.settle()
+
+    async def get(self, path: str, *headers: str) -> bytes:
+        """Return the whole answer to one request, in one piece."""
+        before = len(self.heard)
+        await self.send(request(path, *headers))
+        await self.until(lambda peer: len(peer.heard) > before or peer.closed)
+        await self.settle()
+        return self.heard[before:]
+
+
+class Service:
+    """A server, as a factory of protocols."""
+
+    def __init__(self, factory: Callable[[], Any], port: int = 0) -> None:
+        self.factory, self.port = factory, port
+        self.peers: list[Peer] = []
+
+    async def connect(self) -> Peer:
+        """Open a connection."""
+        ours, theirs = socket.socketpair()
+        for end in (ours, theirs):
+            end.setblocking(False)
+        await asyncio.get_running_loop().connect_accepted_socket(self.factory, theirs)
+        self.peers.append(Peer(ours))
+        return self.peers[-1]
+
+    async def ask(self, *pieces: bytes) -> Heard:
+        """Send the pieces on a connection of their own."""
+        peer = await self.connect()
+        heard = await peer.ask(*pieces)
+        peer.sock.close()
+        await peers_leave()
+        self.peers.remove(peer)
+        return heard
+
+    @property
+    def hub(self) -> Any:
+        """Return our server's hub."""
+        return cast(Any, self.factory)
+
+
+async def peers_leave() -> None:
+    """Let the server see that a peer is gone."""
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def ours(app: web.Application, **handler_args: Any) -> AsyncIterator[Service]:
+    """Serve ``app`` with HTTPServer."""
+    options = {
+        name: handler_args.pop(name) for name in ("fast", "access_log") & handler_args.keys()
+    }
+    server = api_hour.HTTPServer(app, **handler_args)
+    server.options = Options(**options, drain_idle=0)
+    sock = socket.create_server(("127.0.0.1", 0))
+    sock.setblocking(False)
+    await server.start(sock)
+    service = Service(cast(Any, server._hub), sock.getsockname()[1])
+    await peers_leave()
+    try:
+        yield service
+    finally:
+        for peer in service.peers:
+            peer.sock.close()
+        await peers_leave()
+        await server.drain(asyncio.get_running_loop().time())
+
+
+@asynccontextmanager
+async def theirs(app: web.Application, **handler_args: Any) -> AsyncIterator[Service]:
+    """Serve ``app`` with aiohttp alone."""
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1, **handler_args)
+    await runner.setup()
+    service = Service(cast(Any, runner.server))
+    try:
+        yield service
+    finally:
+        for peer in service.peers:
+            peer.sock.close()
+        await peers_leave()
+        await runner.cleanup()
+
+
+def request(target: str, *headers: str, method: str = "GET", version: str = "1.1") -> bytes:
+    """Return the head of a request, or a whole one without a body."""
+    lines = [f"{method} {target} HTTP/{version}", "Host: test", *headers, "", ""]
+    return "\r\n".join(lines).encode("utf-8", "surrogateescape")
+
+
+def with_body(target: str, body: bytes, *headers: str, method: str = "POST") -> bytes:
+    """Return a request with a body."""
+    return request(target, f"Content-Length: {len(body)}", *headers, method=method) + body
+
+
+def chunked(target: str, chunks: Iterable[bytes], *headers: str) -> bytes:
+    """Return a request with a chunked body."""
+    body = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks)
+    return (
+        request(target, "Transfer-Encoding: chunked", *headers, method="POST") + body + b"0\r\n\r\n"
+    )
