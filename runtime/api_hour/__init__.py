@@ -13,9 +13,11 @@ if TYPE_CHECKING:
     from api_hour.exceptions import DatabaseUnavailable as DatabaseUnavailable
     from api_hour.exceptions import PoolExhausted as PoolExhausted
     from api_hour.exceptions import QueryTimeout as QueryTimeout
+    from api_hour.exposition import show_metrics as show_metrics
     from api_hour.http import HTTPServer as HTTPServer
     from api_hour.http import from_thread as from_thread
     from api_hour.http import threaded as threaded
+    from api_hour.metrics import observed as observed
     from api_hour.responses import HTML as HTML
     from api_hour.responses import JSON as JSON
     from api_hour.responses import json_errors as json_errors
@@ -40,7 +42,9 @@ _HOMES = {
     "StreamServer": "servers",
     "from_thread": "http",
     "json_errors": "responses",
+    "observed": "metrics",
     "read_json": "bodies",
+    "show_metrics": "exposition",
     "threaded": "http",
 }
 __all__ = sorted(_HOMES)

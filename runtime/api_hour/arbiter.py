@@ -13,7 +13,7 @@ from typing import NoReturn
 from gunicorn import __version__ as gunicorn_version
 from gunicorn.pidfile import Pidfile
 
-from api_hour import __version__, listeners, systemd, watch
+from api_hour import __version__, listeners, metrics, systemd, watch
 from api_hour.channel import Message
 from api_hour.exceptions import ConfigError
 from api_hour.fleet import QUICK, TICK, Fleet
@@ -38,6 +38,8 @@ class Arbiter(Fleet):
         if self.cfg.pidfile is not None:
             self.pidfile = Pidfile(self.cfg.pidfile + (".2" if self.master_pid else ""))
             self.pidfile.create(self.pid)
+        if self.cfg.metrics:
+            metrics.open_folder(self.cfg.uid, self.cfg.gid)
         self.cfg.on_starting(self)
         self.init_signals()
         for listener in self.LISTENERS:
@@ -81,7 +83,8 @@ class Arbiter(Fleet):
     def _become_successor(self) -> NoReturn:
         self.cfg.pre_exec(self)
         mine = {"GUNICORN_PID": str(os.getppid())}
-        environ = {**self.cfg.env_orig, **mine, **listeners.hand_over(self.LISTENERS)}
+        mine |= listeners.hand_over(self.LISTENERS) | metrics.hand_over()
+        environ = {**self.cfg.env_orig, **mine}
         os.chdir(self.START_CTX["cwd"])
         command = [sys.executable, "-m", "api_hour", *sys.argv[1:]]
         os.execve(sys.executable, command, environ)  # noqa: S606 - no shell is wanted
@@ -104,6 +107,8 @@ class Arbiter(Fleet):
         if not graceful:
             self._hurry(signal.SIGQUIT)
         self._pass(math.inf)
+        if unlink:
+            metrics.remove_folder()
 
     def _end_booting(self) -> None:
         """End workers that still boot: their copies of the sockets would hold connections."""

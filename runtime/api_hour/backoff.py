@@ -15,12 +15,14 @@ class Backoff:
         self.deaths = 0
         self.until = 0.0  # by time.monotonic()
         self._last = 0.0
+        self._owed = 0  # workers
 
     def note(self) -> float:
         """Take note of a death; return the seconds to wait."""
         now = time.monotonic()
         self.deaths = 1 if now - self._last > FORGET else self.deaths + 1
         self._last = now
+        self._owed += 1
         pause = 0.0 if self.deaths == 1 else min(LONGEST, FIRST * 2.0 ** min(self.deaths - 2, 16))
         self.until = now + pause
         return pause
@@ -29,6 +31,11 @@ class Backoff:
         """Forget every death: what comes next is new code."""
         self.deaths = 0
         self.until = 0.0
+
+    def repay(self) -> bool:
+        """Tell whether the worker that is started now takes the place of a dead one."""
+        self._owed, owed = max(0, self._owed - 1), self._owed
+        return owed > 0
 
     @property
     def next(self) -> float:

@@ -13,6 +13,7 @@ from aiohttp.http import SERVER_SOFTWARE, HttpVersion11
 from aiohttp.http_writer import _serialize_headers
 from aiohttp.web_log import AccessLogger
 
+from api_hour.request_id import HEADER
 from api_hour.responses import HTML, JSON
 from api_hour.routes import tree
 
@@ -30,20 +31,20 @@ class Blocks:
 
     def __init__(self, hub: Any, app: web.Application) -> None:
         self._hub = hub
+        self._end = "" if hub.ids else "\r\n"  # of a head; an id may still come
         logs_headers = _logs_headers(**hub._kwargs)
         self._signals = any(one.on_response_prepare for one in tree(app))
         self._heads: dict[type, dict[int, bytes]] = {} if logs_headers else {JSON: {}, HTML: {}}
         self._ordinary: dict[type, bool] = {}
         self._ticking = False
 
-    def render(
-        self, message: Any, method: str, response: Any, *, raised: bool = False
-    ) -> bytes | None:
+    def render(self, request: Any, response: Any, *, raised: bool = False) -> bytes | None:
         """Return the bytes of ``response``, which count as sent, or None to leave it alone."""
+        message = request._message
         if (
             message.should_close
             or message.version is not HttpVersion11
-            or method == "HEAD"
+            or message.method == "HEAD"
             or self._hub.draining
             or self._signals
         ):
@@ -51,13 +52,18 @@ class Blocks:
         kind = type(response)
         heads = self._heads.get(kind)
         if heads is None or response.__dict__ or response._status != 200:
-            return self._render_any(kind, response) if self._may_send(kind, raised) else None
+            if not self._may_send(kind, raised):
+                return None
+            return self._render_any(response, request._id)
         try:
             body: bytes = response._render()
         except Exception:
             return None  # its prepare() answers for it
         response._eof_sent = response._keep_alive = True
-        return (heads.get(len(body)) or self._head(kind, len(body))) + body
+        head = heads.get(len(body)) or self._head(kind, len(body))
+        if request._id is None:
+            return head + body
+        return head + f"{HEADER}: {request._id}\r\n\r\n".encode() + body
 
     def _head(self, kind: Any, length: int) -> bytes:
         """Render a head, to be used until the second is over."""
@@ -66,7 +72,7 @@ class Blocks:
             self._hub._loop.call_later(1 - time.time() % 1, self._tick)
         head = (
             f"HTTP/1.1 200 OK\r\nContent-Type: {kind._media}\r\nContent-Length: {length}\r\n"
-            f"Date: {rfc822_formatted_time()}\r\nServer: {SERVER_SOFTWARE}\r\n\r\n"
+            f"Date: {rfc822_formatted_time()}\r\nServer: {SERVER_SOFTWARE}\r\n{self._end}"
         ).encode()
         if len(self._heads[kind]) < HEADS:
             self._heads[kind][length] = head
@@ -85,7 +91,7 @@ class Blocks:
             ordinary = self._ordinary[kind] = kind in (JSON, HTML) or all(same)
         return ordinary and (raised or not issubclass(kind, web.HTTPException))
 
-    def _render_any(self, kind: type, response: Any) -> bytes | None:
+    def _render_any(self, response: Any, identity: str | None) -> bytes | None:
         if (
             response.prepared
             or response._compression
@@ -99,6 +105,8 @@ class Blocks:
             body = response._body or b""
             if type(body) is not bytes or not _complete(response, body):
                 return None
+            if identity is not None:
+                response._headers.setdefault(HEADER, identity)
             status = f"HTTP/1.1 {response._status} {response._reason}"
             block: bytes = _serialize_headers(status, response._headers) + body
         except Exception:

@@ -94,7 +94,7 @@ class Carrier(Connection):
         """Send a response as one block where that is possible."""
         block = None
         if not self._upgraded:
-            block = self._hub.fast.render(request._message, request._method, resp, raised=True)
+            block = self._hub.fast.render(request, resp, raised=True)
         if block is None:
             return await super().finish_response(request, resp, start_time)
         request._finish()

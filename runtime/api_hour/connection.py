@@ -4,15 +4,18 @@ Knows its hub, which makes it and tells whether the worker drains.
 """
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
+from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
+
+from api_hour.request import Request
 
 
 class Connection(RequestHandler):
     """Be aiohttp's protocol, and know whether a request has begun to arrive."""
 
-    __slots__ = ("_begun", "_header_timeout", "_hub")
+    __slots__ = ("_begun", "_header_timeout", "_hub", "_logs")
 
     def __init__(self, hub: Any, *, header_timeout: float, **kwargs: Any) -> None:
         super().__init__(hub, **kwargs)
@@ -20,6 +23,8 @@ class Connection(RequestHandler):
         self._hub = hub
         self._begun = False
         limits = [one for one in (header_timeout, self._keepalive_timeout) if one > 0]
+        self._logs = self._logging_enabled
+        self._logging_enabled = self._logs or hub.meter is not None  # both need the time
         self._header_timeout = min(limits, default=0.0)  # one timer serves both
 
     @property
@@ -56,6 +61,19 @@ class Connection(RequestHandler):
         last_use = self._next_keepalive_close_time - timeout
         if waiting and not self._messages and not self._begun and last_use <= since:
             self.force_close()
+
+    def log_access(
+        self, request: web.BaseRequest, response: web.StreamResponse, time: float | None
+    ) -> None:
+        """Count an answer that was asked for at ``time``, and log it."""
+        if not self._logging_enabled or time is None:
+            return
+        seconds = self._loop.time() - time
+        if self._hub.meter is not None:
+            route = cast(Request, request).route_name
+            self._hub.meter.count(route, request.method, response.status, seconds)
+        if self._logs and self.access_logger is not None:
+            self.access_logger.log(request, response, seconds)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Tell the hub, which may wait for the last one."""

@@ -22,8 +22,11 @@ class Server(Protocol):
 class Options:
     """Hold what the process manager tells a server that has an attribute ``options``."""
 
+    listener: str = ""
     fast: bool = True
     access_log: bool = False
+    request_ids: bool = False
+    metrics: bool = False
     tls: ssl.SSLContext | None = None
     max_connections: int = 0  # open at once; 0 is no limit
     drain_idle: float = 5.0  # seconds in which idle connections are still answered

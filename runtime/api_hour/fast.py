@@ -18,6 +18,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import _PAYLOAD_ACCESS_ERROR, _ErrInfo
 
+from api_hour import request_id
 from api_hour.blocks import Blocks
 from api_hour.carrier import Carrier
 from api_hour.request import FastRequest
@@ -54,6 +55,7 @@ class FastPath:
         routes = Routes(app)
         self.plain, self.find, self.left = routes.plain, routes.find, routes.left
         self.render = Blocks(hub, app).render
+        self.ids, self.meter = hub.ids, hub.meter
         self.spares = Spares(hub._loop)
         self.spares.grow()
         limits = ("_client_max_size", "_client_max_fields")
@@ -158,6 +160,9 @@ class FastConnection(Carrier):
         request._found = found
         request._cache = {}
         start, context = loop.time(), copy_context()
+        if fast.ids is not None:
+            request._id = identity = fast.ids.of(headers.get(request_id.HEADER))
+            context.run(request_id.current.set, identity)
         self._request_count += 1
         hub.requests_count += 1
         self._parser.message_consumed()  # type: ignore[union-attr]
@@ -170,14 +175,17 @@ class FastConnection(Carrier):
             _leave_task(loop, task)
         response, block = spare.outcome, None
         if step is IDLE and spare.error is None and not self._close:
-            block = fast.render(message, method, response)
+            block = fast.render(request, response)
         if block is None:
             spare.step = step
             return self.go_on(spare, context, request, start)
         request._task = spare.outcome = None  # type: ignore[assignment]
-        if self._logging_enabled:
+        if self._logs:
             response._body_length = len(block)
             context.run(self.log_access, request, response, start)
+        elif fast.meter is not None:
+            name = request.route_name if found is None else found[0].name
+            fast.meter.count(name, method, response._status, loop.time() - start)
         if payload is not EMPTY_PAYLOAD:
             request._finish()
             payload.set_exception(_PAYLOAD_ACCESS_ERROR)

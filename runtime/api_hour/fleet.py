@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from gunicorn import util
@@ -19,7 +20,7 @@ from api_hour.backoff import Backoff
 from api_hour.channel import Message
 from api_hour.generation import Generation
 from api_hour.mailbox import Mailbox
-from api_hour.reconcile import Dismiss, State, Wanted, free_slot, next_step, uncovered
+from api_hour.reconcile import Dismiss, Spawn, State, Wanted, free_slot, next_step, uncovered
 from api_hour.worker import CLOSING, Worker
 
 TICK = 1.0  # seconds between two looks at heartbeats
@@ -79,14 +80,15 @@ class Fleet(GunicornArbiter):  # type: ignore[misc]
             if isinstance(step, Dismiss):
                 self._dismiss(step.worker)
             elif step and self._may_spawn():
-                self._try_to_spawn(step.generation)
+                self._try_to_spawn(step)
             else:
                 break
         self._cover()
 
-    def _try_to_spawn(self, generation: Generation) -> None:
+    def _try_to_spawn(self, step: Spawn) -> None:
+        generation = step.generation
         try:
-            self.spawn_worker(generation)
+            self.spawn_worker(generation, step.reason)
         except OSError as error:  # no process, no descriptor or no disk left
             self._backoff.note()
             self.log.error("Cannot start a worker: %s", error)
@@ -120,13 +122,15 @@ class Fleet(GunicornArbiter):  # type: ignore[misc]
         worker.standing.state = State.DRAINING
         worker.standing.kill_at = time.monotonic() + patience
 
-    def spawn_worker(self, generation: Generation) -> None:
+    def spawn_worker(self, generation: Generation, reason: str = "start") -> None:
         """Fork one worker of ``generation``."""
         self.worker_age += 1
         cfg = generation.cfg
         places = (self.worker_age, self.pid, self.LISTENERS, self.app, cfg.timeout / 2, cfg)
         worker = Worker(*places, self.log, generation=generation)
         worker.standing.kill_at = time.monotonic() + cfg.boot_timeout
+        dead = reason == "start" and self._backoff.repay()
+        worker.standing.started_for = "death" if dead else reason
         slot = free_slot(self.WORKERS.values(), generation, max(1, self.num_workers))
         worker.standing.slots.add(slot)
         for listener in self.LISTENERS:
@@ -206,16 +210,12 @@ class Fleet(GunicornArbiter):  # type: ignore[misc]
 
     def reap_workers(self) -> None:
         """Bury the children that ended; orphans too, for the master may be process 1."""
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if not pid:
-                return
-            self.reexec_pid = 0 if pid == self.reexec_pid else self.reexec_pid
-            if worker := self.WORKERS.pop(pid, None):
-                self._bury(worker, status)
+        with suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                pid, status = ended
+                self.reexec_pid = 0 if pid == self.reexec_pid else self.reexec_pid
+                if worker := self.WORKERS.pop(pid, None):
+                    self._bury(worker, status)
 
     def _bury(self, worker: Worker, status: int) -> None:
         self._hear(worker)

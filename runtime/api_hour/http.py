@@ -24,6 +24,7 @@ from api_hour.container import Options
 from api_hour.exceptions import ConfigError
 from api_hour.fast import FastConnection, FastPath, usable
 from api_hour.request import Request
+from api_hour.request_id import Ids
 from api_hour.strict import strict
 
 T = TypeVar("T")
@@ -67,8 +68,10 @@ class Hub(AiohttpServer):
 
     def __init__(self, app: web.Application, options: Options, **kwargs: Any) -> None:
         factory = functools.partial(app._make_request, _cls=Request)
-        super().__init__(strict(app._handle), request_factory=factory, **kwargs)
+        self.ids = Ids() if options.request_ids else None
+        super().__init__(strict(app._handle, self.ids), request_factory=factory, **kwargs)
         self.draining = False
+        self.meter = _meter(self, options)
         self.fast = FastPath(self, app) if options.fast and usable() else None
         self.open: set[Connection] = set()
         self.acceptor = Acceptor(self, tls=options.tls, limit=options.max_connections)
@@ -92,6 +95,15 @@ class Hub(AiohttpServer):
         """Close the connections that are idle and have been since ``since`` (``loop.time()``)."""
         for connection in list(self.open):
             connection.close_idle(since)
+
+
+def _meter(hub: Hub, options: Options) -> Any:
+    """Return what counts the requests, if they are to be counted."""
+    if not options.metrics:
+        return None
+    from api_hour.meter import Meter
+
+    return Meter(hub, options.listener)
 
 
 class HTTPServer:

@@ -28,6 +28,7 @@ class Standing:
     killed_for: str = ""
     failure: str = ""  # why it could not boot
     replace: str = ""  # why it asks for a successor
+    started_for: str = "start"  # or reload, recycling, death
     slots: set[int] = field(default_factory=set)  # first its own, then those it covers
 
 
@@ -38,9 +39,10 @@ class Member(Protocol):
 
 
 class Spawn(NamedTuple):
-    """Start one worker of this generation."""
+    """Start one worker of this generation, and say why."""
 
     generation: Generation
+    reason: str = "start"
 
 
 class Dismiss(NamedTuple):
@@ -71,11 +73,11 @@ def next_step(members: Iterable[Member], wanted: Wanted) -> Spawn | Dismiss | No
         if one.standing.state is State.BOOTING:
             return Dismiss(one)
     if wanted.candidate and not probes:
-        return Spawn(wanted.candidate)
+        return Spawn(wanted.candidate, "reload")
     if len(fresh) > wanted.count:
         return Dismiss(min(fresh, key=_least_useful))
     if len(fresh) < wanted.count and len(live) - len(probes) < wanted.count + wanted.surge:
-        return Spawn(wanted.current)
+        return Spawn(wanted.current, "recycling" if tired else "reload" if old else "start")
     if old and len(_ready(fresh)) + len(old) > wanted.count:
         return Dismiss(min(old, key=_least_useful))
     return None

@@ -7,16 +7,32 @@ from typing import Any
 from aiohttp import web
 from aiohttp.http import StreamWriter
 
+from api_hour import request_id
 from api_hour.routes import Found
 
 
 class Request(web.Request):
     """Be aiohttp's request; while the worker drains, its connection is not kept."""
 
+    ATTRS = web.Request.ATTRS | {"_id"}
+    _id: str | None = None
+
+    @property
+    def route_name(self) -> str:
+        """Return the path of the route as the project has written it, or nothing."""
+        info = self._match_info  # a mapping, and often an empty one
+        resource = None if info is None else info.route.resource
+        return "" if resource is None else resource.canonical
+
     @property
     def keep_alive(self) -> bool:
         """Tell whether the connection outlives this request."""
         return not (self._message.should_close or self._protocol.draining)  # type: ignore[attr-defined]
+
+    async def _prepare_hook(self, response: web.StreamResponse) -> None:
+        if self._id is not None:
+            response.headers.setdefault(request_id.HEADER, self._id)
+        await super()._prepare_hook(response)
 
     async def read(self) -> bytes:
         """Return the body; at once when all of it is here."""
@@ -60,6 +76,11 @@ class FastRequest(Request):
     _state = _Made(lambda _: {})
     _match_info = _Made(lambda one: one._found and one._found[0].match_info(one._found[1]))
     _payload_writer = _Made(lambda one: StreamWriter(one._protocol, one._loop))
+
+    @property
+    def route_name(self) -> str:
+        """Return the path of the route as the project has written it, or nothing."""
+        return self._found[0].name if self._found else super().route_name
 
     @property
     def _protocol(self) -> Any:

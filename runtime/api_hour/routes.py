@@ -34,6 +34,7 @@ class Route:
     route: AbstractRoute
     apps: list[web.Application]
     app: web.Application
+    name: str  # the path as the project has written it
 
     def match_info(self, variables: dict[str, str]) -> UrlMappingMatchInfo:
         """Return what the dispatcher would have made."""
@@ -134,4 +135,6 @@ def _entry(app: web.Application, info: UrlMappingMatchInfo) -> Route | None:
         handler = cast(Any, _cached_build_middleware(handler, info.apps))
     if not iscoroutinefunction(handler):
         return None
-    return Route(handler, info.route, info._apps, info.current_app)
+    resource = info.route.resource
+    name = "" if resource is None else resource.canonical
+    return Route(handler, info.route, info._apps, info.current_app, name)

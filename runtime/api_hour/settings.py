@@ -185,6 +185,22 @@ _declare(
     meta="BOOLEAN",
 )
 _declare(
+    "request_ids",
+    validate_bool,
+    False,
+    "Give each HTTP request an id, X-Request-ID or a new one: in its log records and its answer.",
+    flags=["--request-ids", "--request_ids"],
+    action="store_true",
+)
+_declare(
+    "metrics",
+    validate_bool,
+    False,
+    "Count requests, connections and engines for api_hour.metrics; needs prometheus-client.",
+    flags=["--metrics"],
+    action="store_true",
+)
+_declare(
     "balance",
     one_of("shared", "slots"),
     "shared",

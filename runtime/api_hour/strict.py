@@ -11,16 +11,22 @@ from typing import Any
 
 from aiohttp import hdrs, web
 
+from api_hour.request_id import HEADER, Ids, current
+
 Handle = Callable[[Any], Awaitable[web.StreamResponse]]
 
 # RFC 9110, 7.2, and RFC 3986, 3.2.2, but no comma: only a joined list brings one
 HOST = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 
 
-def strict(handle: Handle) -> Handle:
-    """Return ``handle`` behind the checks."""
+def strict(handle: Handle, ids: Ids | None) -> Handle:
+    """Return ``handle`` behind the checks, with an id for each request if there are ``ids``."""
 
     async def checked(request: web.Request) -> web.StreamResponse:
+        if ids is not None:
+            identity = ids.of(request.headers.get(HEADER))
+            request._id = identity
+            current.set(identity)
         return _answer(request) or await handle(request)
 
     return checked

@@ -16,7 +16,7 @@ from typing import Any
 from gunicorn import util
 from gunicorn.workers.base import Worker as GunicornWorker
 
-from api_hour import config, logs, loops, recycling, spec, tls
+from api_hour import config, logs, loops, metrics, recycling, spec, tls
 from api_hour.channel import Channel, Message
 from api_hour.container import Container, Options, Server
 from api_hour.evidence import Evidence
@@ -27,6 +27,7 @@ from api_hour.reconcile import Standing
 HEARTBEAT = 1.0  # seconds; never more than a quarter of the timeout
 CLOSING = 2.0  # seconds for cancelled work and engines to end after a deadline or a quick stop
 HANDLED = (signal.SIGTERM, signal.SIGQUIT, signal.SIGUSR1)
+MASTERS = signal.SIGINT, signal.SIGHUP, signal.SIGWINCH, signal.SIGUSR1, signal.SIGUSR2
 BOOT_FAILED = 1  # exit code; Gunicorn's own 3 and 4 would halt the whole master
 
 
@@ -73,13 +74,7 @@ class Worker(GunicornWorker):  # type: ignore[misc]
         signal.set_wakeup_fd(-1)
         for number in {*self.SIGNALS, signal.SIGTTIN, signal.SIGTTOU}:
             signal.signal(number, signal.SIG_DFL)
-        for number in (
-            signal.SIGINT,
-            signal.SIGHUP,
-            signal.SIGWINCH,
-            signal.SIGUSR1,
-            signal.SIGUSR2,
-        ):
+        for number in MASTERS:
             signal.signal(number, _leave_to_master)  # SIG_IGN would outlive an exec
 
     def _leave_with_master(self) -> None:
@@ -91,6 +86,8 @@ class Worker(GunicornWorker):  # type: ignore[misc]
     def run(self) -> None:
         """Import the project, then serve on a fresh loop."""
         try:
+            if self.cfg.metrics:
+                metrics.join(self.standing.started_for)
             container = self._load()
             with asyncio.Runner(loop_factory=loops.factory(self.cfg.loop)) as runner:
                 runner.run(self._live(container))
@@ -128,6 +125,7 @@ class Worker(GunicornWorker):  # type: ignore[misc]
                 container.ready = False
                 await self._drain(servers)
         finally:
+            metrics.sample()
             heartbeat.cancel()
             signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)  # a closing loop undoes its handlers
 
@@ -156,8 +154,11 @@ class Worker(GunicornWorker):  # type: ignore[misc]
 
     def _options(self, name: str) -> Options:
         return Options(
+            listener=name,
             fast=self.cfg.fast,
             access_log=bool(self.cfg.accesslog),
+            request_ids=self.cfg.request_ids,
+            metrics=self.cfg.metrics,
             tls=self._tls[name],
             max_connections=self.generation.addresses[name].max_connections,
             drain_idle=0.0 if self.cfg.reload else self.cfg.drain_idle,
@@ -221,11 +222,15 @@ class Worker(GunicornWorker):  # type: ignore[misc]
         """Show the master that the loop turns, and ask for a successor when it is time."""
         pause = min(HEARTBEAT, self.cfg.timeout / 4 or HEARTBEAT)
         limits = recycling.Limits(self.cfg, self.max_requests)
+        loop = asyncio.get_running_loop()
+        due = loop.time()
         while True:
             self.notify()
+            metrics.sample(max(0.0, loop.time() - due))
             requests = sum(getattr(one, "requests", 0) for one in self._servers.values())
             if self.booted and (reason := limits.exceeded(requests)):
                 self._up.send(Message.REPLACE, reason)
+            due = loop.time() + pause
             await asyncio.sleep(pause)
 
     def _fail(self, error: BaseException) -> None:

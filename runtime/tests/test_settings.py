@@ -22,6 +22,8 @@ GOOD: dict[str, list[tuple[Any, Any]]] = {
     "max_worker_age_jitter": [("1", 1.0)],
     "max_worker_rss": [("512M", 512 << 20), ("1g", 1 << 30), (4096, 4096)],
     "max_worker_rss_jitter": [("1K", 1024)],
+    "metrics": [("true", True)],
+    "request_ids": [("true", True), (False, False)],
     "stop_delay": [("5", 5.0)],
 }
 BAD: dict[str, Any] = {
@@ -36,6 +38,8 @@ BAD: dict[str, Any] = {
     "max_worker_age_jitter": True,
     "max_worker_rss": "12T",
     "max_worker_rss_jitter": "-5",
+    "metrics": "some",
+    "request_ids": "few",
     "stop_delay": "nan",
 }
 

@@ -82,6 +82,17 @@ class Pool(asyncpg.Pool):  # type: ignore[misc]
         )
         self._acquire_timeout = acquire_timeout
         self._behind_pooler = False
+        self.waiting = 0  # tasks that wait for a connection
+
+    @property
+    def size(self) -> int:
+        """Return how many connections are open."""
+        return int(self.get_size())
+
+    @property
+    def freesize(self) -> int:
+        """Return how many connections nobody uses."""
+        return int(self.get_idle_size())
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[asyncpg.Connection]:
@@ -118,11 +129,14 @@ class Pool(asyncpg.Pool):  # type: ignore[misc]
             logger.warning("Going on without PostgreSQL for now: %s", error)
 
     async def _take(self) -> asyncpg.Connection:
+        self.waiting += 1
         try:
             return await self.acquire(timeout=self._acquire_timeout)
         except TimeoutError as error:
             busy = f"none of {self.get_max_size()} connections came free"
             raise exceptions.PoolExhausted(f"{busy} in {self._acquire_timeout} s") from error
+        finally:
+            self.waiting -= 1
 
     async def _give_back(self, connection: asyncpg.Connection) -> None:
         try:

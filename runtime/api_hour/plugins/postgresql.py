@@ -74,6 +74,7 @@ class Pool(aiopg.Pool):
         super().__init__("", minsize, maxsize, acquire_timeout, **unused)
         self._connector = connector
         self._slots = asyncio.Semaphore(maxsize)
+        self.waiting = 0  # tasks that wait for a connection
 
     @asynccontextmanager
     async def cursor(self, **options: Any) -> AsyncIterator[aiopg.Cursor]:  # type: ignore[override]
@@ -117,12 +118,15 @@ class Pool(aiopg.Pool):
         return connection
 
     async def _take_slot(self) -> None:
+        self.waiting += 1
         try:
             async with asyncio.timeout(self._timeout):
                 await self._slots.acquire()
         except TimeoutError as error:
             busy = f"none of {self.maxsize} connections came free in {self._timeout} s"
             raise PoolExhausted(busy) from error
+        finally:
+            self.waiting -= 1
 
     def _take_free(self) -> aiopg.Connection | None:
         while self._free:

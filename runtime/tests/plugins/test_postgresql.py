@@ -298,6 +298,18 @@ async def test_minsize_connections_are_open_from_the_start(url: str) -> None:
         assert pool.freesize == 4
 
 
+async def test_a_pool_tells_how_it_is(url: str) -> None:
+    async with create_pool(url, maxsize=2, acquire_timeout=5.0) as pool:
+        async with pool.cursor():
+            assert (pool.size - pool.freesize, pool.waiting) == (1, 0)
+            async with pool.cursor():
+                late = asyncio.create_task(fetch(pool))
+                await asyncio.sleep(0)
+                assert (pool.size, pool.freesize, pool.waiting) == (2, 0, 1)
+        assert await late == 1
+        assert (pool.size, pool.freesize, pool.waiting) == (2, 2, 0)
+
+
 async def test_a_full_pool_is_pool_exhausted(url: str) -> None:
     async with create_pool(url, maxsize=1, acquire_timeout=0.1) as pool:
         async with pool.cursor():

@@ -1,0 +1,60 @@
+"""What the HTTP server counts: in plain numbers for each request, in the metrics once a second.
+
+prometheus-client's own inc() and observe() would cost a request more than all the rest.
+"""
+
+from bisect import bisect_left
+from typing import Any
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from api_hour.metrics import watch
+
+BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # seconds
+METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE"}
+
+Key = tuple[str, str, int]  # route, method, status
+
+REQUESTS = Counter("http_requests", "Requests answered", ["route", "method", "status"])
+DURATION = Histogram(
+    "http_request_duration_seconds", "Until the answer", ["route", "method"], buckets=BUCKETS
+)
+CONNECTIONS = Gauge(
+    "http_connections", "Connections open", ["listener"], multiprocess_mode="livesum"
+)
+IN_FLIGHT = Gauge(
+    "http_requests_in_flight", "Requests at work", ["listener"], multiprocess_mode="livesum"
+)
+
+
+class Meter:
+    """Count the requests of one listener."""
+
+    def __init__(self, hub: Any, listener: str) -> None:
+        self._hub = hub
+        self._counts: dict[Key, list[Any]] = {}
+        self._connections = CONNECTIONS.labels(listener)
+        self._in_flight = IN_FLIGHT.labels(listener)
+        watch(self.flush)
+
+    def count(self, route: str, method: str, status: int, seconds: float) -> None:
+        """Count one request that took ``seconds``."""
+        counts = self._counts.get((route, method, status))
+        if counts is None:
+            counts = self._counts[route, method, status] = [*[0] * (len(BUCKETS) + 1), 0.0]
+        counts[bisect_left(BUCKETS, seconds)] += 1
+        counts[-1] += seconds
+
+    def flush(self) -> None:
+        """Bring what was counted since the last time into the metrics."""
+        counted, self._counts = self._counts, {}
+        for (route, method, status), (*buckets, seconds) in counted.items():
+            method = method if method in METHODS else "other"  # a client may invent thousands
+            REQUESTS.labels(route, method, status).inc(sum(buckets))
+            duration = DURATION.labels(route, method)
+            duration._sum.inc(seconds)
+            for bucket, number in zip(duration._buckets, buckets, strict=True):
+                if number:
+                    bucket.inc(number)
+        self._connections.set(len(self._hub.open))
+        self._in_flight.set(sum(one._current_request is not None for one in self._hub.open))

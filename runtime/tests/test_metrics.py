@@ -1,0 +1,316 @@
+"""Metrics: no count is lost, counted twice or goes back, whatever happens to the workers."""
+
+import asyncio
+import http.client
+import multiprocessing
+import os
+import re
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import Counter, Gauge
+
+from api_hour import metrics
+from api_hour.exceptions import ConfigError, DatabaseUnavailable
+from daemon import Daemon, until
+
+FORK = multiprocessing.get_context("fork")
+LIVES = 1000  # workers, one after the other
+AT_ONCE = 4
+INCREMENTS = 5  # of each worker
+
+PROJECT = """\
+import asyncio
+
+from aiohttp import web
+from prometheus_client import Counter
+
+import api_hour
+
+OWN = Counter("own", "A counter of the project's own", ["kind"])
+
+
+async def index(request):
+    OWN.labels("index").inc()
+    return api_hour.JSON({})
+
+
+async def late(request):
+    await asyncio.sleep(0)
+    return api_hour.JSON({}, status=201)
+
+
+class Container(api_hour.Container):
+    def servers(self):
+        app = web.Application()
+        app.router.add_get("/", index)
+        app.router.add_post("/late/{name}", late)
+        app.router.add_get("/metrics", api_hour.show_metrics)
+        return {"http": api_hour.HTTPServer(app)}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Return a folder for the metrics of the processes that a test forks."""
+    monkeypatch.setenv(metrics.FOLDER, str(tmp_path))
+    yield tmp_path
+    assert not metrics._held, "the test itself has joined"
+
+
+def value(text: str | bytes, name: str) -> float:
+    """Return a sample by its name and labels."""
+    plain = text.decode() if isinstance(text, bytes) else text
+    found = re.findall(rf"^{re.escape(name)} (\S+)$", plain, re.MULTILINE)
+    assert len(found) < 2
+    return float(found[0]) if found else 0.0
+
+
+def live(number: int, born: Event) -> None:
+    """Be a worker that counts and leaves; every tenth one dies in the middle of its life."""
+    metrics.join("test")
+    counter = Counter("things", "Things")
+    Gauge("alive", "Workers", multiprocess_mode="livesum").set(1)
+    born.set()
+    for _ in range(INCREMENTS):
+        counter.inc()
+    if number % 10 == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    os._exit(0)
+
+
+def test_a_thousand_lives_are_counted_while_they_are_looked_at(folder: Path) -> None:
+    over, seen, faults = threading.Event(), [0.0], []
+
+    def scrape() -> None:
+        while not over.is_set():
+            try:
+                seen.append(value(metrics.collect(str(folder)), "things_total"))
+            except Exception as error:
+                faults.append(error)
+                return
+
+    scraper = threading.Thread(target=scrape)
+    scraper.start()
+    try:
+        workers: list[multiprocessing.process.BaseProcess] = []
+        for number in range(LIVES):
+            if len(workers) == AT_ONCE:
+                workers.pop(0).join()
+            workers.append(FORK.Process(target=live, args=(number, FORK.Event())))
+            workers[-1].start()
+        for worker in workers:
+            worker.join()
+    finally:
+        over.set()
+        scraper.join()
+    assert faults == []
+    assert seen == sorted(seen), "a count went back"
+    assert len(seen) > 10
+    text = metrics.collect(str(folder))
+    assert value(text, "things_total") == LIVES * INCREMENTS
+    assert value(text, 'worker_starts_total{reason="test"}') == LIVES
+    assert value(text, "alive") == 0
+    assert len(list(folder.glob("*.lock"))) <= 2 * AT_ONCE
+
+
+def test_gauges_count_the_living_only(folder: Path) -> None:
+    def stay(born: Event) -> None:
+        metrics.join("test")
+        Gauge("alive", "Workers", multiprocess_mode="livesum").set(1)
+        born.set()
+        signal.pause()
+
+    births = [FORK.Event() for _ in range(3)]
+    workers = [FORK.Process(target=stay, args=(born,)) for born in births]
+    for worker, born in zip(workers, births, strict=True):
+        worker.start()
+        assert born.wait(30)
+    assert value(metrics.collect(str(folder)), "alive") == 3
+    workers[1].kill()
+    workers[1].join()
+    assert value(metrics.collect(str(folder)), "alive") == 2
+    for worker in workers:
+        worker.kill()
+        worker.join()
+    assert value(metrics.collect(str(folder)), "alive") == 0
+
+
+@pytest.fixture
+def counting(project: Path, run: Callable[..., Daemon]) -> Daemon:
+    """Return a daemon of two workers that counts."""
+    (project / "hello.py").write_text(PROJECT)
+    daemon = run("hello:Container", "--metrics", "--workers=2", "--drain-idle=0")
+    daemon.ready(2)
+    return daemon
+
+
+def fetch(daemon: Daemon, path: str = "/metrics", method: str = "GET") -> str:
+    """Return the answer of one request on a connection of its own."""
+    connection = http.client.HTTPConnection("127.0.0.1", daemon.port(), timeout=30)
+    try:
+        connection.request(method, path)
+        return connection.getresponse().read().decode()
+    finally:
+        connection.close()
+
+
+def shows(daemon: Daemon, **samples: float) -> Callable[[], bool]:
+    """Return a condition: the metrics have these samples; they lag by a second."""
+
+    def condition() -> bool:
+        text = fetch(daemon)
+        return all(value(text, name) == number for name, number in samples.items())
+
+    return condition
+
+
+def test_requests_are_counted_by_route_method_and_status(counting: Daemon) -> None:
+    for _ in range(5):
+        fetch(counting, "/")
+        fetch(counting, "/late/x", "POST")
+        fetch(counting, "/late/y", "POST")
+        fetch(counting, "/nowhere")
+        fetch(counting, "/", "PROPFIND")
+    labels = {
+        'method="GET",route="/",status="200"': 5,
+        'method="POST",route="/late/{name}",status="201"': 10,
+        'method="GET",route="",status="404"': 5,
+        'method="other",route="",status="405"': 5,
+    }
+    samples = {f"http_requests_total{{{one}}}": number for one, number in labels.items()}
+    samples['own_total{kind="index"}'] = 5
+    samples['http_request_duration_seconds_count{method="POST",route="/late/{name}"}'] = 10
+    until(shows(counting, **samples), "the counts are not these")
+    text = fetch(counting)
+    assert value(text, 'worker_starts_total{reason="start"}') == 2
+    assert re.search(r"^event_loop_lag_seconds \S+$", text, re.MULTILINE)
+    with socket.create_connection(("127.0.0.1", counting.port())):
+        open_ = {'http_connections{listener="http"}': 2.0}  # this one, and the one that asks
+        until(shows(counting, **open_), "the open connections are not counted")
+
+
+def test_counts_survive_reloads_deaths_and_an_upgrade(counting: Daemon) -> None:
+    sent = 0
+
+    def ask() -> None:
+        nonlocal sent
+        for _ in range(10):
+            fetch(counting, "/")
+            sent += 1
+
+    def counted() -> None:
+        counts = {'own_total{kind="index"}': sent}
+        counts['http_requests_total{method="GET",route="/",status="200"}'] = sent
+        until(shows(counting, **counts), "a count is wrong")
+
+    for _ in range(2):
+        ask()
+        mark = counting.mark()
+        counting.send(signal.SIGHUP)
+        ask()
+        counting.ready(2, after=mark)
+        counted()
+    ask()
+    counted()
+    mark = counting.mark()
+    os.kill(counting.workers()[-1], signal.SIGKILL)
+    counting.ready(after=mark)
+    counted()
+    reasons = {'worker_starts_total{reason="reload"}': 4, 'worker_starts_total{reason="death"}': 1}
+    until(shows(counting, **reasons), "the reasons are not these")
+    mark = counting.mark()
+    counting.send(signal.SIGUSR2)
+    counting.ready(2, after=mark)
+    ask()
+    counted()
+    counting.send(signal.SIGTERM)
+    ask()
+    counting.process.wait(60)
+    counted()
+
+
+def test_the_folder_goes_with_the_daemon(project: Path, run: Callable[..., Daemon]) -> None:
+    (project / "hello.py").write_text(PROJECT)
+    (project / "tmp").mkdir()
+    daemon = run("hello:Container", "--metrics", TMPDIR=str(project / "tmp"))
+    daemon.ready()
+    assert list((project / "tmp").glob("api_hour-metrics-*/counter_0.db"))
+    assert daemon.stop() == 0
+    assert not list((project / "tmp").glob("api_hour-metrics-*"))
+
+
+def test_without_the_setting_the_endpoint_says_so(
+    project: Path, run: Callable[..., Daemon]
+) -> None:
+    (project / "hello.py").write_text(PROJECT)
+    daemon = run("hello:Container").ready()
+    assert "500" in fetch(daemon)
+    daemon.wait_for("there are no metrics: set api_hour.metrics to true")
+
+
+def test_without_the_package_the_start_says_how_to_get_it(
+    project: Path, run: Callable[..., Daemon]
+) -> None:
+    hidden = project / "hidden"
+    hidden.mkdir()
+    code = "import importlib.util as util; find = util.find_spec\n"
+    code += "util.find_spec = lambda name: name != 'prometheus_client' and find(name) or None\n"
+    (hidden / "sitecustomize.py").write_text(code)
+    daemon = run("hello:Container", "--metrics", PYTHONPATH=str(hidden))
+    assert daemon.ended() == 1
+    assert "metrics need the package prometheus-client: pip install" in daemon.output
+
+
+class Pool:
+    """An engine whose state a test sets."""
+
+    size, freesize, waiting, up = 5, 2, 0, True
+
+    async def ping(self) -> None:
+        if not self.up:
+            raise DatabaseUnavailable("away")
+
+
+def test_an_engine_is_shown_while_it_is_open(folder: Path) -> None:
+    def watch(pipe: "Connection[Any, Any]") -> None:
+        async def scenario() -> None:
+            pool = Pool()
+            async with metrics.observed("postgresql", pool):
+                await asyncio.sleep(0)
+                metrics.sample()
+                pipe.send(metrics.text())
+                pool.size, pool.freesize, pool.waiting = 7, 0, 3
+                metrics.sample()
+                pipe.send(metrics.text())
+
+        metrics.join("test")
+        asyncio.run(scenario())
+        os._exit(0)
+
+    ours, theirs = multiprocessing.Pipe()
+    worker = FORK.Process(target=watch, args=(theirs,))
+    worker.start()
+    first, second = ours.recv(), ours.recv()
+    worker.join()
+    state = 'engine_connections{{engine="postgresql",state="{}"}}'.format
+    assert value(first, 'engine_up{engine="postgresql"}') == 1
+    assert [value(first, state(one)) for one in ("used", "free", "waiting")] == [3, 2, 0]
+    assert [value(second, state(one)) for one in ("used", "free", "waiting")] == [7, 0, 3]
+
+
+def test_an_engine_may_be_observed_without_metrics() -> None:
+    async def scenario() -> None:
+        async with metrics.observed("postgresql", Pool()):
+            await asyncio.sleep(0)
+
+    asyncio.run(scenario())
+    with pytest.raises(ConfigError, match=r"set api_hour\.metrics to true"):
+        metrics.text()
