@@ -84,7 +84,8 @@ $(VENV)/.bake: requirements.txt | $(BIN)/python
 	@$(INSTALL) -r requirements.txt
 	@touch $@
 
-$(VENV)/.dev: requirements.txt requirements-dev.txt runtime/pyproject.toml | $(BIN)/python
+$(VENV)/.dev: requirements.txt requirements-dev.txt benchmarks/techempower/requirements.txt \
+    runtime/pyproject.toml | $(BIN)/python
 	@echo "Installing the runtime and the development tools into $(VENV): takes a while"
 	@$(INSTALL) -r requirements-dev.txt
 	@touch $@ $(VENV)/.bake
