@@ -1,6 +1,7 @@
 """The command: ``python -m benchmarks`` in the root of the repository."""
 
 import argparse
+import dataclasses
 import datetime
 import os
 import shlex
@@ -50,8 +51,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--list", action="store_true", help="list the contenders and leave")
     add("--only", action="append", default=[], metavar="NAME", help="a contender; may be repeated")
     add("--short", action="store_true", help="only show that everything runs, for CI")
-    add("--measure", action="append", choices=MEASURES, help="one measure; may be repeated")
-    add("--case", action="append", choices=ALL, help="one case; may be repeated")
+    more: dict[str, Any] = {"action": "append", "help": "one of them; may be repeated"}
+    add("--measure", dest="measures", choices=MEASURES, **more)
+    add("--case", dest="cases", choices=ALL, **more)
     add("--rounds", type=_positive, metavar="N", help="rounds of load (8)")
     add("--seconds", type=_positive, metavar="N", help="seconds of a round (3)")
     add("--connections", type=_positive, action="append", metavar="N", help="of the load (64, 400)")
@@ -74,15 +76,13 @@ def _positive(text: str) -> int:
 
 def _plan(options: argparse.Namespace) -> Plan:
     """Return the plan; raise LookupError when a program that it needs is missing."""
-    names = ("rounds", "seconds", "connections", "requests", "idle", "port", "venvs", "here")
-    given: dict[str, Any] = {name: getattr(options, name) for name in names}
-    given |= {"measures": options.measure, "cases": options.case}
-    kept: dict[str, Any] = {
+    sizes = {field.name for field in dataclasses.fields(Plan)}
+    given: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
-        for name, value in given.items()
-        if value is not None
+        for name, value in vars(options).items()
+        if name in sizes and value is not None
     }
-    plan = Plan.short(**kept) if options.short else Plan(**kept)
+    plan = Plan.short(**given) if options.short else Plan(**given)
     wanted = {NEEDED[name] for name in plan.measures if name in NEEDED}
     if missing := " ".join(sorted(name for name in wanted if contender.program(name) is None)):
         raise LookupError(f"missing here: {missing}; on Debian: sudo apt-get install {missing}")

@@ -12,7 +12,7 @@ from benchmarks.case import CASES
 from benchmarks.connection import Hangup
 from benchmarks.contender import Contender
 from benchmarks.installation import Installation, InstallationError
-from benchmarks.plan import Plan
+from benchmarks.plan import Plan, pin
 from benchmarks.progress import say, track
 from benchmarks.results import Instructions, Results
 from benchmarks.runner import Runner
@@ -81,7 +81,7 @@ class Campaign:
         cases = {name: case for name, case in runner.cases.items() if name in CASES}
         with self._or_left_out(runner):
             if cases:
-                server = stack.enter_context(runner.start(prefix=load.pin(self._plan.cpus.server)))
+                server = stack.enter_context(runner.start(prefix=pin(self._plan.cpus.server)))
                 return [
                     load.Lane(runner, server, name, case, connections)
                     for name, case in cases.items()
@@ -91,11 +91,11 @@ class Campaign:
 
     def _rest(self) -> None:
         runners = list(self._runners.values())
-        with idle.descriptors(self._plan.idle):
-            for runner in track(runners, lambda one: f"idle connections: {one.name}"):
-                with self._or_left_out(runner), runner.start() as server:
-                    case = next(iter(runner.cases.values()))
-                    self._results.idle.append(idle.measure(server, case, self._plan.idle))
+        idle.allow(self._plan.idle)
+        for runner in track(runners, lambda one: f"idle connections: {one.name}"):
+            with self._or_left_out(runner), runner.start() as server:
+                case = next(iter(runner.cases.values()))
+                self._results.idle.append(idle.measure(server, case, self._plan.idle))
 
     @contextmanager
     def _or_left_out(self, runner: Runner) -> Iterator[bool]:

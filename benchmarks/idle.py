@@ -2,7 +2,7 @@
 
 import resource
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 
 from benchmarks import processes
 from benchmarks.case import Case
@@ -41,15 +41,8 @@ def _open(port: int, case: Case, connections: int, stack: ExitStack) -> Iterator
         yield client
 
 
-@contextmanager
-def descriptors(number: int) -> Iterator[None]:
-    """Allow so many open files here and in what is started here, if the system lets us."""
+def allow(connections: int) -> None:
+    """Allow so many open files here and in what is started here, as far as the system lets us."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = number + SPARE
-    if hard not in (-1, resource.RLIM_INFINITY):
-        wanted = min(wanted, hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    wanted = max(soft, min(connections + SPARE, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

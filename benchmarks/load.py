@@ -1,7 +1,7 @@
 """CPU a request: rounds of wrk away from the server's cores, in turn over all that take part."""
 
 import subprocess
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from benchmarks import processes, wrk
@@ -11,11 +11,6 @@ from benchmarks.plan import Plan
 from benchmarks.results import Load, Memory, Round
 from benchmarks.runner import Runner
 from benchmarks.server import Server
-
-
-def pin(cores: Iterable[int]) -> list[str]:
-    """Return what before a command keeps it on ``cores``."""
-    return ["taskset", "-c", ",".join(map(str, sorted(cores)))]
 
 
 @dataclass
@@ -40,26 +35,13 @@ class Lane:
         used = processes.cpu(self.server.pid) - before
         if report.refused or not report.requests:
             raise WrongAnswer(f"{self.name}: {report.refused} errors in {report.requests} answers")
-        self.rounds.append(
-            Round(
-                requests=report.requests,
-                seconds=report.microseconds / 1e6,
-                cpu=used,
-                p99=report.p99 / 1e6,
-                unanswered=report.unanswered,
-            )
-        )
+        seconds, p99 = report.microseconds / 1e6, report.p99 / 1e6
+        self.rounds.append(Round(report.requests, seconds, used, p99, report.unanswered))
         self.memory = processes.memory(self.server.pid)
 
     def _wrk(self, plan: Plan) -> wrk.Report:
         try:
-            return wrk.run(
-                self.case,
-                self.server.port,
-                connections=self.connections,
-                seconds=plan.seconds,
-                cpus=plan.cpus.load,
-            )
+            return wrk.run(self.case, self.server.port, self.connections, plan)
         except subprocess.CalledProcessError as error:
             raise WrongAnswer(f"{self.name}: wrk: {error.stderr.strip()}") from error
 

@@ -1,12 +1,18 @@
 """What a run is to measure, and where."""
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.case import ALL
 
 MEASURES = ("instructions", "cpu", "idle")
+
+
+def pin(cores: Iterable[int]) -> list[str]:
+    """Return what before a command keeps it on ``cores``."""
+    return ["taskset", "-c", ",".join(map(str, sorted(cores)))]
 
 
 @dataclass(frozen=True)

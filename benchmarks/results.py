@@ -110,7 +110,7 @@ class Load(msgspec.Struct, frozen=True):
 
 
 class Idle(msgspec.Struct, frozen=True):
-    """Hold the memory without connections and with those that were kept open after one request."""
+    """Hold the memory without connections and with those that are open after one request."""
 
     contender: str
     connections: int

@@ -1,12 +1,12 @@
 """wrk, the load generator: one round of one case against a port of this machine."""
 
 import subprocess
-from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
 
 from benchmarks.case import HEADERS, Case
+from benchmarks.plan import Plan, pin
 
 SCRIPT = Path(__file__).with_name("wrk.lua")
 TIMEOUT = 10  # seconds until a request counts as unanswered
@@ -22,24 +22,12 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     refused: int
 
 
-def run(case: Case, port: int, *, connections: int, seconds: int, cpus: Iterable[int]) -> Report:
-    """Load a server from the cores ``cpus``; raise subprocess.CalledProcessError when wrk fails."""
-    headers = {**HEADERS, **case.headers}
-    cores = sorted(cpus)
-    command = [
-        "taskset",
-        "-c",
-        ",".join(map(str, cores)),
-        "wrk",
-        "-t",
-        str(len(cores)),
-        "-c",
-        str(connections),
-        "-d",
-        f"{seconds}s",
-    ]
-    command += ["--timeout", f"{TIMEOUT}s", "-s", str(SCRIPT)]
-    for name, value in headers.items():
+def run(case: Case, port: int, connections: int, plan: Plan) -> Report:
+    """Load a server from its own cores; raise subprocess.CalledProcessError when wrk fails."""
+    cores = plan.cpus.load
+    command = [*pin(cores), "wrk", f"-t{len(cores)}", f"-c{connections}", f"-d{plan.seconds}s"]
+    command += [f"--timeout={TIMEOUT}s", f"--script={SCRIPT}"]
+    for name, value in {**HEADERS, **case.headers}.items():
         command += ["-H", f"{name}: {value}"]
     command += [f"http://127.0.0.1:{port}{case.path}", "--", case.method]
     if case.body:

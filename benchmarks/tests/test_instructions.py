@@ -15,7 +15,7 @@ REQUESTS = 100
 STEPS = 2000  # of the work in a request
 SHELL = '"$0" "$@" & trap "kill $!" TERM; wait $!; wait $!'  # runs the server as a child
 
-pytestmark = needs_valgrind
+pytestmark = [needs_valgrind, pytest.mark.slow]
 
 
 def each(runner: Runner) -> float:

@@ -7,7 +7,7 @@ import pytest
 from benchmarks import load
 from benchmarks.answers import WrongAnswer
 from benchmarks.case import CASES
-from benchmarks.plan import Cpus
+from benchmarks.plan import Cpus, pin
 from benchmarks.tests.conftest import Prepare, needs_wrk
 
 
@@ -48,13 +48,13 @@ def test_the_load_stays_off_the_core_of_the_server() -> None:
     assert len(cpus.server) == 1
     assert cpus.server | cpus.load == cores
     assert not cpus.server & cpus.load or len(cores) == 1
-    assert load.pin({3, 1}) == ["taskset", "-c", "1,3"]
+    assert pin({3, 1}) == ["taskset", "-c", "1,3"]
 
 
 @needs_wrk
 def test_a_round_counts_requests_and_the_cpu_they_cost(prepare: Prepare) -> None:
     runner = prepare("work=2000")
-    with runner.start(prefix=load.pin(runner.plan.cpus.server)) as server:
+    with runner.start(prefix=pin(runner.plan.cpus.server)) as server:
         lane = load.Lane(runner, server, "index", CASES["index"], 4)
         lane.run(runner.plan)
         lane.run(runner.plan)

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from benchmarks.__main__ import main
 from benchmarks.report.__main__ import report
 from benchmarks.results import Results
@@ -11,6 +13,7 @@ NAMES = ["api-hour", "api-hour-stock", "aiohttp"]
 
 
 @needs_wrk
+@pytest.mark.slow
 def test_a_short_run_measures_api_hour_with_and_without_its_fast_path_and_aiohttp(
     tmp_path: Path,
 ) -> None:

@@ -1,11 +1,12 @@
 """Both clients send the same request."""
 
 import socket
+from pathlib import Path
 from threading import Thread
 
 from benchmarks import wrk
 from benchmarks.case import CASES
-from benchmarks.plan import Cpus
+from benchmarks.plan import Plan
 from benchmarks.tests.conftest import needs_wrk
 
 
@@ -25,6 +26,6 @@ def test_wrk_sends_what_the_client_of_the_instructions_sends() -> None:
         thread = Thread(target=serve, daemon=True)
         thread.start()
         port = listener.getsockname()[1]
-        wrk.run(case, port, connections=1, seconds=1, cpus=Cpus.split().load)
+        wrk.run(case, port, 1, Plan.short(venvs=Path(), port=port))
         thread.join(10)
     assert sorted(received[-1].split(b"\r\n")) == sorted(case.request.split(b"\r\n"))
