@@ -11,10 +11,11 @@ from benchmarks.answers import WrongAnswer
 from benchmarks.case import CASES
 from benchmarks.connection import Hangup
 from benchmarks.contender import Contender
+from benchmarks.figures import Instructions
 from benchmarks.installation import Installation, InstallationError
 from benchmarks.plan import Plan, pin
 from benchmarks.progress import say, track
-from benchmarks.results import Instructions, Results
+from benchmarks.results import Results
 from benchmarks.runner import Runner
 from benchmarks.server import NotServing
 

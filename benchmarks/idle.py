@@ -7,8 +7,8 @@ from contextlib import ExitStack
 from benchmarks import processes
 from benchmarks.case import Case
 from benchmarks.connection import Connection, Hangup
+from benchmarks.figures import Idle
 from benchmarks.instructions import ask
-from benchmarks.results import Idle
 from benchmarks.server import Server
 
 WARMING = 200  # requests before the first reading

@@ -58,16 +58,19 @@ class Installation:
         """Return what is installed, by name."""
         if not self._requirements.exists():
             return {}
-        command = [str(self._programs / "python"), "-m", "pip", "list", "--format=json"]
-        packages = json.loads(_run(command, self.prepared))
-        tools = ("pip", "setuptools")
-        return {one["name"]: one["version"] for one in packages if one["name"] not in tools}
+        packages = json.loads(_run([*self._pip(), "list", "--format=json"], self.prepared))
+        return {one["name"]: one["version"] for one in packages}
 
     def _install(self) -> None:
-        _run([sys.executable, "-m", "venv", "--clear", str(self.folder)], self.contender.folder)
-        pip = [str(self._programs / "python"), "-m", "pip", "--disable-pip-version-check"]
+        venv = [sys.executable, "-m", "venv", "--clear", "--without-pip", str(self.folder)]
+        _run(venv, self.contender.folder)
         # In the contender's folder: a path in a requirements file begins at the working directory.
-        _run([*pip, "install", "--quiet", "-r", "requirements.txt"], self.contender.folder)
+        _run([*self._pip(), "install", "--quiet", "-r", "requirements.txt"], self.contender.folder)
+
+    def _pip(self) -> list[str]:
+        """Return the command of our pip, which works on its environment."""
+        pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+        return [*pip, "--python", str(self._programs / "python")]
 
     def _contents(self) -> str:
         """Return what a finished environment is made of; the runtime is that of this clone."""

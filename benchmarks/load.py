@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from benchmarks import processes, wrk
 from benchmarks.answers import WrongAnswer
 from benchmarks.case import Case
+from benchmarks.figures import Load, Memory, Round
 from benchmarks.plan import Plan
-from benchmarks.results import Load, Memory, Round
 from benchmarks.runner import Runner
 from benchmarks.server import Server
 

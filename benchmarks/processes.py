@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from benchmarks.results import Memory
+from benchmarks.figures import Memory
 
 TICKS = os.sysconf("SC_CLK_TCK")  # a second
 

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 
 from benchmarks.case import CASES
+from benchmarks.figures import Load, Memory
 from benchmarks.report.table import NONE, heading, table
-from benchmarks.results import Load, Memory, Results
+from benchmarks.results import Results
 
 OLD_RIVAL = "flask"  # what ratios of requests refer to
 MIB = 1 << 20

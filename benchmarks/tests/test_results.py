@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import machine
-from benchmarks.results import Entrant, Idle, Instructions, LeftOut, Load, Memory, Results, Round
+from benchmarks.figures import Idle, Instructions, Load, Memory, Round
+from benchmarks.results import Entrant, LeftOut, Results
 
 MEMORY = Memory(rss=4, pss=3, worker_rss=2, worker_pss=1)
 

@@ -2,14 +2,22 @@
 
 from contextlib import asynccontextmanager
 
+import msgspec
 from aiohttp import web
-from app import AGENTS, Settings
 
 import api_hour
 from api_hour.plugins import asyncpg
 
 POOL = web.AppKey("POOL", asyncpg.Pool)
 AGENT = "SELECT id, number, first_name, last_name FROM agent_features WHERE id = $1"
+AGENTS = """
+    SELECT id, number, first_name, last_name, extension, context, state_interface
+    FROM agent_features LEFT JOIN agent_login_status ON agent_id = id ORDER BY id
+"""
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    dsn: str
 
 
 async def agents(request):
