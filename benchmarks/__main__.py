@@ -5,6 +5,7 @@ import dataclasses
 import datetime
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -118,4 +119,6 @@ def _database(plan: Plan) -> Iterator[str]:
 
 
 if __name__ == "__main__":
+    # As Ctrl-C: the contenders end, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     sys.exit(main())

@@ -35,7 +35,8 @@ def _open(port: int, case: Case, connections: int, stack: ExitStack) -> Iterator
         try:
             client = stack.enter_context(Connection(port, PATIENCE))
             client.send(case.request)
-            client.receive()
+            if not client.receive().keeps:
+                return
         except (Hangup, OSError):
             return
         yield client
