@@ -65,8 +65,8 @@ format: $(VENV)/.dev ## put the code into the form that check wants
 	@$(BIN)/python -m ruff check --fix
 	@$(BIN)/python -m ruff format
 
-clean: ## remove what the verbs made: .venv, caches, and build/ with the data of its project
-	rm -rf $(VENV) build .hypothesis .mypy_cache .pytest_cache .ruff_cache
+clean: ## remove what the verbs made: environments, caches, and build/ with its project's data
+	rm -rf $(VENV) build benchmarks/.venvs .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A dangling link counts as missing: .venv is made again when its Python went away.
