@@ -5,6 +5,7 @@ HTTP_PORT ?= 8000
 ADMIN_PORT ?= 8001
 PYTEST_ARGS ?=
 CHAOS_ARGS ?=
+BENCH_ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -16,13 +17,14 @@ RUN = $(MAKE) --no-print-directory -C $(PROJECT) --dry-run run \
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
 
 .DELETE_ON_ERROR:
-.PHONY: help run bake test test-runtime test-template chaos check format clean
+.PHONY: help run bake test test-runtime test-template chaos bench check format clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "Variables: HTTP_PORT=$(HTTP_PORT) and ADMIN_PORT=$(ADMIN_PORT) (run), PYTEST_ARGS (test),"
-	@echo "CHAOS_ARGS (chaos), PYTHON=$(PYTHON) (3.11 or newer, used once to make $(VENV))"
+	@echo "CHAOS_ARGS (chaos), BENCH_ARGS (bench), PYTHON=$(PYTHON) (3.11 or newer, used once to"
+	@echo "make $(VENV))"
 
 run: ## bake the default project into build/ if it is not there, then serve it
 	@test -e $(PROJECT)/Makefile || $(MAKE) --no-print-directory bake
@@ -47,6 +49,9 @@ test-template: $(VENV)/.dev ## run the template's tests
 chaos: $(VENV)/.dev ## play every fault in full, and print what it cost; narrow with CHAOS_ARGS=HUP
 	@cd runtime/tests && "$(CURDIR)/$(BIN)/python" -m chaos $(CHAOS_ARGS)
 
+bench: $(VENV)/.dev ## measure API-Hour beside other servers; narrow with BENCH_ARGS="--only aiohttp"
+	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
 check: $(VENV)/.dev ## lint, format and types; changes nothing
 	@$(BIN)/python -m ruff check
 	@$(BIN)/python -m ruff format --check
@@ -54,13 +59,14 @@ check: $(VENV)/.dev ## lint, format and types; changes nothing
 	@$(BIN)/python -m mypy runtime/tests
 	@$(BIN)/python -m mypy tests
 	@$(BIN)/python -m mypy examples
+	@$(BIN)/python -m mypy benchmarks
 
 format: $(VENV)/.dev ## put the code into the form that check wants
 	@$(BIN)/python -m ruff check --fix
 	@$(BIN)/python -m ruff format
 
-clean: ## remove what the verbs made: .venv, caches, and build/ with the data of its project
-	rm -rf $(VENV) build .hypothesis .mypy_cache .pytest_cache .ruff_cache
+clean: ## remove what the verbs made: environments, caches, and build/ with its project's data
+	rm -rf $(VENV) build benchmarks/.venvs .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A dangling link counts as missing: .venv is made again when its Python went away.
@@ -78,7 +84,8 @@ $(VENV)/.bake: requirements.txt | $(BIN)/python
 	@$(INSTALL) -r requirements.txt
 	@touch $@
 
-$(VENV)/.dev: requirements.txt requirements-dev.txt runtime/pyproject.toml | $(BIN)/python
+$(VENV)/.dev: requirements.txt requirements-dev.txt benchmarks/techempower/requirements.txt \
+    runtime/pyproject.toml | $(BIN)/python
 	@echo "Installing the runtime and the development tools into $(VENV): takes a while"
 	@$(INSTALL) -r requirements-dev.txt
 	@touch $@ $(VENV)/.bake

@@ -18,6 +18,7 @@ from remote import published
 EXAMPLE = ROOT / "examples" / "all_in_one.py"
 README = (ROOT / "README.rst").read_text()
 PAGES = ["README.rst", "CONTRIBUTING.rst", "CHANGELOG.rst", "runtime/README.rst"]
+PAGES += ["benchmarks/README.rst"]
 FIRST_SCREEN = README.split("\nWords\n")[0]
 
 

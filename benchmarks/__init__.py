@@ -1,0 +1,1 @@
+"""API-Hour beside other servers, measured in one run; ``python -m benchmarks --help``."""

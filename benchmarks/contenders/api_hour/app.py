@@ -1,0 +1,84 @@
+"""The cases on API-Hour, with aiopg: ``api_hour app:Container`` in this folder."""
+
+from contextlib import asynccontextmanager
+
+import msgspec
+from aiohttp import web
+
+import api_hour
+from api_hour.plugins import postgresql
+
+POOL = web.AppKey("POOL", postgresql.Pool)
+AGENT = "SELECT id, number, first_name, last_name FROM agent_features WHERE id = %s"
+AGENTS = """
+    SELECT id, number, first_name, last_name, extension, context, state_interface
+    FROM agent_features LEFT JOIN agent_login_status ON agent_id = id ORDER BY id
+"""
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    dsn: str
+
+
+class Message(msgspec.Struct):
+    message: str
+    numbers: list[int]
+
+
+async def index(request):
+    return api_hour.JSON({"message": "Hello, World!"})
+
+
+async def hello(request):
+    greeting = request.query["greeting"]
+    return api_hour.JSON({"greeting": greeting, "name": request.match_info["name"]})
+
+
+async def echo(request):
+    message = await api_hour.read_json(request, Message)
+    return api_hour.JSON({"message": message.message, "numbers": message.numbers})
+
+
+async def agents(request):
+    async with request.app[POOL].cursor() as cursor:
+        await cursor.execute(AGENTS)
+        return api_hour.JSON([named(cursor, row) for row in await cursor.fetchall()])
+
+
+async def agent(request):
+    async with request.app[POOL].cursor() as cursor:
+        await cursor.execute(AGENT, (int(request.match_info["id"]),))
+        return api_hour.JSON(named(cursor, await cursor.fetchone()))
+
+
+async def first(request):
+    found = []
+    async with request.app[POOL].cursor() as cursor:
+        for number in range(1, int(request.match_info["count"]) + 1):
+            await cursor.execute(AGENT, (number,))
+            found.append(named(cursor, await cursor.fetchone()))
+    return api_hour.JSON(found)
+
+
+def named(cursor, row):
+    return {column[0]: value for column, value in zip(cursor.description, row, strict=True)}
+
+
+class Container(api_hour.Container):
+    settings = Settings
+
+    @asynccontextmanager
+    async def engines(self):
+        async with postgresql.create_pool(self.config.dsn) as self.pool:
+            yield
+
+    def servers(self):
+        app = web.Application()
+        app[POOL] = self.pool
+        app.router.add_get("/index", index)
+        app.router.add_get("/hello/{name}", hello)
+        app.router.add_post("/echo", echo)
+        app.router.add_get("/agents", agents)
+        app.router.add_get("/agents/{id}", agent)
+        app.router.add_get("/agents/first/{count}", first)
+        return {"http": api_hour.HTTPServer(app)}

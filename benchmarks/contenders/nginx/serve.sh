@@ -1,0 +1,5 @@
+# Fill nginx.conf in and serve it: serve.sh FOLDER PORT
+PATH=$PATH:/usr/sbin
+mkdir -p "$1/$2"
+sed "s/PORT/$2/" nginx.conf >"$1/$2/nginx.conf"
+exec nginx -p "$1/$2" -c nginx.conf

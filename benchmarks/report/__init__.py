@@ -1,0 +1,1 @@
+"""What the docs show of a run, made from its JSON alone."""

@@ -1,0 +1,52 @@
+"""The command: ``python -m benchmarks.report RESULTS.json [--output DIR]``."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.report.chart import draw
+from benchmarks.report.text import render
+from benchmarks.results import Results
+
+CASE = "index"  # what the charts show
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write the tables and the charts of a run beside its results."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=main.__doc__)
+    parser.add_argument("results", type=Path, metavar="RESULTS.json")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="another folder")
+    options = parser.parse_args(arguments)
+    folder: Path = options.output or options.results.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in report(Results.read(options.results)).items():
+        (folder / name).write_text(text)
+        print(f"Written: {folder / name}")
+
+
+def report(results: Results) -> dict[str, str]:
+    """Return the files of a report by name."""
+    titles = {one.name: (one.title, one.kind) for one in results.entrants}
+    counted = {one.contender: one.each / 1000 for one in results.instructions if one.case == CASE}
+    loads = [one for one in results.loads if one.case == CASE]
+    files = {"benchmarks.rst": render(results)}
+    if counted:
+        title = "JSON: thousands of user-space instructions a request"
+        files["instructions.svg"] = draw(title, _bars(counted, titles))
+    for connections in sorted({one.connections for one in loads}):
+        least = {one.contender: one.least * 1e6 for one in loads if one.connections == connections}
+        title = f"JSON, {connections} connections: microseconds of CPU a request, best round"
+        files[f"cpu-{connections}.svg"] = draw(title, _bars(least, titles))
+    return files
+
+
+def _bars(
+    figures: dict[str, float], titles: dict[str, tuple[str, str]]
+) -> list[tuple[str, str, float]]:
+    """Return title, kind and figure of each contender, the least first."""
+    ordered = sorted(figures.items(), key=lambda item: item[1])
+    return [(*titles[name], figure) for name, figure in ordered]
+
+
+if __name__ == "__main__":
+    main()

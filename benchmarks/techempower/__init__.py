@@ -1,0 +1,1 @@
+"""The TechEmpower implementation, a project of its own, and its tests."""

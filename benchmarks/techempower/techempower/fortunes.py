@@ -1,0 +1,19 @@
+"""The page of fortunes: the rows of the table and one more, sorted, in a template that escapes."""
+
+from operator import itemgetter
+
+from jinja2 import Environment, PackageLoader
+
+from api_hour.plugins.asyncpg import Pool
+
+ADDED = (0, "Additional fortune added at request time.")
+TEMPLATES = Environment(loader=PackageLoader("techempower"), autoescape=True, trim_blocks=True)
+PAGE = TEMPLATES.get_template("fortunes.html")
+
+
+async def page(pool: Pool) -> str:
+    """Return the page."""
+    async with pool.connection() as connection:
+        rows = await connection.fetch("SELECT id, message FROM fortune")
+    fortunes = sorted([*rows, ADDED], key=itemgetter(1))
+    return PAGE.render(fortunes=fortunes)

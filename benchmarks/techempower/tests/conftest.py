@@ -1,0 +1,113 @@
+"""The implementation as a daemon of one worker on a real PostgreSQL with the prescribed rows."""
+
+import http.client
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pytest
+
+from api_hour.plugins import embedded
+
+PROJECT = Path(__file__).parent.parent
+PATIENCE = 60  # seconds
+
+
+class Client:
+    """Ask the daemon, each time on a connection of its own."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+
+    def get(self, path: str) -> tuple[int, http.client.HTTPMessage, bytes]:
+        """Return status, headers and body."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+        with closing(connection):
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response.status, response.headers, response.read()
+
+    def json(self, path: str) -> Any:
+        """Return the data of an answer, which must be a good one."""
+        status, _, body = self.get(path)
+        assert status == 200, body
+        return json.loads(body)
+
+
+class Database:
+    """Run statements outside the daemon; each is a transaction."""
+
+    def __init__(self, url: str) -> None:
+        self._connection = psycopg2.connect(url)
+        self._connection.autocommit = True
+
+    def rows(self, statement: str) -> list[tuple[Any, ...]]:
+        """Return the rows of a statement; none when it returns nothing."""
+        with self._connection.cursor() as cursor:
+            cursor.execute(statement)
+            return cursor.fetchall() if cursor.description else []
+
+    def worlds(self) -> dict[int, int]:
+        """Return the number of every row of world by its id."""
+        return dict(self.rows("SELECT id, randomnumber FROM world"))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+
+@pytest.fixture(scope="session")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Run a PostgreSQL; yield its URL."""
+    with embedded.postgresql(tmp_path_factory.mktemp("postgresql"), own=True) as server:
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def database(url: str) -> Iterator[Database]:
+    """Yield a connection to it, once it has the prescribed rows."""
+    with closing(Database(url)) as database:
+        database.rows((PROJECT / "schema.sql").read_text())
+        yield database
+
+
+@pytest.fixture(scope="session")
+def client(url: str, database: Database) -> Iterator[Client]:
+    """Run the daemon and yield a client of it."""
+    command = [sys.executable, "-m", "api_hour", "techempower:Container"]
+    command += ["--bind", "127.0.0.1:0", "--workers", "1"]
+    environment = {**os.environ, "DATABASE_URL": url}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=PROJECT, env=environment, stderr=pipe, text=True) as daemon:
+        guard = threading.Timer(PATIENCE, daemon.kill)
+        guard.start()
+        try:
+            port = _port(daemon)
+            guard.cancel()
+            yield Client(port)
+            daemon.terminate()
+            assert daemon.wait(PATIENCE) == 0
+        finally:
+            guard.cancel()
+            daemon.kill()
+
+
+def _port(daemon: "subprocess.Popen[str]") -> int:
+    """Read the log until the worker is ready; return the port."""
+    assert daemon.stderr
+    log = ""
+    for line in daemon.stderr:
+        log += line
+        if "Worker ready" in line:
+            found = re.search(r"Listening on http at tcp://127\.0\.0\.1:(\d+)", log)
+            assert found, log
+            return int(found[1])
+    raise AssertionError(f"the daemon did not become ready:\n{log}")

@@ -1,0 +1,59 @@
+"""Contenders that are one small file, ready to be started."""
+
+import shutil
+import socket
+import sys
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from benchmarks.contender import Contender, Declaration
+from benchmarks.installation import Installation
+from benchmarks.plan import Plan
+from benchmarks.runner import Runner
+
+LITTLE = Path(__file__).with_name("little.py")
+needs_wrk = pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
+needs_valgrind = pytest.mark.skipif(
+    shutil.which("valgrind") is None, reason="valgrind is not installed"
+)
+
+
+class Prepare(Protocol):
+    """Return how to run a little server with a fault, by a short plan with changes."""
+
+    def __call__(self, fault: str = "", **plan: Any) -> Runner: ...
+
+
+@pytest.fixture
+def prepare(tmp_path: Path) -> Prepare:
+    """Return a function that prepares a little server."""
+
+    def prepared(fault: str = "", **plan: Any) -> Runner:
+        port = free_port()
+        size = Plan.short(venvs=tmp_path, port=port, **plan)
+        return Runner(Installation(little("little", fault), tmp_path), size, port, "")
+
+    return prepared
+
+
+def little(name: str, fault: str = "", **declared: Any) -> Contender:
+    """Return a contender that is the little server."""
+    command = [sys.executable, str(LITTLE), "{port}", *([fault] if fault else [])]
+    given = {"title": name.capitalize(), "command": command, "cases": ["index"], **declared}
+    return Contender(name, LITTLE.parent, Declaration(**given))
+
+
+def free_port(count: int = 1) -> int:
+    """Return a port that was free a moment ago, like the ``count`` - 1 that follow it."""
+    while True:
+        with ExitStack() as stack:
+            sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+            sockets[0].bind(("127.0.0.1", 0))
+            port = int(sockets[0].getsockname()[1])
+            with suppress(OSError, OverflowError):
+                for number, sock in enumerate(sockets[1:], 1):
+                    sock.bind(("127.0.0.1", port + number))
+                return port

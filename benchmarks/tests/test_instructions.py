@@ -1,0 +1,52 @@
+"""Instructions are those of the requests, of all processes, the same again."""
+
+import sys
+
+import pytest
+
+from benchmarks import instructions
+from benchmarks.case import CASES
+from benchmarks.installation import Installation
+from benchmarks.runner import Runner
+from benchmarks.server import NotServing
+from benchmarks.tests.conftest import LITTLE, Prepare, little, needs_valgrind
+
+REQUESTS = 100
+STEPS = 2000  # of the work in a request
+SHELL = '"$0" "$@" & trap "kill $!" TERM; wait $!; wait $!'  # runs the server as a child
+
+pytestmark = [needs_valgrind, pytest.mark.slow]
+
+
+def each(runner: Runner) -> float:
+    """Return the instructions of a request."""
+    with instructions.counting(runner.start) as counter:
+        once, thrice = counter.measure(CASES["index"], REQUESTS)
+        assert counter.measure(CASES["index"], REQUESTS) == pytest.approx((once, thrice), rel=0.03)
+    return (thrice - once) / (2 * REQUESTS)
+
+
+def test_instructions_are_those_of_the_requests_and_come_out_the_same_again(
+    prepare: Prepare,
+) -> None:
+    idle, busy = (each(prepare(f"work={steps}")) for steps in (1, STEPS))
+    assert 20 * STEPS < busy - idle < 200 * STEPS
+
+
+def test_the_instructions_of_children_are_counted(prepare: Prepare) -> None:
+    runner = prepare()
+    program = [sys.executable, str(LITTLE), "{port}", f"work={STEPS}"]
+    parent = little("parent", command=["sh", "-c", SHELL, *program])
+    child = Runner(Installation(parent, runner.plan.venvs), runner.plan, runner.port, "")
+    assert each(child) > 20 * STEPS
+
+
+def test_a_process_that_cannot_be_counted_leaves_no_figure(
+    prepare: Prepare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(instructions, "VALGRIND", ("env", "WITHOUT=valgrind"))
+    with (
+        instructions.counting(prepare().start) as counter,
+        pytest.raises(NotServing, match=r"process \d+ is not counted: .*no FIFO found"),
+    ):
+        counter.measure(CASES["index"], 4)
