@@ -21,13 +21,15 @@ BUILD_TOOLS = ("cc", "gcc", "make", "git", "curl", "wget")
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     """Return a store with the base image."""
     if lacks := images.missing():
         pytest.skip(f"an image cannot be built here without {', '.join(lacks)}")
-    store = Store(tmp_path_factory.mktemp("store"))
+    folder = tmp_path_factory.mktemp("store")
+    store = Store(folder)
     store.make_base()
-    return store
+    yield store
+    shutil.rmtree(folder)  # half a gigabyte, which pytest would keep
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,115 @@
+"""Many machines on one: what a cluster may ask of the daemon, asked by HAProxy in its place."""
+
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import cluster as clusters
+from chaos.line import Kind, Outcome
+from chaos.load import Load, Profile, Record
+from cluster import Cluster, Place
+from daemon import until
+
+pytestmark = pytest.mark.slow
+CALM = 100  # answers between two steps
+WINDOW = 60.0  # seconds; HAProxy keeps its clients' connections for as long
+HELD = Profile(keepalive=30, fresh=0, rate=1000, kinds=(Kind("held", sleep=3.0),), each=1)
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    """Return a cluster."""
+    if reason := clusters.missing():
+        pytest.skip(reason)
+    with clusters.running(tmp_path) as cluster:
+        yield cluster
+
+
+def calm(load: Load) -> None:
+    """Wait until the load has had so many more answers."""
+    goal = load.answered + CALM
+    until(lambda: load.answered >= goal, f"no {CALM} more answers")
+
+
+def replace(cluster: Cluster, place: Place) -> None:
+    """End one daemon as an orchestrator does, and start the next in its place."""
+    begun = time.monotonic()
+    place.daemon.send(signal.SIGTERM)
+    cluster.wait_down(place)
+    assert place.daemon.process.poll() is None, "it left before HAProxy knew"
+    assert place.daemon.ended() == 0
+    assert time.monotonic() - begun >= clusters.STOP_DELAY
+    place.start()
+    place.daemon.ready(2)
+    cluster.wait_up(place)
+
+
+def begun(cluster: Cluster) -> Counter[str]:
+    """Return how often each request has reached a handler, anywhere."""
+    notes = sum((place.notes() for place in cluster.places), Counter[str]())
+    return Counter({line[1:]: count for line, count in notes.items() if line.startswith("+")})
+
+
+def test_replacing_every_daemon_in_turn_loses_nothing(cluster: Cluster) -> None:
+    load = Load("rolling", cluster.port, Profile(), WINDOW)
+    load.start()
+    try:
+        calm(load)
+        for place in cluster.places:
+            replace(cluster, place)
+            calm(load)
+    finally:
+        load.stop()
+    assert [one for one in load.records if one.outcome is not Outcome.ANSWERED] == []
+    assert begun(cluster) == Counter(one.ident for one in load.records)  # none of them twice
+    assert len(load.records) > (clusters.MEMBERS + 1) * CALM
+    # Two workers of each daemon and of its successor.
+    assert len({one.worker for one in load.records}) == 2 * 2 * clusters.MEMBERS
+
+
+def test_a_killed_daemon_loses_what_it_held_and_no_more(cluster: Cluster) -> None:
+    load = Load("steady", cluster.port, Profile(), WINDOW)
+    held = Load("held", cluster.port, HELD, WINDOW)
+    victim = cluster.places[1]
+    load.start()
+    try:
+        calm(load)
+        held.start()
+        until(lambda: begun(cluster).total() > CALM and _arrived(cluster), "not all have arrived")
+        killing = time.monotonic()
+        victim.daemon.kill()
+        killed = time.monotonic()
+        held.wait()
+        calm(load)
+        victim.start()
+        victim.daemon.ready(2)
+        cluster.wait_up(victim)
+        calm(load)
+    finally:
+        load.stop()
+    lost = {one.ident: one for one in load.records + held.records if _is_lost(one)}
+    assert _unfinished(victim) <= set(lost)
+    assert len(_unfinished(victim)) >= HELD.keepalive // clusters.MEMBERS // 2
+    for one in lost.values():
+        assert one.began <= killed, one
+        assert one.ended >= killing, one
+    others = sum((place.notes() for place in cluster.places if place is not victim), Counter[str]())
+    assert [ident for ident in lost if others["+" + ident]] == []
+    assert max(begun(cluster).values()) == 1
+
+
+def _arrived(cluster: Cluster) -> bool:
+    return sum(ident.startswith("held-") for ident in begun(cluster)) == HELD.keepalive
+
+
+def _is_lost(record: Record) -> bool:
+    return record.outcome is not Outcome.ANSWERED
+
+
+def _unfinished(place: Place) -> set[str]:
+    notes = place.notes()
+    return {line[1:] for line in notes if line.startswith("+") and not notes["-" + line[1:]]}
