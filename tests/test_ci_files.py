@@ -15,16 +15,17 @@ GITLAB = Path(".gitlab-ci.yml")
 PIN = re.compile(r"[\w./-]+@[0-9a-f]{40} # v\d+(\.\d+)*")
 
 
-@pytest.fixture(params=["yes", "no"], ids=["container", "no container"])
-def github(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module", params=["yes", "no"], ids=["container", "no container"])
+def github(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the workflow of a project."""
-    return bake(tmp_path / "out", ci="github", container=request.param) / GITHUB
+    folder = tmp_path_factory.mktemp("github") / "out"
+    return bake(folder, ci="github", container=request.param) / GITHUB
 
 
-@pytest.fixture
-def gitlab(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def gitlab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the pipeline of a project."""
-    return bake(tmp_path / "gitlab", ci="gitlab") / GITLAB
+    return bake(tmp_path_factory.mktemp("gitlab") / "out", ci="gitlab") / GITLAB
 
 
 @pytest.mark.parametrize(
@@ -56,10 +57,12 @@ def test_zizmor_finds_nothing_in_this_repository() -> None:
         ("persist-credentials: false", "fetch-depth: 1", "artipacked"),
     ],
 )
-def test_zizmor_would_find_it(github: Path, old: str, new: str, finding: str) -> None:
-    text, changes = re.subn(old, new, github.read_text())
-    github.write_text(text)
-    result = _zizmor(github)
+def test_zizmor_would_find_it(tmp_path: Path, old: str, new: str, finding: str) -> None:
+    text, changes = re.subn(old, new, OURS.read_text())
+    workflow = tmp_path / ".github" / "workflows" / "ci.yml"
+    workflow.parent.mkdir(parents=True)
+    workflow.write_text(text)
+    result = _zizmor(workflow)
     assert changes > 0
     assert (result.returncode != 0, finding in result.stdout) == (True, True)
 
@@ -72,16 +75,16 @@ def test_the_actions_of_a_project_are_those_of_this_repository(github: Path) -> 
 
 
 def test_a_workflow_fits_the_schema_of_github(github: Path) -> None:
-    for path in (github, OURS):
-        result = _check("vendor.github-workflows", path)
-        assert result.returncode == 0, result.stdout
+    result = _check("vendor.github-workflows", github, OURS)
+    assert result.returncode == 0, result.stdout
 
 
-def test_a_pipeline_fits_the_schema_of_gitlab(gitlab: Path) -> None:
+def test_a_pipeline_fits_the_schema_of_gitlab(gitlab: Path, tmp_path: Path) -> None:
     result = _check("vendor.gitlab-ci", gitlab)
     assert result.returncode == 0, result.stdout
-    gitlab.write_text(gitlab.read_text().replace("script:", "scripts:"))
-    assert _check("vendor.gitlab-ci", gitlab).returncode == 1
+    wrong = tmp_path / GITLAB
+    wrong.write_text(gitlab.read_text().replace("script:", "scripts:"))
+    assert _check("vendor.gitlab-ci", wrong).returncode == 1
 
 
 def test_every_step_is_a_verb_of_the_makefile(github: Path, gitlab: Path) -> None:
@@ -108,6 +111,6 @@ def _zizmor(workflow: Path) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def _check(schema: str, path: Path) -> "subprocess.CompletedProcess[str]":
-    command = [program("check-jsonschema"), "--builtin-schema", schema, str(path)]
+def _check(schema: str, *paths: Path) -> "subprocess.CompletedProcess[str]":
+    command = [program("check-jsonschema"), "--builtin-schema", schema, *map(str, paths)]
     return subprocess.run(command, capture_output=True, text=True, check=False)

@@ -3,8 +3,7 @@
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterable, Iterator
 
 import pytest
 
@@ -17,15 +16,15 @@ from daemon import until
 pytestmark = pytest.mark.slow
 CALM = 100  # answers between two steps
 WINDOW = 60.0  # seconds; HAProxy keeps its clients' connections for as long
-HELD = Profile(keepalive=30, fresh=0, rate=1000, kinds=(Kind("held", sleep=3.0),), each=1)
+HELD = Profile(keepalive=30, fresh=0, rate=1000, kinds=(Kind("held", sleep=2.0),), each=1)
 
 
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    """Return a cluster."""
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Return a cluster; a test leaves it as it was."""
     if reason := clusters.missing():
         pytest.skip(reason)
-    with clusters.running(tmp_path) as cluster:
+    with clusters.running(tmp_path_factory.mktemp("cluster")) as cluster:
         yield cluster
 
 
@@ -48,10 +47,11 @@ def replace(cluster: Cluster, place: Place) -> None:
     cluster.wait_up(place)
 
 
-def begun(cluster: Cluster) -> Counter[str]:
-    """Return how often each request has reached a handler, anywhere."""
-    notes = sum((place.notes() for place in cluster.places), Counter[str]())
-    return Counter({line[1:]: count for line, count in notes.items() if line.startswith("+")})
+def begun(places: Iterable[Place], load: Load) -> Counter[str]:
+    """Return how often each request of a load has reached a handler of these places."""
+    notes = sum((place.notes() for place in places), Counter[str]())
+    mark = f"+{load.name}-"
+    return Counter({line[1:]: count for line, count in notes.items() if line.startswith(mark)})
 
 
 def test_replacing_every_daemon_in_turn_loses_nothing(cluster: Cluster) -> None:
@@ -65,7 +65,9 @@ def test_replacing_every_daemon_in_turn_loses_nothing(cluster: Cluster) -> None:
     finally:
         load.stop()
     assert [one for one in load.records if one.outcome is not Outcome.ANSWERED] == []
-    assert begun(cluster) == Counter(one.ident for one in load.records)  # none of them twice
+    assert begun(cluster.places, load) == Counter(
+        one.ident for one in load.records
+    )  # none of them twice
     assert len(load.records) > (clusters.MEMBERS + 1) * CALM
     # Two workers of each daemon and of its successor.
     assert len({one.worker for one in load.records}) == 2 * 2 * clusters.MEMBERS
@@ -79,7 +81,7 @@ def test_a_killed_daemon_loses_what_it_held_and_no_more(cluster: Cluster) -> Non
     try:
         calm(load)
         held.start()
-        until(lambda: begun(cluster).total() > CALM and _arrived(cluster), "not all have arrived")
+        until(lambda: begun(cluster.places, held).total() == HELD.keepalive, "not all arrived")
         killing = time.monotonic()
         victim.daemon.kill()
         killed = time.monotonic()
@@ -94,16 +96,13 @@ def test_a_killed_daemon_loses_what_it_held_and_no_more(cluster: Cluster) -> Non
     lost = {one.ident: one for one in load.records + held.records if _is_lost(one)}
     assert _unfinished(victim) <= set(lost)
     assert len(_unfinished(victim)) >= HELD.keepalive // clusters.MEMBERS // 2
-    for one in lost.values():
-        assert one.began <= killed, one
-        assert one.ended >= killing, one
-    others = sum((place.notes() for place in cluster.places if place is not victim), Counter[str]())
-    assert [ident for ident in lost if others["+" + ident]] == []
-    assert max(begun(cluster).values()) == 1
-
-
-def _arrived(cluster: Cluster) -> bool:
-    return sum(ident.startswith("held-") for ident in begun(cluster)) == HELD.keepalive
+    for record in lost.values():
+        assert record.began <= killed, record
+        assert record.ended >= killing, record
+    others = [place for place in cluster.places if place is not victim]
+    for one in (load, held):
+        assert set(lost).isdisjoint(begun(others, one))
+        assert set(begun(cluster.places, one).values()) == {1}
 
 
 def _is_lost(record: Record) -> bool:

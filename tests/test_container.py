@@ -25,11 +25,10 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     """Return a store with the base image."""
     if lacks := images.missing():
         pytest.skip(f"an image cannot be built here without {', '.join(lacks)}")
-    folder = tmp_path_factory.mktemp("store")
-    store = Store(folder)
+    store = Store(tmp_path_factory.mktemp("store"))
     store.make_base()
     yield store
-    shutil.rmtree(folder)  # half a gigabyte, which pytest would keep
+    store.close()
 
 
 @pytest.fixture(scope="module")

@@ -41,13 +41,13 @@ auth_file = users.txt
 pool_mode = transaction
 default_pool_size = {shared}
 server_login_retry = 0.2
-query_wait_timeout = 2
+query_wait_timeout = {wait}
 ignore_startup_parameters = {ignored}
 """
 ALTER = """DROP ROLE IF EXISTS pooled;
 CREATE ROLE pooled LOGIN PASSWORD 'secret';
 ALTER ROLE pooled SET statement_timeout = '300ms';"""
-Start = Callable[[str], str]
+Start = Callable[..., str]
 
 
 class Driver(Protocol):
@@ -115,7 +115,10 @@ def driver(request: pytest.FixtureRequest) -> Driver:
 
 @pytest.fixture
 def start(server: PostgreSQL) -> Iterator[Start]:
-    """Return a function that starts PgBouncer, told what to ignore, and gives its URL."""
+    """Return a function that starts PgBouncer and gives its URL.
+
+    It is told which parameters to ignore, and how many seconds a client may wait for the server.
+    """
     program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
     if program is None:
         pytest.skip("pgbouncer is not installed")
@@ -123,8 +126,8 @@ def start(server: PostgreSQL) -> Iterator[Start]:
     running: list[subprocess.Popen[bytes]] = []
     with tempfile.TemporaryDirectory() as place:
 
-        def start(ignored: str) -> str:
-            port = _configure(Path(place), server, ignored)
+        def start(*, ignored: str = "", wait: int = 60) -> str:
+            port = _configure(Path(place), server, ignored=ignored, wait=wait)
             who = machine.identity(Path(place))  # PgBouncer, too, refuses root
             for path in (Path(place), *Path(place).iterdir()):
                 os.chown(path, who.uid, -1)
@@ -140,12 +143,12 @@ def start(server: PostgreSQL) -> Iterator[Start]:
     _ask(server, END_OTHERS)
 
 
-def _configure(place: Path, server: PostgreSQL, ignored: str) -> int:
+def _configure(place: Path, server: PostgreSQL, **settings: object) -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port = int(sock.getsockname()[1])
     folder = parse_qs(urlsplit(server.url).query)["host"][0]
-    text = BOUNCER.format(folder=folder, port=port, shared=SHARED, ignored=ignored)
+    text = BOUNCER.format(folder=folder, port=port, shared=SHARED, **settings)
     (place / "pgbouncer.ini").write_text(text)
     (place / "users.txt").write_text('"pooled" "secret"\n')
     return port
@@ -183,7 +186,7 @@ def _stopped(server: PostgreSQL) -> Iterator[None]:
 async def test_many_clients_share_few_connections(
     driver: Driver, start: Start, ignored: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    url = start(ignored)
+    url = start(ignored=ignored)
     cache = {"statement_cache_size": 0} if ignored else {}
     async with driver.pool(url, maxsize=CLIENTS, acquire_timeout=PLENTY, **cache) as pool:
         rows = await asyncio.gather(*(driver.add(pool, number) for number in range(STATEMENTS)))
@@ -195,14 +198,14 @@ async def test_many_clients_share_few_connections(
 
 
 async def test_a_transaction_stays_on_one_connection(driver: Driver, start: Start) -> None:
-    async with driver.pool(start(""), maxsize=CLIENTS, acquire_timeout=PLENTY) as pool:
+    async with driver.pool(start(), maxsize=CLIENTS, acquire_timeout=PLENTY) as pool:
         backends = await asyncio.gather(*(driver.transact(pool, 0.01) for _ in range(CLIENTS)))
     assert {len(one) for one in backends} == {1}
     assert len(set.union(*backends)) == SHARED
 
 
 async def test_the_timeout_of_the_role_ends_a_statement(driver: Driver, start: Start) -> None:
-    async with driver.pool(start(""), statement_timeout=PLENTY) as pool:
+    async with driver.pool(start(), statement_timeout=PLENTY) as pool:
         begun = monotonic()
         with pytest.raises(QueryTimeout, match="statement timeout"):
             await driver.run(pool, "SELECT pg_sleep(9)")
@@ -213,7 +216,7 @@ async def test_the_timeout_of_the_role_ends_a_statement(driver: Driver, start: S
 async def test_an_outage_behind_pgbouncer_is_database_unavailable(
     driver: Driver, start: Start, server: PostgreSQL
 ) -> None:
-    async with driver.pool(start("")) as pool:
+    async with driver.pool(start(wait=1)) as pool:
         assert (await driver.add(pool, 1))[0] == 2
         with _stopped(server):
             begun = monotonic()
