@@ -5,6 +5,7 @@ the name that the Dockerfile expects. The container is a process in namespaces o
 root file system that is read-only, as the user that the image names.
 """
 
+import hashlib
 import json
 import os
 import platform
@@ -68,6 +69,20 @@ def packages(project: Project, wheel: Path, folder: Path) -> None:
     command = [sys.executable, "-m", "pip", "download", "--quiet", f"--dest={folder}"]
     command += [f"--python-version={PYTHON}", "--only-binary=:all:", *platforms, *needs]
     subprocess.run(command, check=True)
+
+
+def lock(packages: Path, runtime: Path) -> str:
+    """Return a requirements.lock of the wheels in a folder, and of the runtime's in wheels/."""
+    lines = [f"./wheels/{runtime.name} {_hash(runtime)}"]
+    for path in sorted(packages.iterdir()):
+        name, version, *_ = path.name.split("-")
+        if path.name != runtime.name:
+            lines.append(f"{name}=={version} {_hash(path)}")
+    return "\n".join(lines) + "\n"
+
+
+def _hash(path: Path) -> str:
+    return f"--hash=sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
 
 
 class Store:

@@ -17,6 +17,7 @@ from image import Image, Store
 from projects import DATABASES, Project, bake, eventually, program
 
 NOWHERE = "postgresql://nobody:none@127.0.0.1:1/none"
+Build = Callable[..., "subprocess.CompletedProcess[str]"]
 BUILD_TOOLS = ("cc", "gcc", "make", "git", "curl", "wget")
 
 
@@ -32,19 +33,36 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 
 
 @pytest.fixture(scope="module")
-def image(
+def build(
     store: Store,
     tmp_path_factory: pytest.TempPathFactory,
     projects: Callable[[str], Project],
     wheel: Path,
-) -> Image:
-    """Return the image of the default project, built by ``make image`` without a network."""
-    folder = tmp_path_factory.mktemp("wheels")
+) -> Build:
+    """Return a function that runs ``make image``, without a network, after a change of the lock."""
+    packages = tmp_path_factory.mktemp("packages")
     project = projects("aiopg")
-    images.packages(project, wheel, folder)
-    arguments = f"--volume={folder}:/packages:ro"
+    images.packages(project, wheel, packages)
+    arguments = f"--volume={packages}:/packages:ro"
     arguments += " --build-arg=PIP_NO_INDEX=1 --build-arg=PIP_FIND_LINKS=/packages"
-    project.succeed("image", f"IMAGE_ARGS={arguments}", **store.environment)
+    lock = project.folder / "requirements.lock"
+    (runtime,) = (project.folder / "wheels").iterdir()
+
+    def build(pattern: str = "", replacement: str = "") -> "subprocess.CompletedProcess[str]":
+        lock.write_text(re.sub(pattern, replacement, images.lock(packages, runtime)))
+        try:
+            return project.make("image", f"IMAGE_ARGS={arguments}", **store.environment)
+        finally:
+            lock.unlink()
+
+    return build
+
+
+@pytest.fixture(scope="module")
+def image(build: Build, store: Store) -> Image:
+    """Return the image of the default project."""
+    result = build()
+    assert result.returncode == 0, result.stdout + result.stderr
     return Image.of(store, "localhost/hello")
 
 
@@ -101,6 +119,7 @@ def test_the_builder_gets_neither_secrets_nor_tests(store: Store, tmp_path: Path
     (project / ".data").mkdir()
     for name in (".env", ".data/password", "hello.pid", "etc/secret", "id_ed25519"):
         (project / name).write_text("secret")
+    (project / "requirements.lock").touch()
     (project / "wheels").mkdir()
     (project / "wheels" / "api_hour_runtime-1.0.0-py3-none-any.whl").touch()
     (tmp_path / "Recipe").write_text("FROM scratch\nCOPY . .\n")
@@ -108,11 +127,19 @@ def test_the_builder_gets_neither_secrets_nor_tests(store: Store, tmp_path: Path
     root = Image.of(store, "localhost/context").root
     sent = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
     assert {path.split("/")[0] for path in sent} == {
-        *("README.rst", "pyproject.toml", "etc", "hello", "wheels")
+        *("README.rst", "pyproject.toml", "requirements.lock", "etc", "hello", "wheels")
     }
     assert {path for path in sent if path.startswith("etc")} == {
         *("etc/hello/main.yaml", "etc/hello/gunicorn.conf.py")
     }
+
+
+@pytest.mark.slow
+def test_a_wheel_that_is_not_the_locked_one_ends_the_build(build: Build) -> None:
+    result = build(r"(?m)^(attrs==.* --hash=sha256:).*", r"\g<1>" + 64 * "0")
+    assert result.returncode == 2
+    said = result.stdout + result.stderr
+    assert re.search(r"DO NOT MATCH THE HASHES .*\n +attrs==", said)
 
 
 @pytest.mark.slow
