@@ -5,9 +5,9 @@ from pathlib import Path
 
 PROJECT = Path.cwd()
 
-for name in ("engines", "migrations", "services"):
-    folder = PROJECT / PROJECT.name / name
-    if folder.is_dir() and not any(folder.iterdir()):
+folders = [path for path in PROJECT.rglob("*") if path.is_dir() and ".git" not in path.parts]
+for folder in sorted(folders, reverse=True):  # what lies in a folder comes before it
+    if not any(folder.iterdir()):
         folder.rmdir()
 
 print(f"""

@@ -25,7 +25,8 @@ DEPENDENCIES = frozenset(
     setuptools sniffio typing_extensions ujson uvloop watchfiles wheel yaml yarl
     """.split()  # noqa: SIM905 - sixty lines otherwise
 )
-FOLDERS = frozenset({"build", "dist", "docs", "etc", "tests", "wheels"})
+FOLDERS = frozenset({"build", "deploy", "dist", "docs", "etc", "tests", "wheels"})
+VALUES = frozenset({"false", "n", "no", "null", "off", "on", "true", "y", "yes"})  # in YAML
 
 
 def wrong_line(text: str) -> str | None:
@@ -58,6 +59,8 @@ def wrong_slug(slug: str) -> str | None:
         return "must not be the name of a package that the project uses, which it would hide"
     if slug in FOLDERS:
         return "must not be a folder of the generated project"
+    if slug in VALUES:
+        return "must not be a word that YAML reads as a value: the manifests are named by it"
     return None
 
 

@@ -5,9 +5,11 @@ import http.client
 import json
 import os
 import pty
+import shutil
 import signal
 import socket
 import subprocess
+import sys
 import termios
 import threading
 import time
@@ -75,6 +77,15 @@ def eventually(condition: Callable[[], object], seconds: float = PATIENCE) -> No
     while not condition():
         assert time.monotonic() < deadline, f"it did not come true in {seconds} s"
         time.sleep(0.02)
+
+
+def program(name: str) -> str:
+    """Return the path of a development tool, which lies beside this Python."""
+    found = shutil.which(
+        name, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    )
+    assert found, f"{name} is not installed: see requirements-dev.txt"
+    return found
 
 
 def free_port() -> int:

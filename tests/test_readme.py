@@ -17,8 +17,10 @@ from remote import published
 
 EXAMPLE = ROOT / "examples" / "all_in_one.py"
 README = (ROOT / "README.rst").read_text()
-PAGES = ["README.rst", "CONTRIBUTING.rst", "CHANGELOG.rst", "runtime/README.rst"]
-PAGES += ["benchmarks/README.rst"]
+PAGES = [
+    *("README.rst", "CONTRIBUTING.rst", "CHANGELOG.rst", "runtime/README.rst"),
+    *("benchmarks/README.rst", "docs/how-to/capacity.rst", "docs/how-to/pgbouncer.rst"),
+]
 FIRST_SCREEN = README.split("\nWords\n")[0]
 
 

@@ -1,0 +1,235 @@
+"""Both pools behind the real PgBouncer in transaction mode: a client has a server connection for
+the length of a transaction only, so that nothing may be left on it.
+"""
+
+import asyncio
+import logging
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
+from pathlib import Path
+from time import monotonic
+from typing import Any, Protocol
+from urllib.parse import parse_qs, urlsplit
+
+import psycopg2
+import pytest
+
+from api_hour.exceptions import DatabaseUnavailable, QueryTimeout
+from api_hour.plugins import asyncpg, machine, postgresql
+from api_hour.plugins.embedded import PostgreSQL
+from plugins.conftest import AT_ONCE, END_OTHERS
+
+SHARED = 3  # connections of PgBouncer to the server
+CLIENTS = 12  # connections to PgBouncer
+STATEMENTS = 240
+ROLE_TIMEOUT = 0.3  # seconds
+PLENTY = 5.0  # seconds; the pool's own timeouts are no help in these tests
+GUARDS = "statement_timeout, idle_in_transaction_session_timeout, client_connection_check_interval"
+BOUNCER = """[databases]
+postgres = host={folder} port=5432
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir =
+auth_type = scram-sha-256
+auth_file = users.txt
+pool_mode = transaction
+default_pool_size = {shared}
+server_login_retry = 0.2
+query_wait_timeout = {wait}
+ignore_startup_parameters = {ignored}
+"""
+ALTER = """DROP ROLE IF EXISTS pooled;
+CREATE ROLE pooled LOGIN PASSWORD 'secret';
+ALTER ROLE pooled SET statement_timeout = '300ms';"""
+Start = Callable[..., str]
+
+
+class Driver(Protocol):
+    """What the two pools have in common, once their ways to write a statement are hidden."""
+
+    def pool(self, url: str, **options: Any) -> AbstractAsyncContextManager[Any]: ...
+    async def add(self, pool: Any, number: int) -> tuple[int, int]: ...
+    async def run(self, pool: Any, sql: str) -> None: ...
+    async def transact(self, pool: Any, pause: float) -> set[int]: ...
+
+
+class Aiopg:
+    """Ask by way of aiopg."""
+
+    def pool(self, url: str, **options: Any) -> AbstractAsyncContextManager[Any]:
+        options.pop("statement_cache_size", None)  # psycopg2 prepares nothing
+        return postgresql.create_pool(url, **options)
+
+    async def add(self, pool: postgresql.Pool, number: int) -> tuple[int, int]:
+        async with pool.cursor() as cursor:
+            await cursor.execute("SELECT %s + 1, pg_backend_pid()", (number,))
+            row: tuple[int, int] = await cursor.fetchone()
+            return row
+
+    async def run(self, pool: postgresql.Pool, sql: str) -> None:
+        async with pool.cursor() as cursor:
+            await cursor.execute(sql)
+
+    async def transact(self, pool: postgresql.Pool, pause: float) -> set[int]:
+        async with pool.cursor() as cursor, cursor.begin():
+            return {await self._backend(cursor, pause) for _ in range(3)}
+
+    async def _backend(self, cursor: Any, pause: float) -> int:
+        await cursor.execute("SELECT pg_backend_pid(), pg_sleep(%s)", (pause,))
+        return int((await cursor.fetchone())[0])
+
+
+class Asyncpg:
+    """Ask by way of asyncpg."""
+
+    def pool(self, url: str, **options: Any) -> AbstractAsyncContextManager[Any]:
+        return asyncpg.create_pool(url, **options)
+
+    async def add(self, pool: asyncpg.Pool, number: int) -> tuple[int, int]:
+        async with pool.connection() as connection:
+            row = await connection.fetchrow("SELECT $1::int + 1, pg_backend_pid()", number)
+            return int(row[0]), int(row[1])
+
+    async def run(self, pool: asyncpg.Pool, sql: str) -> None:
+        async with pool.connection() as connection:
+            await connection.fetch(sql)
+
+    async def transact(self, pool: asyncpg.Pool, pause: float) -> set[int]:
+        sql = "SELECT pg_backend_pid(), pg_sleep($1)"
+        async with pool.connection() as connection, connection.transaction():
+            return {await connection.fetchval(sql, pause) for _ in range(3)}
+
+
+@pytest.fixture(params=[Aiopg(), Asyncpg()], ids=["aiopg", "asyncpg"])
+def driver(request: pytest.FixtureRequest) -> Driver:
+    """Return one driver after the other."""
+    one: Driver = request.param
+    return one
+
+
+@pytest.fixture
+def start(server: PostgreSQL) -> Iterator[Start]:
+    """Return a function that starts PgBouncer and gives its URL.
+
+    It is told which parameters to ignore, and how many seconds a client may wait for the server.
+    """
+    program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
+    if program is None:
+        pytest.skip("pgbouncer is not installed")
+    _ask(server, ALTER)
+    running: list[subprocess.Popen[bytes]] = []
+    with tempfile.TemporaryDirectory() as place:
+
+        def start(*, ignored: str = "", wait: int = 60) -> str:
+            port = _configure(Path(place), server, ignored=ignored, wait=wait)
+            who = machine.identity(Path(place))  # PgBouncer, too, refuses root
+            for path in (Path(place), *Path(place).iterdir()):
+                os.chown(path, who.uid, -1)
+            command = [program, "--quiet", "pgbouncer.ini"]
+            running.append(subprocess.Popen(command, cwd=place, preexec_fn=who.enter))
+            _wait(port)
+            return f"postgresql://pooled:secret@127.0.0.1:{port}/postgres"
+
+        yield start
+        for process in running:
+            process.terminate()
+            process.wait()
+    _ask(server, END_OTHERS)
+
+
+def _configure(place: Path, server: PostgreSQL, **settings: object) -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = int(sock.getsockname()[1])
+    folder = parse_qs(urlsplit(server.url).query)["host"][0]
+    text = BOUNCER.format(folder=folder, port=port, shared=SHARED, **settings)
+    (place / "pgbouncer.ini").write_text(text)
+    (place / "users.txt").write_text('"pooled" "secret"\n')
+    return port
+
+
+def _wait(port: int) -> None:
+    deadline = monotonic() + 10 * AT_ONCE
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+        except OSError:
+            assert monotonic() < deadline, "PgBouncer does not listen"
+        else:
+            return
+
+
+def _ask(server: PostgreSQL, sql: str) -> None:
+    connection = psycopg2.connect(server.url)
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        cursor.execute(sql)
+    connection.close()
+
+
+@contextmanager
+def _stopped(server: PostgreSQL) -> Iterator[None]:
+    server.stop()
+    try:
+        yield
+    finally:
+        server.start()
+
+
+@pytest.mark.parametrize("ignored", ["", f"options, {GUARDS}"], ids=["refusing", "ignoring"])
+async def test_many_clients_share_few_connections(
+    driver: Driver, start: Start, ignored: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = start(ignored=ignored)
+    cache = {"statement_cache_size": 0} if ignored else {}
+    async with driver.pool(url, maxsize=CLIENTS, acquire_timeout=PLENTY, **cache) as pool:
+        rows = await asyncio.gather(*(driver.add(pool, number) for number in range(STATEMENTS)))
+    assert [number for number, _ in rows] == list(range(1, STATEMENTS + 1))
+    assert len({backend for _, backend in rows}) <= SHARED
+    warnings = [one.message for one in caplog.records if one.levelno >= logging.WARNING]
+    assert len(warnings) == (0 if ignored else 1)
+    assert all("set the timeouts by ALTER ROLE instead" in warning for warning in warnings)
+
+
+async def test_a_transaction_stays_on_one_connection(driver: Driver, start: Start) -> None:
+    async with driver.pool(start(), maxsize=CLIENTS, acquire_timeout=PLENTY) as pool:
+        backends = await asyncio.gather(*(driver.transact(pool, 0.01) for _ in range(CLIENTS)))
+    assert {len(one) for one in backends} == {1}
+    assert len(set.union(*backends)) == SHARED
+
+
+async def test_the_timeout_of_the_role_ends_a_statement(driver: Driver, start: Start) -> None:
+    async with driver.pool(start(), statement_timeout=PLENTY) as pool:
+        begun = monotonic()
+        with pytest.raises(QueryTimeout, match="statement timeout"):
+            await driver.run(pool, "SELECT pg_sleep(9)")
+        assert ROLE_TIMEOUT <= monotonic() - begun < ROLE_TIMEOUT + AT_ONCE
+        assert (await driver.add(pool, 1))[0] == 2
+
+
+async def test_an_outage_behind_pgbouncer_is_database_unavailable(
+    driver: Driver, start: Start, server: PostgreSQL
+) -> None:
+    async with driver.pool(start(wait=1)) as pool:
+        assert (await driver.add(pool, 1))[0] == 2
+        with _stopped(server):
+            begun = monotonic()
+            with pytest.raises(DatabaseUnavailable):
+                await driver.add(pool, 1)
+            assert monotonic() - begun < PLENTY
+        async with asyncio.timeout(10 * AT_ONCE):
+            while not await _answers(driver, pool):
+                await asyncio.sleep(0.05)
+
+
+async def _answers(driver: Driver, pool: Any) -> bool:
+    try:
+        return (await driver.add(pool, 1))[0] == 2
+    except DatabaseUnavailable:
+        return False

@@ -1,0 +1,211 @@
+"""Three daemons of a baked project, each in a network namespace, behind HAProxy.
+
+As in a cluster, HAProxy asks each one's ``/health/ready`` on its admin port whether to send it
+requests. The project serves what the load of runtime/tests/chaos asks for, and each daemon keeps a
+ledger of its own.
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+
+from chaos.project import SOURCE
+from daemon import Daemon, until
+from projects import bake, free_port
+
+MEMBERS = 3
+NEEDS = ("haproxy", "ip")
+STOP_DELAY = 1.0  # seconds; ten checks
+OPTIONS = (
+    *("--config-dir", "etc/hello", "--workers", "2", "--drain-idle", "0.6"),
+    *("--stop-delay", str(STOP_DELAY), "--graceful-timeout", "20"),
+)
+PORTS = {"http": 8000, "admin": 8001}
+CONTAINER = '''"""Serve the work of the load in the place of the project's own pages."""
+
+import chaotic
+import hello.container
+
+
+class Container(chaotic.Container, hello.container.Container):
+    def servers(self):
+        theirs = hello.container.Container.servers(self)
+        return {"admin": theirs["admin"], "http": super().servers()["http"]}
+'''
+PROXY = """global
+    stats socket {folder}/haproxy.sock
+defaults
+    mode http
+    timeout connect 2s
+    timeout client 60s
+    timeout server 60s
+    retries 3
+    option redispatch 1
+listen cluster
+    bind 127.0.0.1:{port}
+    option httpchk GET /health/ready
+    http-check expect status 200
+    default-server check port 8001 inter 100ms fall 1 rise 1
+{servers}
+"""
+
+
+def missing() -> str:
+    """Return what this machine lacks, if anything."""
+    if os.geteuid() != 0:
+        return "only root can make network namespaces"
+    if absent := [name for name in NEEDS if shutil.which(name) is None]:
+        return f"there is no {' and no '.join(absent)}"
+    probe = f"api-hour-{os.getpid()}-probe"
+    made = subprocess.run(
+        ["ip", "netns", "add", probe], capture_output=True, text=True, check=False
+    )
+    if made.returncode != 0:
+        return f"no network namespace can be made: {made.stderr.strip()}"
+    _ip("netns", "delete", probe)
+    return ""
+
+
+class Member(Daemon):
+    """Run the daemon in a network namespace."""
+
+    def __init__(self, place: "Place") -> None:
+        self.folder = place.project
+        self.lines: list[str] = []
+        self._news = threading.Condition()
+        listen = (f"--listen={name}=tcp://{place.address}:{port}" for name, port in PORTS.items())
+        command = [sys.executable, "-m", "api_hour", "cluster:Container", *OPTIONS, *listen]
+        self.process = subprocess.Popen(
+            ["ip", "netns", "exec", place.name, *command],
+            cwd=self.folder,
+            env={**os.environ, "PYTHONUNBUFFERED": "1", "CHAOS_LEDGER": str(place.ledger)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+
+class Place:
+    """Hold a network namespace, and the daemon in it."""
+
+    def __init__(self, number: int, project: Path) -> None:
+        self.name = f"api-hour-{os.getpid()}-{number}"
+        self.server = f"member{number}"
+        network = f"198.18.{os.getpid() % 256}"  # RFC 2544: for tests between networks
+        self._gateway, self.address = (f"{network}.{4 * number + host}" for host in (1, 2))
+        self._link = f"ah{os.getpid()}-{number}"
+        self.project = project
+        self.ledger = project.with_name(f"ledger{number}")
+        self.ledger.mkdir()
+        self._daemons: list[Member] = []
+
+    @property
+    def daemon(self) -> Member:
+        """Return the daemon that was started last."""
+        return self._daemons[-1]
+
+    def make(self) -> None:
+        """Make the namespace, with a cable to this one."""
+        _ip("netns", "add", self.name)
+        _ip("link", "add", self._link, "type", "veth", "peer", "name", "eth0", "netns", self.name)
+        _ip("address", "add", f"{self._gateway}/30", "dev", self._link)
+        _ip("link", "set", self._link, "up")
+        inside = partial(_ip, "-netns", self.name)
+        inside("address", "add", f"{self.address}/30", "dev", "eth0")
+        inside("link", "set", "eth0", "up")
+        inside("link", "set", "lo", "up")
+
+    def start(self) -> None:
+        """Start the daemon."""
+        self._daemons.append(Member(self))
+
+    def remove(self) -> None:
+        """End what is left of the daemons, and remove the namespace with its cable."""
+        for daemon in self._daemons:
+            daemon.kill()
+        _ip("netns", "delete", self.name)
+
+    def notes(self) -> Counter[str]:
+        """Return every line of the ledger: ``+id`` begun, ``-id`` finished."""
+        lines: Counter[str] = Counter()
+        for file in self.ledger.iterdir():
+            lines.update(file.read_text().splitlines())
+        return lines
+
+
+class Cluster:
+    """Hold the places, and HAProxy before them at ``port``."""
+
+    def __init__(self, folder: Path, places: list[Place]) -> None:
+        self.places, self.port = places, free_port()
+        self._folder = folder
+        servers = [f"    server {one.server} {one.address}:8000" for one in places]
+        (folder / "haproxy.cfg").write_text(
+            PROXY.format(folder=folder, port=self.port, servers="\n".join(servers))
+        )
+
+    @contextmanager
+    def proxied(self) -> Iterator[None]:
+        """Run HAProxy until the end of the block."""
+        command = ["haproxy", "-db", "-f", str(self._folder / "haproxy.cfg")]
+        with (self._folder / "haproxy.log").open("w") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=log)
+            with process:
+                try:
+                    until((self._folder / "haproxy.sock").exists, "HAProxy did not start")
+                    yield
+                finally:
+                    process.kill()
+
+    def is_up(self, place: Place) -> bool:
+        """Say whether HAProxy sends requests to a place."""
+        with socket.socket(socket.AF_UNIX) as sock, sock.makefile() as answer:
+            sock.connect(str(self._folder / "haproxy.sock"))
+            sock.sendall(b"show stat\n")
+            rows = [line.split(",") for line in answer]
+        (row,) = (row for row in rows if row[1:2] == [place.server])
+        return row[17].startswith("UP")
+
+    def wait_up(self, place: Place) -> None:
+        """Wait until HAProxy sends requests to a place."""
+        until(lambda: self.is_up(place), f"{place.server} does not come up")
+
+    def wait_down(self, place: Place) -> None:
+        """Wait until HAProxy sends no more requests to a place."""
+        until(lambda: not self.is_up(place), f"{place.server} does not go down")
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[Cluster]:
+    """Yield a cluster of which every member is up."""
+    project = bake(folder / "out", database="none")
+    (project / "chaotic.py").write_text(SOURCE)
+    (project / "cluster.py").write_text(CONTAINER)
+    places = [Place(number, project) for number in range(MEMBERS)]
+    with ExitStack() as stack:
+        for place in places:
+            stack.callback(place.remove)
+            place.make()
+            place.start()
+        cluster = Cluster(folder, places)
+        stack.enter_context(cluster.proxied())
+        for place in places:
+            place.daemon.ready(2)
+            cluster.wait_up(place)
+        yield cluster
+
+
+def _ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True)

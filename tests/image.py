@@ -1,0 +1,233 @@
+"""Build the image of a baked project offline, and run it as an orchestrator would.
+
+Only buildah and mmdebstrap are needed: the base image is made of Debian's own packages and carries
+the name that the Dockerfile expects. The container is a process in namespaces of its own, on a
+root file system that is read-only, as the user that the image names.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from projects import Project, eventually
+
+BASE = "docker.io/library/python:3.13-slim-trixie"
+PYTHON = "3.13"
+NEEDS = ("buildah", "mmdebstrap", "ip", "nsenter", "unshare")
+# Unpacked only: configuring the packages would take twice as long. libstdc++6 is there in the real
+# one as well, with apt; ujson needs it.
+DEBIAN = (
+    *("base-files", "coreutils", "dash", "libc-bin", "libstdc++6"),
+    *("python3-pip", "python3-venv"),
+)
+GLIBC = ("manylinux2014", "manylinux_2_17", "manylinux_2_28")
+# Its own /proc, an empty /dev but for three devices, /mnt from outside; all else is read-only.
+ENTER = """
+root=$1 outside=$2 user=$3
+shift 3
+ip link set lo up
+mount --bind "$root" "$root"
+mount -t proc proc "$root/proc"
+mount -t tmpfs -o mode=755 tmpfs "$root/dev"
+for name in null zero urandom; do
+    touch "$root/dev/$name"
+    mount --bind /dev/$name "$root/dev/$name"
+done
+mkdir "$root/dev/shm"
+mount -t tmpfs -o mode=1777 tmpfs "$root/dev/shm"
+mount --bind "$outside" "$root/mnt"
+mount -o remount,bind,ro "$root"
+exec chroot --userspec="$user" --groups= "$root" env -i "$@"
+"""
+
+
+def missing() -> list[str]:
+    """Return what this machine lacks to build and run an image."""
+    lacks = [name for name in NEEDS if shutil.which(name) is None]
+    return lacks if os.geteuid() == 0 else ["root", *lacks]
+
+
+def packages(project: Project, wheel: Path, folder: Path) -> None:
+    """Fetch the wheels that the image needs, for its Python."""
+    about = tomllib.loads((project.folder / "pyproject.toml").read_text())
+    needs = [*about["build-system"]["requires"], f"{wheel}[postgresql]"]
+    needs += about["project"]["optional-dependencies"]["migrate"]
+    platforms = [f"--platform={libc}_{platform.machine()}" for libc in GLIBC]
+    command = [sys.executable, "-m", "pip", "download", "--quiet", f"--dest={folder}"]
+    command += [f"--python-version={PYTHON}", "--only-binary=:all:", *platforms, *needs]
+    subprocess.run(command, check=True)
+
+
+def lock(packages: Path, runtime: Path) -> str:
+    """Return a requirements.lock of the wheels in a folder, and of the runtime's in wheels/."""
+    lines = [f"./wheels/{runtime.name} {_hash(runtime)}"]
+    for path in sorted(packages.iterdir()):
+        name, version, *_ = path.name.split("-")
+        if path.name != runtime.name:
+            lines.append(f"{name}=={version} {_hash(path)}")
+    return "\n".join(lines) + "\n"
+
+
+def _hash(path: Path) -> str:
+    return f"--hash=sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+
+
+class Store:
+    """Hold images in a folder of their own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.environment = {
+            "CONTAINERS_STORAGE_CONF": str(folder / "storage.conf"),
+            "BUILDAH_ISOLATION": "chroot",
+        }
+        self._configure("overlay")
+        if self._buildah("info").returncode != 0:  # not on top of another overlay
+            self._configure("vfs")
+
+    def _configure(self, driver: str) -> None:
+        settings = {name: str(self._folder / name) for name in ("graphroot", "runroot")}
+        settings["driver"] = driver
+        lines = [f"{name} = {json.dumps(value)}" for name, value in settings.items()]
+        (self._folder / "storage.conf").write_text("\n".join(["[storage]", *lines]))
+
+    def _buildah(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            ["buildah", *arguments],
+            cwd=self._folder,
+            env={**os.environ, **self.environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def run(self, *arguments: str) -> str:
+        """Run buildah, and return what it said."""
+        result = self._buildah(*arguments)
+        assert result.returncode == 0, result.stderr
+        return result.stdout.strip()
+
+    def close(self) -> None:
+        """Remove everything: pytest would keep half a gigabyte."""
+        self.run("umount", "--all")
+        shutil.rmtree(self._folder)
+
+    def make_base(self) -> None:
+        """Make the base image that the Dockerfile names."""
+        container = self.run("from", "scratch")
+        root = Path(self.run("mount", container))
+        command = ["mmdebstrap", "--quiet", "--variant=extract", "--format=directory"]
+        subprocess.run([*command, f"--include={','.join(DEBIAN)}", "trixie", str(root)], check=True)
+        _configure(root)
+        self.run("commit", "--quiet", "--format=docker", "--rm", container, BASE)
+
+
+def _configure(root: Path) -> None:
+    """Do what configuring the packages would have done, as far as it is needed."""
+    for name, mode in {"mnt": 0o755, "proc": 0o755, "tmp": 0o1777, "var/tmp": 0o1777}.items():
+        (root / name).mkdir(exist_ok=True)
+        (root / name).chmod(mode)
+    certificates = sorted((root / "usr/share/ca-certificates/mozilla").iterdir())
+    bundle = "".join(path.read_text() for path in certificates)
+    (root / "etc/ssl/certs/ca-certificates.crt").write_text(bundle)
+
+
+@dataclass(frozen=True)
+class Image:
+    """Hold an image, unpacked."""
+
+    config: dict[str, Any]
+    root: Path
+
+    @classmethod
+    def of(cls, store: Store, name: str) -> "Image":
+        """Look an image up in a store."""
+        about = json.loads(store.run("inspect", "--type=image", name))
+        root = store.run("mount", store.run("from", "--pull-never", name))
+        return cls(about["Docker"]["config"], Path(root))
+
+    @contextmanager
+    def running(self, *arguments: str, outside: Path, **environment: str) -> Iterator["Container"]:
+        """Run the image's entry point, or the one of ``arguments``, until the end of the block."""
+        command = ["unshare", "--mount", "--pid", "--net", "--fork", "--kill-child"]
+        command += ["sh", "-ec", ENTER, "sh", str(self.root), str(outside), self.config["User"]]
+        command += [
+            *self.config["Env"],
+            *(f"{name}={value}" for name, value in environment.items()),
+        ]
+        process = subprocess.Popen(
+            [*command, *(arguments or self.config["Entrypoint"])],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        with process:
+            try:
+                yield Container(self, process)
+            finally:
+                process.kill()
+
+
+class Container:
+    """Hold a running image."""
+
+    def __init__(self, image: Image, process: "subprocess.Popen[str]") -> None:
+        self._image, self.process = image, process
+        self.log = ""
+
+    def ready(self) -> None:
+        """Read the log until a worker is ready."""
+        assert self.process.stdout
+        for line in self.process.stdout:
+            self.log += line
+            if "Worker ready" in line:
+                return
+        raise AssertionError(self.log)
+
+    def end(self) -> int:
+        """Read the log to its end, and return the exit code."""
+        assert self.process.stdout
+        self.log += self.process.stdout.read()
+        return self.process.wait()
+
+    @cached_property
+    def first(self) -> psutil.Process:
+        """Return the process that is PID 1 within."""
+        eventually(lambda: psutil.Process(self.process.pid).children())
+        (child,) = psutil.Process(self.process.pid).children()
+        return child
+
+    def within(self, *command: str) -> "subprocess.CompletedProcess[str]":
+        """Run a command inside, as the user of the image."""
+        user, _, group = self._image.config["User"].partition(":")
+        enter = ["nsenter", f"--target={self.first.pid}", "--mount", "--pid", "--net", "--root"]
+        enter += ["--wd", f"--setuid={user}", f"--setgid={group}", "env", "-i"]
+        return subprocess.run(
+            [*enter, *self._image.config["Env"], *command],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def ask(self, port: int, path: str, data: str = "") -> str:
+        """Return the body of an answer to a request from inside."""
+        script = (
+            "import sys; from urllib.request import urlopen; "
+            "print(urlopen(sys.argv[1], sys.argv[2].encode() or None).read().decode())"
+        )
+        result = self.within("python3", "-c", script, f"http://127.0.0.1:{port}{path}", data)
+        assert result.returncode == 0, result.stderr
+        return result.stdout.strip()

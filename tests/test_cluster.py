@@ -1,0 +1,114 @@
+"""Many machines on one: what a cluster may ask of the daemon, asked by HAProxy in its place."""
+
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+import pytest
+
+import cluster as clusters
+from chaos.line import Kind, Outcome
+from chaos.load import Load, Profile, Record
+from cluster import Cluster, Place
+from daemon import until
+
+pytestmark = pytest.mark.slow
+CALM = 100  # answers between two steps
+WINDOW = 60.0  # seconds; HAProxy keeps its clients' connections for as long
+HELD = Profile(keepalive=30, fresh=0, rate=1000, kinds=(Kind("held", sleep=2.0),), each=1)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Return a cluster; a test leaves it as it was."""
+    if reason := clusters.missing():
+        pytest.skip(reason)
+    with clusters.running(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
+
+
+def calm(load: Load) -> None:
+    """Wait until the load has had so many more answers."""
+    goal = load.answered + CALM
+    until(lambda: load.answered >= goal, f"no {CALM} more answers")
+
+
+def replace(cluster: Cluster, place: Place) -> None:
+    """End one daemon as an orchestrator does, and start the next in its place."""
+    begun = time.monotonic()
+    place.daemon.send(signal.SIGTERM)
+    cluster.wait_down(place)
+    assert place.daemon.process.poll() is None, "it left before HAProxy knew"
+    assert place.daemon.ended() == 0
+    assert time.monotonic() - begun >= clusters.STOP_DELAY
+    place.start()
+    place.daemon.ready(2)
+    cluster.wait_up(place)
+
+
+def begun(places: Iterable[Place], load: Load) -> Counter[str]:
+    """Return how often each request of a load has reached a handler of these places."""
+    notes = sum((place.notes() for place in places), Counter[str]())
+    mark = f"+{load.name}-"
+    return Counter({line[1:]: count for line, count in notes.items() if line.startswith(mark)})
+
+
+def test_replacing_every_daemon_in_turn_loses_nothing(cluster: Cluster) -> None:
+    load = Load("rolling", cluster.port, Profile(), WINDOW)
+    load.start()
+    try:
+        calm(load)
+        for place in cluster.places:
+            replace(cluster, place)
+            calm(load)
+    finally:
+        load.stop()
+    assert [one for one in load.records if one.outcome is not Outcome.ANSWERED] == []
+    assert begun(cluster.places, load) == Counter(
+        one.ident for one in load.records
+    )  # none of them twice
+    assert len(load.records) > (clusters.MEMBERS + 1) * CALM
+    # Two workers of each daemon and of its successor.
+    assert len({one.worker for one in load.records}) == 2 * 2 * clusters.MEMBERS
+
+
+def test_a_killed_daemon_loses_what_it_held_and_no_more(cluster: Cluster) -> None:
+    load = Load("steady", cluster.port, Profile(), WINDOW)
+    held = Load("held", cluster.port, HELD, WINDOW)
+    victim = cluster.places[1]
+    load.start()
+    try:
+        calm(load)
+        held.start()
+        until(lambda: begun(cluster.places, held).total() == HELD.keepalive, "not all arrived")
+        killing = time.monotonic()
+        victim.daemon.kill()
+        killed = time.monotonic()
+        held.wait()
+        calm(load)
+        victim.start()
+        victim.daemon.ready(2)
+        cluster.wait_up(victim)
+        calm(load)
+    finally:
+        load.stop()
+    lost = {one.ident: one for one in load.records + held.records if _is_lost(one)}
+    assert _unfinished(victim) <= set(lost)
+    assert len(_unfinished(victim)) >= HELD.keepalive // clusters.MEMBERS // 2
+    for record in lost.values():
+        assert record.began <= killed, record
+        assert record.ended >= killing, record
+    others = [place for place in cluster.places if place is not victim]
+    for one in (load, held):
+        assert set(lost).isdisjoint(begun(others, one))
+        assert set(begun(cluster.places, one).values()) == {1}
+
+
+def _is_lost(record: Record) -> bool:
+    return record.outcome is not Outcome.ANSWERED
+
+
+def _unfinished(place: Place) -> set[str]:
+    notes = place.notes()
+    return {line[1:] for line in notes if line.startswith("+") and not notes["-" + line[1:]]}
