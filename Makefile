@@ -37,8 +37,8 @@ bake: $(VENV)/.bake ## bake the default project again; the one before is kept as
 	@HOME="$(CURDIR)/$(VENV)" $(BIN)/python -m cookiecutter --no-input --default-config \
 	--output-dir build "$(CURDIR)"
 
-test: $(VENV)/.dev ## run every test; narrow with PYTEST_ARGS="-k reload"
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+test: $(VENV)/.dev ## run every test, in two processes; narrow with PYTEST_ARGS="-k reload"
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(PYTEST_ARGS)
 
 test-runtime: $(VENV)/.dev ## run the runtime's tests
 	@$(BIN)/python -m pytest runtime/tests $(PYTEST_ARGS)
