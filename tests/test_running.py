@@ -137,6 +137,24 @@ def test_an_edit_is_served_and_a_broken_one_is_not(projects: Projects) -> None:
         run.leaves_nothing()
 
 
+def test_every_request_of_a_project_as_baked_takes_the_fast_path(project: Project) -> None:
+    index = project.package / "endpoints" / "index.py"
+    own_task = "__import__('asyncio').current_task().get_name()"
+    log = {"GUNICORN_CMD_ARGS": "--access-logfile=-", "DATABASE_URL": "postgresql://127.0.0.1:1/x"}
+    count = 100
+    with project.edited(index, '"Hello, World!"', own_task), project.serving(**log) as run:
+        run.ask("/")  # the first one of a worker makes the task that serves in place
+        answers = [run.ask("/") for _ in range(count)]
+        assert [answer.status for answer in answers] == [200] * count
+        ids = {answer.headers["X-Request-ID"] for answer in answers}
+        counted = 'http_requests_total{method="GET",route="/",status="200"} %.1f' % (count + 1)
+        eventually(lambda: counted in ask(run.admin, "/metrics").body.decode())
+    names = [answer.json()["message"] for answer in answers]
+    assert names.count("request") >= count - 2  # the first of each worker
+    assert len(ids) == count
+    assert run.console.count('"GET / HTTP/1.1" 200') == count + 1
+
+
 def test_no_verb_leaves_a_trace_in_the_repository(projects: Projects) -> None:
     project = projects("aiopg")
     project.succeed("check")
