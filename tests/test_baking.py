@@ -15,7 +15,7 @@ from cookiecutter.exceptions import FailedHookException
 
 from projects import DATABASES, ROOT, bake
 
-TAGS = ("<<", ">>", "<%", "%>", "<#", "#>", "cookiecutter")
+TAGS = ("<<", ">>", "<%", "%>", "<#", "#>", "cookiecutter.", "cookiecutter |")
 LONGEST_SLUG = "a_name_of_forty_characters_in_lower_case"
 HOSTILE = {
     "double quote": 'Say "hello"',
