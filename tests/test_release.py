@@ -1,5 +1,6 @@
 """A release from its lock to its rollback: packed by make, installed below a prefix, under load."""
 
+import fcntl
 import os
 import re
 import shutil
@@ -20,8 +21,8 @@ import pytest
 
 from api_hour.plugins import embedded
 from callers import Account, calling
-from manager import Manager
 from projects import PATIENCE, Project, ask, eventually, free_port
+from supervisor import Supervisor
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # the first one installs for all
 NOWHERE = "http://127.0.0.1:9"  # where no package index is, nor anything else
@@ -262,7 +263,7 @@ def test_a_release_takes_over_by_restart_and_goes_back_without_a_lost_request(
 ) -> None:
     folder = site.bin.parent
     with (
-        Manager("hello", site.prefix, folder) as manager,
+        Supervisor("hello", site.prefix, folder) as supervisor,
         _counted(source.http, database) as account,
     ):
         assert "behind its sockets" in site.install(next_release)
@@ -271,7 +272,7 @@ def test_a_release_takes_over_by_restart_and_goes_back_without_a_lost_request(
         _serves(site, source, "0.2.0")
         site.rollback()
         _serves(site, source, "0.1.0")
-        assert manager.restarts == 4
+        assert supervisor.restarts == 4
     print(f"longest wait by restart: {account.longest:.3f} s of {len(account.waits)} requests")
 
 
@@ -287,9 +288,11 @@ def test_a_first_release_keeps_its_modules_and_has_no_way_back(site: Site) -> No
     ).stdout
     own = f"{site.prefix}/releases/0.1.0/"  # not through the link, which will move
     assert [path.startswith(own) for path in said.split()] == [True, True]
-    result = site.run(site.prefix / "current" / "install.sh", "rollback")
-    assert result.returncode == 1
-    assert result.stderr == "install.sh: there is no release before; 0.1.0 goes on\n"
+    back = (site.prefix / "current" / "install.sh", "rollback")
+    assert site.run(*back).stderr == "install.sh: there is no release before; 0.1.0 goes on\n"
+    with (site.prefix / "releases" / ".lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert site.run(*back).stderr == "install.sh: another one is under way; 0.1.0 goes on\n"
 
 
 def edit(project: Path, file: str, old: str, new: str) -> None:

@@ -1,6 +1,6 @@
 """In the place of systemd: hold the sockets of a baked project's units and run its service.
 
-``systemctl`` is a program of three lines that asks this process, for the verbs of the installer.
+``systemctl`` is a small program that asks this process; it knows the verbs of the installer only.
 """
 
 import json
@@ -42,7 +42,7 @@ os.execv(command[0], command)
 """
 
 
-class Manager:
+class Supervisor:
     """Run one service by the units below ``prefix``/current; put ``bin`` in front of PATH."""
 
     def __init__(self, name: str, prefix: Path, folder: Path) -> None:
