@@ -53,7 +53,6 @@ REFUSED_SLUGS = {
     "yaml": "package that the project uses",
     "psycopg2": "package that the project uses",
     "pytest": "package that the project uses",
-    "deploy": "folder",
     "tests": "folder",
     "deploy": "folder",
     "wheels": "folder",
