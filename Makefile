@@ -55,7 +55,7 @@ bench: $(VENV)/.dev ## measure API-Hour beside other servers; narrow with BENCH_
 check: $(VENV)/.dev ## lint, format and types; changes nothing
 	@$(BIN)/python -m ruff check
 	@$(BIN)/python -m ruff format --check
-	@$(BIN)/python -m mypy runtime/api_hour hooks
+	@$(BIN)/python -m mypy runtime/api_hour hooks update.py
 	@$(BIN)/python -m mypy runtime/tests
 	@$(BIN)/python -m mypy tests
 	@$(BIN)/python -m mypy examples

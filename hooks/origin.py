@@ -1,8 +1,9 @@
-"""Where the runtime comes from: the folder of this template, or the git address it was cloned from.
+"""Where a project comes from: which template, which commit, which answers; and the runtime, too.
 
 It reads the template's folder and its ``.git`` as files: git need not be there, nor a network.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from configparser import RawConfigParser
@@ -16,29 +17,49 @@ FOLDER = "runtime"
 
 
 class Origin(Extension):
-    """Offer the filter ``runtime``, which turns cookiecutter's answers into what pip can build."""
+    """Offer two filters of cookiecutter's answers: ``runtime``, what pip can build, and ``origin``.
+
+    An update renders from a clone; the answer ``_origin`` then names what was cloned.
+    """
 
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
         self._start = Path.cwd()  # while rendering, it is the template's folder
-        environment.filters["runtime"] = self.runtime
+        environment.filters |= {"runtime": self.runtime, "origin": self.origin}
 
     def runtime(self, answers: Mapping[str, Any]) -> str:
         """Return a folder for a local template, and an address for one from elsewhere."""
-        template = str(answers["_template"])
-        folder = (self._start / str(answers["_repo_dir"])).resolve()
-        if (self._start / template).is_dir():
-            return str(folder / FOLDER)
+        template, commit = self._template(answers), self._commit(answers)
         if template.lower().endswith(".zip"):
-            return f"{self._archive(template)}#subdirectory={FOLDER}"
-        if not (folder / ".git").is_dir():
-            return str(folder / FOLDER)
-        revision = answers["_checkout"] or _commit(folder / ".git")
-        pin = f"@{revision}" if revision else ""
-        return f"git+{_address(folder / '.git')}{pin}#subdirectory={FOLDER}"
+            return f"{template}#subdirectory={FOLDER}"
+        if Path(template).is_dir():
+            return str(Path(template, FOLDER))
+        pin = f"@{commit}" if commit else ""
+        return f"git+{template}{pin}#subdirectory={FOLDER}"
 
-    def _archive(self, template: str) -> str:
-        return template if "://" in template else (self._start / template).resolve().as_uri()
+    def origin(self, answers: Mapping[str, Any]) -> str:
+        """Return as JSON all that an update must know."""
+        given = {name: value for name, value in answers.items() if not name.startswith("_")}
+        known = {"template": self._template(answers), "commit": self._commit(answers)}
+        return json.dumps({**known, "answers": given}, indent=2, ensure_ascii=False)
+
+    def _template(self, answers: Mapping[str, Any]) -> str:
+        """Return a whole path, or an address without an abbreviation."""
+        template = str(answers["_origin"] or answers["_template"])
+        if (self._start / template).is_dir():
+            return str((self._start / template).resolve())
+        if template.lower().endswith(".zip"):
+            return template if "://" in template else (self._start / template).resolve().as_uri()
+        folder = self._folder(answers)
+        return _address(folder / ".git") if (folder / ".git").is_dir() else str(folder)
+
+    def _commit(self, answers: Mapping[str, Any]) -> str | None:
+        """Return the commit, else the checkout that was asked for, which may be a moving branch."""
+        git = self._folder(answers) / ".git"
+        return (_commit(git) if git.is_dir() else None) or answers["_checkout"]
+
+    def _folder(self, answers: Mapping[str, Any]) -> Path:
+        return (self._start / str(answers["_repo_dir"])).resolve()
 
 
 def _address(git: Path) -> str:

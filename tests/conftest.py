@@ -33,8 +33,9 @@ def offline(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> dict[str, 
     baked = [bake(needs, project_slug=f"needs_{driver}", database=driver) for driver in drivers]
     projects = [f"{project}[dev]" for project in baked]
     _pip("download", f"--dest={folder}", str(wheel), *projects, *BUILDING)
-    # The last one reads the wrong way round: no byte code, which is half of the time.
-    return {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(folder), "PIP_NO_COMPILE": "0"}
+    # PIP_NO_COMPILE reads the wrong way round: no byte code, which is half of the time.
+    pip = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(folder), "PIP_NO_COMPILE": "0"}
+    return pip | {"UV_NO_INDEX": "1", "UV_FIND_LINKS": str(folder)}
 
 
 @pytest.fixture(scope="session")
@@ -60,6 +61,13 @@ def projects(
         return _install(baked, offline)
 
     return installed
+
+
+@pytest.fixture(scope="session")
+def tools(offline: dict[str, str]) -> dict[str, str]:
+    """Fetch what locks and installs a release, too."""
+    _pip("download", f"--dest={offline['PIP_FIND_LINKS']}", "pip", "uv>=0.9,<1")
+    return offline
 
 
 def _install(folder: Path, environment: dict[str, str]) -> Project:

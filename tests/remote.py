@@ -15,7 +15,7 @@ from projects import PATIENCE, ROOT, eventually, free_port, git
 @contextmanager
 def published(folder: Path) -> Iterator[str]:
     """Serve a commit of this repository below ``folder``; yield its address."""
-    _commit(folder / "template")
+    copied(folder / "template")
     port = free_port()
     command = ["git", "daemon", "--listen=127.0.0.1", f"--port={port}", "--export-all"]
     daemon = subprocess.Popen([*command, f"--base-path={folder}"], start_new_session=True)
@@ -27,7 +27,8 @@ def published(folder: Path) -> Iterator[str]:
         daemon.wait(PATIENCE)
 
 
-def _commit(template: Path) -> None:
+def copied(template: Path) -> None:
+    """Commit a copy of this repository, as it stands."""
     names = git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
     for name in names:
         if (ROOT / name).is_file():

@@ -65,10 +65,13 @@ def test_a_git_address_is_pinned_to_the_commit_that_was_baked(
     assert baked == f"git+{address}@{commit}#subdirectory=runtime"
 
 
-def test_a_checkout_that_was_asked_for_is_kept(tmp_path: Path, template: Path) -> None:
+def test_a_checkout_that_was_asked_for_is_pinned_by_its_commit(
+    tmp_path: Path, template: Path
+) -> None:
     address = f"file://{template}"
+    commit = git(template, "rev-parse", "HEAD")
     baked = runtime(bake(tmp_path / "out", f"git+{address}", checkout="v1"))
-    assert baked == f"git+{address}@v1#subdirectory=runtime"
+    assert baked == f"git+{address}@{commit}#subdirectory=runtime"
 
 
 def test_an_archive_gives_itself(tmp_path: Path, template: Path) -> None:

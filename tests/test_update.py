@@ -1,0 +1,232 @@
+"""`make update`: what is new in the template is merged into a project that was edited meanwhile."""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from projects import Project, bake, git
+from remote import copied
+
+SLUG = "<" + "<cookiecutter.project_slug>>"
+Change = tuple[str, str, str]  # a file, what stands in it, what shall
+NEW_TITLE = ('"""The first page."""', '"""The page that is asked for first."""')
+OWN_MESSAGE = ("Hello, World!", "Hello, update!")
+OWN_TITLE = ('"""The first page."""', '"""My own page."""')
+FAR = 4_000_000_000.0  # a time after every other: nothing is to be installed
+
+
+@pytest.fixture
+def template(tmp_path: Path) -> Path:
+    """Return a git repository with this template."""
+    folder = tmp_path / "template"
+    copied(folder)
+    return folder
+
+
+@pytest.fixture
+def generate(tmp_path: Path, template: Path) -> Callable[[str], Project]:
+    """Return a function that bakes from an address; its tools are those of the tests."""
+
+    def baked(address: str) -> Project:
+        project = Project(bake(tmp_path / "out", address, author='A. "B" Ü'), dict(IDENTITY))
+        for program in ("bin/python", "tools/bin/python", "tools/bin/cookiecutter"):
+            path = project.folder / ".venv" / program
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+            path.chmod(0o755)
+        (project.folder / ".venv" / "installed").touch()
+        os.utime(project.folder / ".venv" / "installed", (FAR, FAR))
+        return project
+
+    return baked
+
+
+IDENTITY = {
+    f"GIT_{role}_{key}": value
+    for role in ("AUTHOR", "COMMITTER")
+    for key, value in (("NAME", "Test"), ("EMAIL", "test@example.org"))
+}
+
+
+@pytest.fixture
+def project(generate: Callable[[str], Project], template: Path) -> Project:
+    """Return a project from the template's folder, committed."""
+    project = generate(str(template))
+    commit_all(project.folder, init=True)
+    return project
+
+
+def commit_all(folder: Path, *, init: bool = False) -> str:
+    """Commit what is there; return the commit."""
+    if init:
+        git(folder, "init", "--quiet")
+    git(folder, "add", ".")
+    git(folder, "commit", "--quiet", "--message=Change")
+    return git(folder, "rev-parse", "HEAD")
+
+
+def edit(folder: Path, file: str, old: str, new: str) -> None:
+    """Write ``new`` in the place of ``old``."""
+    text = (folder / file).read_text()
+    assert old in text
+    (folder / file).write_text(text.replace(old, new))
+
+
+def renew(template: Path) -> str:
+    """Give the template a new option, with a file of its own, and a changed file."""
+    edit(template, "cookiecutter.json", '  "__prompts__"', '  "colour": ["red"],\n  "__prompts__"')
+    (template / SLUG / "COLOUR").write_text("<" + "< cookiecutter.colour >>\n")
+    edit(template, f"{SLUG}/{SLUG}/endpoints/index.py", *NEW_TITLE)
+    return commit_all(template)
+
+
+def origin(project: Project) -> dict[str, object]:
+    """Return what the project keeps of where it comes from."""
+    kept = json.loads((project.folder / ".api-hour.json").read_text())
+    assert isinstance(kept, dict)
+    return kept
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    """Return every file but those of the tools."""
+    paths = [path for path in folder.rglob("*") if path.is_file() and ".venv" not in path.parts]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+
+
+def refusal(project: Project) -> str:
+    """Update, which must be refused in one line and touch nothing; return that line."""
+    before = snapshot(project.folder)
+    result = project.make("update")
+    assert result.returncode == 2
+    (line,) = [line for line in result.stderr.splitlines() if not line.startswith("make: ")]
+    after = snapshot(project.folder)
+    for kept in (before, after):  # git refreshes it when it is asked for the status
+        kept.pop(".git/index", None)
+    assert after == before
+    return line
+
+
+def test_a_project_keeps_where_it_comes_from(project: Project, template: Path) -> None:
+    kept = origin(project)
+    assert kept["template"] == str(template)
+    assert kept["commit"] == git(template, "rev-parse", "HEAD")
+    assert kept["answers"] == {
+        "project_name": "Hello",
+        "project_slug": "hello",
+        "description": "A daemon on API-Hour",
+        "author": 'A. "B" Ü',
+        "database": "aiopg",
+        "container": True,
+        "systemd": True,
+        "ci": "github",
+    }
+
+
+def test_what_is_new_is_merged_with_what_was_edited_and_once_only(
+    project: Project, template: Path
+) -> None:
+    edit(project.folder, "hello/endpoints/index.py", *OWN_MESSAGE)
+    (project.folder / "MINE").write_text("mine\n")
+    before = commit_all(project.folder)
+    (project.folder / "wheels").mkdir()
+    (project.folder / "wheels" / "one.whl").touch()  # as the first verb leaves it
+    newest = renew(template)
+    assert "make check test" in project.succeed("update")
+    index = (project.package / "endpoints" / "index.py").read_text()
+    assert NEW_TITLE[1] in index
+    assert OWN_MESSAGE[1] in index
+    assert (project.folder / "COLOUR").read_text() == "red\n"
+    assert (project.folder / "MINE").read_text() == "mine\n"
+    assert origin(project)["commit"] == newest
+    answers = origin(project)["answers"]
+    assert isinstance(answers, dict)
+    assert (answers["colour"], answers["author"]) == ("red", 'A. "B" Ü')
+    assert git(project.folder, "rev-parse", "HEAD^") == before
+    changed = git(project.folder, "diff", "--name-only", "HEAD^").split()
+    assert changed == [".api-hour.json", "COLOUR", "hello/endpoints/index.py"]
+    assert git(project.folder, "status", "--porcelain") == "?? wheels/"
+    after = git(project.folder, "rev-parse", "HEAD")
+    assert "Nothing to do" in project.succeed("update")
+    assert git(project.folder, "rev-parse", "HEAD") == after
+    assert git(project.folder, "status", "--porcelain") == "?? wheels/"
+
+
+def test_a_conflict_is_shown_and_loses_no_edit(project: Project, template: Path) -> None:
+    edit(project.folder, "hello/endpoints/index.py", *OWN_TITLE)
+    edit(project.folder, "hello/routes.py", '"""One line', '"""My line')
+    before = commit_all(project.folder)
+    renew(template)
+    result = project.make("update")
+    assert result.returncode == 2
+    assert "git cherry-pick --continue" in result.stderr
+    assert (
+        git(project.folder, "diff", "--name-only", "--diff-filter=U") == "hello/endpoints/index.py"
+    )
+    index = (project.package / "endpoints" / "index.py").read_text()
+    marks = ["<" * 7, OWN_TITLE[1], "=" * 7, NEW_TITLE[1], ">" * 7]
+    places = [index.index(mark) for mark in marks]
+    assert places == sorted(places)
+    assert "My line" in (project.package / "routes.py").read_text()
+    git(project.folder, "cherry-pick", "--abort")
+    assert git(project.folder, "rev-parse", "HEAD") == before
+    assert git(project.folder, "status", "--porcelain") == ""
+
+
+def test_from_a_git_address_the_runtime_s_pin_moves_along(
+    generate: Callable[[str], Project], template: Path
+) -> None:
+    address = f"file://{template}"
+    project = generate(f"git+{address}")
+    commit_all(project.folder, init=True)
+    first, newest = git(template, "rev-parse", "HEAD"), renew(template)
+    assert origin(project)["template"] == address
+    makefile = project.folder / "Makefile"
+    assert f"{address}@{first}" in makefile.read_text()
+    project.succeed("update")
+    assert f"{address}@{newest}" in makefile.read_text()
+    assert first not in makefile.read_text()
+
+
+def test_an_older_version_of_the_template_may_be_asked_for(
+    project: Project, template: Path
+) -> None:
+    wanted = renew(template)
+    edit(template, f"{SLUG}/COLOUR", "cookiecutter.colour", '"another"')
+    commit_all(template)
+    project.succeed("update", f"TEMPLATE_VERSION={wanted}")
+    assert (project.folder / "COLOUR").read_text() == "red\n"
+    assert origin(project)["commit"] == wanted
+
+
+def test_without_a_repository_nothing_is_touched(
+    generate: Callable[[str], Project], template: Path
+) -> None:
+    project = generate(str(template))
+    renew(template)
+    assert refusal(project) == (
+        "make update: this folder is no git repository: git init, and commit all, first"
+    )
+
+
+@pytest.mark.parametrize("file", ["hello/routes.py", "COLOUR"])
+def test_with_changes_that_are_not_committed_nothing_is_touched(
+    project: Project, template: Path, file: str
+) -> None:
+    renew(template)
+    with (project.folder / file).open("a") as changed:
+        changed.write("# mine\n")
+    assert refusal(project) == (
+        "make update: there are changes that are not committed: commit or stash them first"
+    )
+
+
+def test_with_an_unknown_commit_nothing_is_touched(project: Project, template: Path) -> None:
+    known, unknown = git(template, "rev-parse", "HEAD"), "0123456789" * 4
+    edit(project.folder, ".api-hour.json", known, unknown)
+    commit_all(project.folder)
+    renew(template)
+    assert refusal(project) == f"make update: {template} does not know the commit {unknown}"
