@@ -59,7 +59,8 @@ def open_folder(uid: int, gid: int) -> str:
         raise ConfigError(f"metrics need the package prometheus-client: {cure}")
     where = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0] or None
     os.environ[FOLDER] = folder = tempfile.mkdtemp(prefix="api_hour-metrics-", dir=where)
-    os.chown(folder, uid, gid)
+    if (uid, gid) != (os.geteuid(), os.getegid()):
+        os.chown(folder, uid, gid)
     return folder
 
 

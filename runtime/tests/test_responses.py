@@ -380,8 +380,8 @@ def loop_of_lists() -> list[Any]:
 UNWRITABLE = [object(), float("nan"), {"a": [float("inf")]}, b"bytes", {1, 2}, loop_of_lists()]
 
 
-@pytest.mark.parametrize("data", UNWRITABLE, ids=repr)
-@pytest.mark.parametrize("request_bytes", [GET, HEAD, KEPT])
+@pytest.mark.parametrize("data", UNWRITABLE, ids=lambda data: type(data).__name__)
+@pytest.mark.parametrize("request_bytes", [GET, HEAD, KEPT], ids=["GET", "HEAD", "kept"])
 def test_an_answer_that_cannot_be_written_is_a_500_and_one_log_record(
     data: object, request_bytes: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
