@@ -17,6 +17,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,13 @@ from cookiecutter.main import cookiecutter
 
 ROOT = Path(__file__).parent.parent
 DATABASES = ("aiopg", "asyncpg", "none")
+OPTIONS: dict[str, tuple[str, ...]] = {
+    "database": DATABASES,
+    "container": ("yes", "no"),
+    "systemd": ("yes", "no"),
+    "ci": ("github", "gitlab", "none"),
+}
+PRODUCT = [dict(zip(OPTIONS, values, strict=True)) for values in product(*OPTIONS.values())]
 PATIENCE = 60.0  # seconds for anything to happen
 INSTALLING = 240.0  # seconds for a first start
 LEAVING = 20.0  # seconds for the last process to end
@@ -41,6 +49,21 @@ OURS = {
     "PYTEST_ADDOPTS",
     "VIRTUAL_ENV",
 }
+
+
+def pairs(options: Mapping[str, str]) -> set[tuple[tuple[str, str], ...]]:
+    """Return every pair of answers that a choice of options holds."""
+    return set(combinations(sorted(options.items()), 2))
+
+
+def covering() -> list[dict[str, str]]:
+    """Return few choices of options that hold every pair there is."""
+    missing = {pair for one in PRODUCT for pair in pairs(one)}
+    chosen = []
+    while missing:
+        chosen.append(max(PRODUCT, key=lambda one: len(pairs(one) & missing)))
+        missing -= pairs(chosen[-1])
+    return chosen
 
 
 def bake(

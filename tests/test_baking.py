@@ -13,7 +13,7 @@ import pytest
 import yaml
 from cookiecutter.exceptions import FailedHookException
 
-from projects import DATABASES, ROOT, bake
+from projects import DATABASES, PRODUCT, ROOT, bake
 
 TAGS = ("<<", ">>", "<%", "%>", "<#", "#>", "cookiecutter.", "cookiecutter |")
 LONGEST_SLUG = "a_name_of_forty_characters_in_lower_case"
@@ -71,10 +71,16 @@ REFUSED_LINES = {
 }
 
 
-@pytest.fixture(scope="module", params=DATABASES)
-def project(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Bake one choice of database."""
-    return bake(tmp_path_factory.mktemp("baked") / "out", database=request.param)
+@pytest.fixture(scope="module", params=PRODUCT, ids=lambda one: " ".join(one.values()))
+def options(request: pytest.FixtureRequest) -> dict[str, str]:
+    """Return one choice of all options, of every one there is."""
+    return dict(request.param)
+
+
+@pytest.fixture(scope="module")
+def project(options: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Bake one choice of all options."""
+    return bake(tmp_path_factory.mktemp("baked") / "out", **options)
 
 
 def files(project: Path) -> list[Path]:
@@ -110,6 +116,26 @@ def test_a_project_stays_small(project: Path) -> None:
     assert len(files(project)) <= 45
     assert len(code) <= 20
     assert sum(lines) < 500
+
+
+TRACES = {
+    "container": re.compile(r"docker|kube|kustom|make image|hadolint", re.IGNORECASE),
+    "systemd": re.compile(r"systemd|systemctl|[.]service\b|hello[.]socket\b", re.IGNORECASE),
+    "ci": re.compile(r"github|gitlab|workflow|pipeline", re.IGNORECASE),
+}
+
+
+def test_what_is_not_chosen_leaves_no_trace(project: Path, options: dict[str, str]) -> None:
+    absent = [TRACES[name] for name in TRACES if options[name] in ("no", "none")]
+    texts = {str(path.relative_to(project)): path for path in files(project)}
+    answers = ".api-hour.json"  # the choice itself
+    found = [
+        (name, pattern.pattern)
+        for name, path in texts.items()
+        for pattern in absent
+        if name != answers and (pattern.search(name) or pattern.search(path.read_text()))
+    ]
+    assert found == []
 
 
 def test_without_a_database_none_is_mentioned(tmp_path: Path) -> None:

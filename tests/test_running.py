@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,8 @@ from projects import (
     Project,
     Run,
     ask,
+    bake,
+    covering,
     eventually,
     free_port,
     git,
@@ -54,6 +57,33 @@ def with_database(request: pytest.FixtureRequest, projects: Projects) -> Project
 
 def test_a_fresh_project_passes_its_own_check(project: Project) -> None:
     assert "Success: no issues found" in project.succeed("check")
+
+
+@pytest.mark.parametrize("options", covering(), ids=lambda one: " ".join(one.values()))
+def test_every_pair_of_options_passes_the_project_s_own_check(
+    projects: Projects, tmp_path: Path, options: dict[str, str]
+) -> None:
+    project = _variant(projects, tmp_path, options)
+    assert "Success: no issues found" in project.succeed("check")
+
+
+def test_a_pair_of_options_passes_the_project_s_own_tests(
+    projects: Projects, tmp_path: Path
+) -> None:
+    """Take another choice every day: all of them would cost minutes."""
+    choices = covering()
+    options = choices[date.today().toordinal() % len(choices)]
+    print(f"today: {options}")
+    assert re.search(r"= \d+ passed in", _variant(projects, tmp_path, options).succeed("test"))
+
+
+def _variant(projects: Projects, tmp_path: Path, options: dict[str, str]) -> Project:
+    """Bake a choice of options, to run in what is installed for its database."""
+    installed = projects(options["database"])
+    folder = bake(tmp_path / "out", **options)
+    (folder / ".venv").symlink_to(installed.folder / ".venv")
+    os.utime(folder / "pyproject.toml", (0, 0))  # older than the installation
+    return Project(folder, installed.environment)
 
 
 def test_a_fresh_project_passes_its_own_tests(project: Project) -> None:
