@@ -291,6 +291,23 @@ def test_in_development_there_is_no_access_log(run: Run) -> None:
     assert "gunicorn.access" not in daemon.output
 
 
+@pytest.mark.parametrize("path", ["/", "/fail"])
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_every_line_of_a_request_has_its_id(run: Run, form: str, path: str) -> None:
+    daemon = run("hello:Container", "--request-ids", LOG_FORMAT=form).ready()
+    end = b" HTTP/1.1\r\nHost: x\r\nUser-Agent: x\r\nConnection: close\r\n"
+    mark = daemon.mark()
+    send(daemon, b"GET " + path.encode() + end + b"X-Request-ID: client-7\r\n\r\n")
+    daemon.wait_for(r"gunicorn\.access.*client-7", after=mark)
+    send(daemon, b"GET " + path.encode() + end + b"X-Request-ID: a\xc2\x9bb\r\n\r\n")
+    daemon.wait_for("gunicorn.access", count=2, after=mark)
+    assert daemon.stop() == 0
+    begun = r"\[client-7\] " if form == "text" else '"request_id":"client-7"'
+    of_worker = [line for line in daemon.lines[mark:] if re.search("hello|aiohttp|access", line)]
+    lines = [line for line in of_worker if re.match(HEAD if form == "text" else "{", line)]
+    assert [bool(re.search(begun, line)) for line in lines] == [True, True, False, False]
+
+
 END = b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
 HOSTILE = {
     "a header that is let through": (
