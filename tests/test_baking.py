@@ -13,6 +13,7 @@ import pytest
 import yaml
 from cookiecutter.exceptions import FailedHookException
 
+from api_hour.logconfig import load
 from projects import DATABASES, PRODUCT, ROOT, bake
 
 TAGS = ("<<", ">>", "<%", "%>", "<#", "#>", "cookiecutter.", "cookiecutter |")
@@ -164,6 +165,18 @@ def test_the_configuration_has_the_two_listeners(project: Path) -> None:
     text = (project / "etc" / "hello" / "main.yaml").read_text()
     listeners = yaml.load(text, Loader)["api_hour"]["listeners"]  # noqa: S506 - a SafeLoader
     assert listeners == {"http": "tcp://127.0.0.1:8000", "admin": "tcp://127.0.0.1:8001"}
+
+
+@pytest.mark.parametrize("form", ["", "text", "json"])
+def test_the_logs_can_be_set_up_in_either_form(
+    project: Path, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LOG_FORMAT", raising=False)
+    if form:
+        monkeypatch.setenv("LOG_FORMAT", form)
+    settings = load(project / "etc" / "hello" / "logging.yaml", "hello")
+    assert settings["handlers"]["console"]["formatter"] == (form or "text")
+    assert settings["loggers"]["gunicorn.access"] == {"level": "INFO"}
 
 
 def test_the_readme_is_without_fault(project: Path) -> None:

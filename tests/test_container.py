@@ -130,7 +130,7 @@ def test_the_builder_gets_neither_secrets_nor_tests(store: Store, tmp_path: Path
         *("README.rst", "pyproject.toml", "requirements.lock", "etc", "hello", "wheels")
     }
     assert {path for path in sent if path.startswith("etc")} == {
-        *("etc/hello/main.yaml", "etc/hello/gunicorn.conf.py")
+        f"etc/hello/{name}" for name in ("gunicorn.conf.py", "logging.yaml", "main.yaml")
     }
 
 

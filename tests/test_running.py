@@ -170,9 +170,9 @@ def test_an_edit_is_served_and_a_broken_one_is_not(projects: Projects) -> None:
 def test_every_request_of_a_project_as_baked_takes_the_fast_path(project: Project) -> None:
     index = project.package / "endpoints" / "index.py"
     own_task = "__import__('asyncio').current_task().get_name()"
-    log = {"GUNICORN_CMD_ARGS": "--access-logfile=-", "DATABASE_URL": "postgresql://127.0.0.1:1/x"}
+    database = {"DATABASE_URL": "postgresql://127.0.0.1:1/x"}
     count = 100
-    with project.edited(index, '"Hello, World!"', own_task), project.serving(**log) as run:
+    with project.edited(index, '"Hello, World!"', own_task), project.serving(**database) as run:
         run.ask("/")  # the first one of a worker makes the task that serves in place
         answers = [run.ask("/") for _ in range(count)]
         assert [answer.status for answer in answers] == [200] * count

@@ -18,7 +18,7 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.config import Config
 from gunicorn.errors import ConfigError as GunicornConfigError
 
-from api_hour import config, spec
+from api_hour import config, logconfig, spec
 from api_hour import settings as settings  # registers them with Gunicorn
 from api_hour.addresses import Address
 from api_hour.arbiter import Arbiter
@@ -27,12 +27,14 @@ from api_hour.generation import Generation
 from api_hour.worker import Worker
 
 DEFAULT = {"http": "tcp://127.0.0.1:8000"}
+BY_FILE = "logging.yaml, beside main.yaml, configures the logs"
 REFUSED = {
     "preload_app": "the master never imports the project's code, or a broken release would end it",
     "reuse_port": "the master owns every listening socket, so that none is lost with a worker",
     "worker_class": "a worker runs one api_hour.Container",
     "certfile": "TLS belongs to a listener",
     "keyfile": "TLS belongs to a listener",
+    **dict.fromkeys(["logconfig", "logconfig_dict", "logconfig_json"], BY_FILE),
     "dirty_apps": "API-Hour runs no dirty arbiter",
     "dirty_workers": "API-Hour runs no dirty arbiter",
 }
@@ -88,6 +90,7 @@ class Application(GunicornApplication, _Run):  # type: ignore[misc]
             cfg=self.cfg,
             document=self._document,
             addresses=self._addresses(),
+            logs={} if self.cfg.check else self._logs,
         )
 
     def next_generation(self, current: Generation) -> Generation:
@@ -111,6 +114,7 @@ class Application(GunicornApplication, _Run):  # type: ignore[misc]
         for key, value in self._section.data.items():
             if key != "listeners":
                 self._set(key, value)
+        self._logs = logconfig.load(folder / "logging.yaml", name)
         file = folder / "gunicorn.conf.py"
         if opts.config is None and file.is_file():
             opts.config = str(file)
@@ -140,7 +144,8 @@ class Application(GunicornApplication, _Run):  # type: ignore[misc]
 
     def _refuse(self) -> None:
         defaults = type(self.cfg)().settings
-        for name, why in REFUSED.items():
+        both = dict.fromkeys(["accesslog", "errorlog", "loglevel", "syslog"], BY_FILE)
+        for name, why in (REFUSED | both if self._logs else REFUSED).items():
             if self.cfg.settings[name].get() != defaults[name].get():
                 raise ConfigError(f"{name} cannot be set: {why}; remove it")
 

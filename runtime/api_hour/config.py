@@ -55,7 +55,7 @@ def _explain(
         return _field(document, declared, keys, complaint)
     name = document.name(keys) + rest
     if complaint.own:
-        rule = " ".join(_censored(document, complaint.rule).split())
+        rule = " ".join(censored(document, complaint.rule).split())
         return document.error(keys, f"{name}: {rule}" if name else rule)
     if complaint.of_key:
         return document.error(keys, f"the key {name} {complaint.rule}", of_key=True)
@@ -76,7 +76,7 @@ def _field(document: Document, declared: Any, keys: Keys, complaint: Complaint) 
     return document.error((*keys, complaint.field), message, of_key=True)
 
 
-def _censored(document: Document, text: str) -> str:
+def censored(document: Document, text: str) -> str:
     """Return ``text`` with every value of an ``!env`` or ``!file`` replaced by its origin."""
     origins: dict[str, str] = {}
     for keys in filter(document.origin, document.places):

@@ -1,11 +1,13 @@
 """What a worker leaves behind: how it ended and, when it was aborted, where every thread stood."""
 
 import faulthandler
+import logging
 import os
 import signal
 import tempfile
 
 STACKS = 20_000  # bytes that go into the log
+logger = logging.getLogger(__name__)
 
 
 class Evidence:
@@ -19,7 +21,7 @@ class Evidence:
         faulthandler.enable(self._file, all_threads=True)
 
     def describe(self, status: int, killed_for: str) -> str:
-        """Say in words what ``os.waitpid`` returned, with the stacks where there are some."""
+        """Say in words what ``os.waitpid`` returned, and log the stacks where there are some."""
         if os.WIFEXITED(status):
             return f"exit code {os.WEXITSTATUS(status)}"
         name = signal.Signals(os.WTERMSIG(status)).name
@@ -27,8 +29,13 @@ class Evidence:
         if name == "SIGKILL" and not killed_for:
             end += ": out of memory?"
         self._file.seek(0)
-        stacks = self._file.read(STACKS).decode(errors="replace").strip()
-        return f"{end}\n{stacks}" if stacks else end
+        if stacks := self._file.read(STACKS).decode(errors="replace").strip():
+            record = logger.makeRecord(
+                __name__, logging.ERROR, __file__, 0, "Where the worker's threads stood", (), None
+            )
+            record.stack_info = stacks
+            logger.handle(record)
+        return end
 
     def close(self) -> None:
         """Close the file."""

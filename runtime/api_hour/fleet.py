@@ -15,7 +15,7 @@ from gunicorn import util
 from gunicorn.arbiter import Arbiter as GunicornArbiter
 from gunicorn.errors import HaltServer
 
-from api_hour import logs, systemd
+from api_hour import logconfig, systemd
 from api_hour.backoff import Backoff
 from api_hour.channel import Message
 from api_hour.generation import Generation
@@ -45,7 +45,7 @@ class Fleet(GunicornArbiter):  # type: ignore[misc]
     def setup(self, app: Any) -> None:
         """Take over the settings; a log that nobody reads must not stop the master."""
         super().setup(app)
-        logs.unblock(self.log.error_log, self.log.access_log)
+        logconfig.apply(self._generation.logs, self.log)
 
     def wait_for_signals(self, timeout: float = TICK) -> list[int]:
         """Wait for a signal, a worker's word or the next deadline; return the signals."""

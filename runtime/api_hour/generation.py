@@ -19,6 +19,7 @@ class Generation:
     cfg: Any  # gunicorn.config.Config, which is not typed
     document: Document  # the project's own part of the YAML file
     addresses: Mapping[str, Address]  # by listener name
+    logs: Mapping[str, Any]  # logging.yaml in dictConfig's form; empty without one
 
     def enter(self) -> None:
         """Make the release folder the working directory and the first place of imports."""

@@ -16,7 +16,7 @@ from typing import Any
 from gunicorn import util
 from gunicorn.workers.base import Worker as GunicornWorker
 
-from api_hour import config, logs, loops, metrics, recycling, spec, tls
+from api_hour import config, logconfig, loops, metrics, recycling, spec, tls
 from api_hour.channel import Channel, Message
 from api_hour.container import Container, Options, Server
 from api_hour.evidence import Evidence
@@ -56,6 +56,7 @@ class Worker(GunicornWorker):  # type: ignore[misc]
         self.channel.close()
         self.init_signals()
         os.environ.update(self.cfg.env)
+        logconfig.apply(self.generation.logs, self.log)
         addresses = self.generation.addresses
         try:
             self._tls = {name: tls.context(address) for name, address in addresses.items()}
@@ -64,7 +65,6 @@ class Worker(GunicornWorker):  # type: ignore[misc]
         util.set_owner_process(self.cfg.uid, self.cfg.gid, initgroups=self.cfg.initgroups)
         util.seed()
         self.evidence.collect()
-        logs.join(self.log.error_log)
         threading.Thread(target=self._leave_with_master, daemon=True).start()
         self.cfg.post_worker_init(self)
         self.run()
@@ -153,10 +153,11 @@ class Worker(GunicornWorker):  # type: ignore[misc]
             listener.listen()
 
     def _options(self, name: str) -> Options:
+        by_file = bool(self.generation.logs) and not self.cfg.reload
         return Options(
             listener=name,
             fast=self.cfg.fast,
-            access_log=bool(self.cfg.accesslog),
+            access_log=by_file or bool(self.cfg.accesslog),
             request_ids=self.cfg.request_ids,
             metrics=self.cfg.metrics,
             tls=self._tls[name],

@@ -104,7 +104,7 @@ class Daemon:
 
     def port(self, name: str = "http") -> int:
         """Return the port that a listener was given."""
-        return int(self.wait_for(rf"Listening on {name} at tcp://.*:(\d+)$")[1])
+        return int(self.wait_for(rf"Listening on {name} at tcp://\S*:(\d+)")[1])
 
     def send(self, number: int) -> None:
         """Send a signal to the master."""

@@ -70,7 +70,7 @@ def test_broken_code_and_broken_settings_keep_the_old_workers(run: Run, project:
         mark = daemon.mark()
         (project / name).write_text(text)
         daemon.send(signal.SIGHUP)
-        daemon.wait_for(rf"\[ERROR\] Reload failed.*{complaint}", after=mark)
+        daemon.wait_for(rf"\[ERROR\] \[gunicorn\.error\] Reload failed.*{complaint}", after=mark)
         assert daemon.get()[1]["message"] == "first"
         (project / name).write_text(code if name == "hello.py" else "")
     mark = daemon.mark()

@@ -30,7 +30,7 @@ USERS = {
     "aiohttp": HTTP,
     "gunicorn": {"application", "arbiter", "fleet", "listeners", "settings", "worker"},
     "prometheus_client": {"meter", "metrics"},
-    "msgspec": {"bodies", "config", "validation"},
+    "msgspec": {"bodies", "config", "logconfig", "validation"},
     "ujson": {"responses"},
     "yaml": {"document"},
 }

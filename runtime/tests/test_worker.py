@@ -111,4 +111,4 @@ def test_what_the_project_logs_stands_in_the_daemons_log(run: Run, project: Path
     code = (project / "hello.py").read_text()
     noisy = "import logging\n\nlogging.getLogger('hello').info('imported')\n"
     (project / "hello.py").write_text(noisy + code)
-    run().wait_for(r"\[INFO\] imported")
+    run().wait_for(r"\[INFO\] \[hello\] imported")

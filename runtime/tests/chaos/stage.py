@@ -20,7 +20,9 @@ from daemon import Daemon, session, until
 
 WORKERS = 2
 TRIES = 500  # connections until one worker of two has surely had its turn
-STARTING = r"\[(\d+)\] \[INFO\] Starting API-Hour"  # a master, with its process id
+STARTING = (
+    r"\[(\d+)\] \[INFO\] \[gunicorn\.error\] Starting API-Hour"  # a master, with its process id
+)
 GRACE = 20.0  # seconds of graceful_timeout
 # What systemd does: the socket becomes descriptor 3, and the variables name the final process.
 ACTIVATE = """exec 3<&0 0</dev/null
