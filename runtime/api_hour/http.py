@@ -23,6 +23,7 @@ from api_hour.connection import Connection
 from api_hour.container import Options
 from api_hour.exceptions import ConfigError
 from api_hour.fast import FastConnection, FastPath, usable
+from api_hour.logs import ACCESS
 from api_hour.request import Request
 from api_hour.request_id import Ids
 from api_hour.strict import strict
@@ -126,7 +127,7 @@ class HTTPServer:
         self.options = Options()
         self._hub: Hub | None = None
         timeouts = {"keepalive_timeout": keepalive_timeout, "header_timeout": header_timeout}
-        self._handler_args = timeouts | handler_args
+        self._handler_args = timeouts | {"access_log_format": ACCESS} | handler_args
 
     @property
     def requests(self) -> int:

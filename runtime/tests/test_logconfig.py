@@ -14,7 +14,7 @@ import pytest
 
 from api_hour.exceptions import ConfigError
 from api_hour.logconfig import load
-from daemon import Daemon, until
+from daemon import PATIENCE, Daemon, until
 from test_logs import HEAD
 
 Run = Callable[..., Daemon]
@@ -197,6 +197,7 @@ def test_master_and_worker_write_in_the_form_of_the_switch(run: Run) -> None:
     access = next(line for line in lines if line["logger"] == "gunicorn.access")
     assert (mine["level"], mine["user"]) == ("INFO", 7)
     assert (access["method"], access["path"], access["status"]) == ("GET", "/", 200)
+    assert 0 < access["seconds"] < PATIENCE
     assert access["pid"] == mine["pid"] != daemon.process.pid
     assert daemon.process.pid in {line["pid"] for line in lines}
 
@@ -205,7 +206,9 @@ def test_hup_reads_the_file_again(project: Path, run: Run) -> None:
     daemon = run().ready()
     daemon.get()
     daemon.wait_for(HEAD + "from ")
-    daemon.wait_for(r"\[gunicorn\.access\] ")
+    daemon.wait_for(
+        r'\[gunicorn\.access\] 127\.0\.0\.1 "GET / HTTP/1\.1" 200 \d+ 0\.\d{6} "-" "-"$'
+    )
     assert "told to those who ask" not in daemon.output
     write(project, FILE + "  hello:\n    level: DEBUG\n")
     mark = reload(daemon)
