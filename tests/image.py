@@ -63,7 +63,7 @@ def missing() -> list[str]:
 def packages(project: Project, wheel: Path, folder: Path) -> None:
     """Fetch the wheels that the image needs, for its Python."""
     about = tomllib.loads((project.folder / "pyproject.toml").read_text())
-    needs = [*about["build-system"]["requires"], f"{wheel}[postgresql]"]
+    needs = [*about["build-system"]["requires"], f"{wheel}[metrics,postgresql]"]
     needs += about["project"]["optional-dependencies"]["migrate"]
     platforms = [f"--platform={libc}_{platform.machine()}" for libc in GLIBC]
     command = [sys.executable, "-m", "pip", "download", "--quiet", f"--dest={folder}"]

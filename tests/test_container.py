@@ -96,7 +96,9 @@ def test_hadolint_would_find_something(tmp_path: Path) -> None:
 def test_without_containers_no_trace_is_left(tmp_path: Path) -> None:
     project = bake(tmp_path / "out", container="no")
     names = [str(path.relative_to(project)) for path in project.rglob("*")]
-    assert [name for name in names if re.search("docker|deploy|kustomization", name, re.I)] == []
+    assert [
+        name for name in names if re.search("docker|kubernetes|kustomization", name, re.I)
+    ] == []
     texts = [path.read_text() for path in project.rglob("*") if path.is_file()]
     found = "\n".join(re.findall(r".*(?:docker|image|kube|kustomiz).*", "\n".join(texts), re.I))
     assert found == ""

@@ -5,6 +5,8 @@ has for a request.
 """
 
 import asyncio
+import sys
+from collections.abc import Coroutine
 from contextvars import Context
 from typing import Any
 
@@ -13,7 +15,7 @@ from aiohttp.web_protocol import _PAYLOAD_ACCESS_ERROR
 
 from api_hour.connection import Connection
 from api_hour.request import Request
-from api_hour.spare import IDLE, Spare, Steps, inside
+from api_hour.spare import IDLE, Spare, Steps, begun, inside
 
 # aiohttp's waiter and task, while a spare task is at work
 Busy = tuple["asyncio.Future[None] | None", "asyncio.Task[None] | None"]
@@ -28,6 +30,14 @@ class Carrier(Connection):
         super().__init__(hub, **kwargs)
         self._busy: Busy | None = None
         self._out = b""  # answers that wait for the end of their batch
+
+    def start(self) -> Coroutine[Any, Any, None]:
+        """Wait for requests from now on, as aiohttp does where tasks can start eagerly.
+
+        The first one comes often before the task that waits has had its turn.
+        """
+        steps = super().start()
+        return steps if sys.version_info >= (3, 12) else begun(steps.send(None), steps)
 
     def go_on(self, spare: Spare, context: Context, request: Request, start: float) -> bytes:
         """Do the rest through aiohttp's own code: at once, or in the spare task where it waits."""

@@ -31,7 +31,7 @@ class Evidence:
         self._file.seek(0)
         if stacks := self._file.read(STACKS).decode(errors="replace").strip():
             record = logger.makeRecord(
-                __name__, logging.ERROR, __file__, 0, "Where the worker's threads stood", (), None
+                __name__, logging.WARNING, __file__, 0, "Where the worker's threads stood", (), None
             )
             record.stack_info = stacks
             logger.handle(record)

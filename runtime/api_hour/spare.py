@@ -9,7 +9,7 @@ import types
 from asyncio import _enter_task, _leave_task
 from collections.abc import Coroutine, Generator
 from contextvars import Context
-from typing import Any
+from typing import Any, cast
 
 IDLE = object()  # what a driver yields between two coroutines
 LIMIT = 256  # tasks that wait
@@ -126,6 +126,20 @@ class Spare(asyncio.Future[None]):
                 self.outcome = yield from coroutine
             except BaseException as exc:
                 self.error = exc
+
+
+async def begun(first: Any, steps: Steps) -> Any:
+    """Be what is left of ``steps``, whose first step has been taken and waits for ``first``."""
+    return await _left(first, steps)
+
+
+@types.coroutine
+def _left(first: Any, steps: Steps) -> Generator[Any, Any, Any]:
+    try:
+        yield first
+    except BaseException as exc:
+        steps.throw(exc)  # what it raises goes on from here
+    return (yield from cast(Generator[Any, Any, Any], steps))
 
 
 @types.coroutine

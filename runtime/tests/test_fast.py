@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import socket
 import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
@@ -82,6 +83,19 @@ async def names_of_tasks(middlewares: list[Any]) -> list[str]:
 def test_simple_requests_are_answered_in_place(run: Any, middlewares: list[Any]) -> None:
     async def scenario() -> None:
         assert await names_of_tasks(middlewares) == [IN_PLACE] * 8
+
+    run(scenario())
+
+
+def test_the_first_request_of_a_connection_is_answered_in_place(run: Any) -> None:
+    async def scenario() -> None:
+        async with ours(app_with(named=named)) as service:
+            for _ in range(20):
+                with socket.create_connection(("127.0.0.1", service.port)) as client:
+                    client.sendall(request("/named"))  # before the server has its turn
+                    client.setblocking(False)
+                    answer = await asyncio.get_running_loop().sock_recv(client, 4096)
+                assert body_of(answer) == IN_PLACE
 
     run(scenario())
 

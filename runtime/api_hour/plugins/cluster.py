@@ -111,8 +111,8 @@ class Cluster:
         if not self.password.exists():
             raise ConfigError(f"{self.password} is missing: restore it, or remove {self.folder}")
         pid_file = self.folder / "postmaster.pid"
-        with suppress(OSError, IndexError):  # a server works in its cluster's folder
-            if os.readlink(f"/proc/{pid_file.read_text().split()[0]}/cwd") != str(self.folder):
+        with suppress(OSError, IndexError):
+            if machine.works_in(int(pid_file.read_text().split()[0])) != str(self.folder):
                 pid_file.unlink()
 
     def start(self) -> None:

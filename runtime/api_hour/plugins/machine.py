@@ -236,3 +236,11 @@ def write_secret(path: Path, uid: int) -> None:
     with open(descriptor, "w") as file:
         os.fchown(descriptor, uid, -1)
         file.write(secrets.token_urlsafe(24))
+
+
+def works_in(pid: int) -> str:
+    """Return the working directory of a process; nothing for one that only waits to be reaped."""
+    try:
+        return os.readlink(f"/proc/{pid}/cwd")
+    except FileNotFoundError:
+        return ""

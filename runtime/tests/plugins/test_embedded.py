@@ -509,8 +509,17 @@ def test_a_server_that_dies_is_started_again_and_its_last_words_are_shown_once(d
         assert "database system is ready to accept connections" in supervisor.errors
 
 
-def test_a_crashs_pid_file_whose_number_is_taken_does_not_stop_the_start(data: Path) -> None:
-    stale = f"{os.getpid()}\n{data}/postgresql\n1700000000\n5432\n{data}\n\n  1 2\nready\n"
+@pytest.mark.parametrize("state", ["alive", "not reaped"])
+def test_a_crashs_pid_file_whose_number_is_taken_does_not_stop_the_start(
+    data: Path, state: str
+) -> None:
+    with subprocess.Popen(["true"]) as child:
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        _starts_beside(data, os.getpid() if state == "alive" else child.pid)
+
+
+def _starts_beside(data: Path, pid: int) -> None:
+    stale = f"{pid}\n{data}/postgresql\n1700000000\n5432\n{data}\n\n  1 2\nready\n"
     (data / "postgresql" / "postmaster.pid").write_text(stale)
     code, _, errors = run(data, "true")
     assert code == 0, errors
