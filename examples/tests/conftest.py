@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from api_hour.plugins import embedded
 from daemon import Daemon
 
 EXAMPLES = Path(__file__).parents[1]
@@ -22,3 +23,10 @@ def serve() -> Iterator[Callable[..., Daemon]]:
             return daemons.enter_context(daemon).ready(2)
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Return the URL of one PostgreSQL for all examples; each has tables of its own."""
+    with embedded.postgresql(tmp_path_factory.mktemp("postgresql"), own=True) as server:
+        yield server.url
