@@ -11,6 +11,7 @@ from daemon import PATIENCE, Daemon, until
 Client = Callable[[Iterator[int]], None]
 
 TURNS = 20  # between two reloads, at least
+PACE = 0.01  # seconds between two turns of a client: workers that start need the processor, too
 WORKERS = 2
 
 
@@ -24,7 +25,7 @@ class Turns:
         self._lock = threading.Lock()
 
     def __iter__(self) -> Iterator[int]:
-        while not self.stopped.is_set():
+        while not self.stopped.wait(PACE):
             with self._lock:
                 number = next(self._numbers)
             yield number
