@@ -19,7 +19,8 @@ EXAMPLE = ROOT / "examples" / "all_in_one.py"
 README = (ROOT / "README.rst").read_text()
 PAGES = [
     *("README.rst", "CONTRIBUTING.rst", "CHANGELOG.rst", "runtime/README.rst"),
-    *("benchmarks/README.rst", "docs/how-to/capacity.rst", "docs/how-to/pgbouncer.rst"),
+    *("examples/README.rst", "benchmarks/README.rst"),
+    *("docs/how-to/capacity.rst", "docs/how-to/pgbouncer.rst"),
 ]
 FIRST_SCREEN = README.split("\nWords\n")[0]
 

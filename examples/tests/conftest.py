@@ -1,0 +1,32 @@
+"""The examples as daemons of two workers, on free ports; one PostgreSQL for those that need it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from api_hour.plugins import embedded
+from daemon import Daemon
+
+EXAMPLES = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Daemon]]:
+    """Return a function that starts an example, with the URLs of its listeners."""
+    with ExitStack() as daemons:
+
+        def start(folder: str, spec: str, listen: dict[str, str], **environ: str) -> Daemon:
+            listeners = [f"--listen={name}={url}" for name, url in listen.items()]
+            daemon = Daemon(EXAMPLES / folder, spec, "--workers=2", *listeners, **environ)
+            return daemons.enter_context(daemon).ready(2)
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Return the URL of one PostgreSQL for all examples; each has tables of its own."""
+    with embedded.postgresql(tmp_path_factory.mktemp("postgresql"), own=True) as server:
+        yield server.url

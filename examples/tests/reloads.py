@@ -1,0 +1,67 @@
+"""Clients at work while a daemon is reloaded three times; knows no protocol."""
+
+import itertools
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from daemon import PATIENCE, Daemon, until
+
+Client = Callable[[Iterator[int]], None]
+
+TURNS = 20  # between two reloads, at least
+PACE = 0.01  # seconds between two turns of a client: workers that start need the processor, too
+WORKERS = 2
+
+
+class Turns:
+    """Give numbers that no other client is given, until told to stop."""
+
+    def __init__(self) -> None:
+        self.stopped = threading.Event()
+        self.ended = 0
+        self._numbers = itertools.count(1)
+        self._lock = threading.Lock()
+
+    def __iter__(self) -> Iterator[int]:
+        while not self.stopped.wait(PACE):
+            with self._lock:
+                number = next(self._numbers)
+            yield number
+            with self._lock:
+                self.ended += 1
+
+
+def work_through_three_reloads(daemon: Daemon, *clients: Client) -> int:
+    """Run each ``client(turns)`` in a thread while HUP comes three times; return the turns taken.
+
+    Between two reloads there are some turns, and the old workers have ended. What a client raises
+    is raised here.
+    """
+    turns = Turns()
+    with ThreadPoolExecutor(len(clients)) as pool:
+        working = [pool.submit(client, iter(turns)) for client in clients]
+
+        def go_on() -> None:
+            aim = turns.ended + TURNS
+            until(lambda: turns.ended >= aim or any(one.done() for one in working), "no turns")
+
+        try:
+            for _ in range(3):
+                go_on()
+                reload(daemon)
+            go_on()
+        finally:
+            turns.stopped.set()
+        for one in working:
+            one.result(PATIENCE)
+    return turns.ended
+
+
+def reload(daemon: Daemon) -> None:
+    """Send HUP, and wait until the new workers are ready and the old ones have ended."""
+    mark, old = daemon.mark(), set(daemon.workers())
+    daemon.send(signal.SIGHUP)
+    daemon.ready(WORKERS, after=mark)
+    until(lambda: not old & set(daemon.workers()), "an old worker is still there")

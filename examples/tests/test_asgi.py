@@ -1,0 +1,31 @@
+"""asgi: every request is answered, and the application is told of its beginning and its end."""
+
+import http.client
+from collections.abc import Callable, Iterator
+from contextlib import closing
+
+from asking import Asking
+from daemon import PATIENCE, Daemon, until
+from reloads import work_through_three_reloads
+
+
+def test_three_reloads_lose_no_request(serve: Callable[..., Daemon]) -> None:
+    daemon = serve("asgi", "launcher:Container", {"http": "tcp://127.0.0.1:0"})
+
+    def stay(turns: Iterator[int]) -> None:
+        with closing(Asking(daemon)) as http:
+            for number in turns:
+                answer = {"message": "Hello, World!", "path": f"/{number}"}
+                assert http.ask("GET", f"/{number}") == (200, answer)
+
+    def come_and_go(turns: Iterator[int]) -> None:
+        for number in turns:
+            assert daemon.get(f"/{number}")[0] == 200
+
+    work_through_three_reloads(daemon, stay, stay, come_and_go)
+    with closing(http.client.HTTPConnection("127.0.0.1", daemon.port(), timeout=PATIENCE)) as one:
+        one.request("GET", "/")
+        assert "GMT" in str(one.getresponse().headers["Date"])
+    assert daemon.stop() == 0
+    # Two workers, and six that were replaced; two that end at once may share a line.
+    until(lambda: daemon.output.count("The application has ended") == 8, "not every one has ended")

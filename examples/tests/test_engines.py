@@ -1,0 +1,57 @@
+"""engines: every visit that was answered is counted once; Redis may go away and come back."""
+
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from asking import Asking
+from daemon import PATIENCE, Daemon, until
+from reloads import work_through_three_reloads
+
+REDIS = shutil.which("redis-server")
+
+
+@contextmanager
+def redis(path: Path) -> Iterator[None]:
+    """Run a Redis server at a unix socket, with nothing on disk."""
+    command = [str(REDIS), "--port", "0", "--unixsocket", str(path), "--save", ""]
+    with subprocess.Popen(command, cwd=path.parent, stdout=subprocess.DEVNULL) as server:
+        until(path.exists, "no Redis")
+        try:
+            yield
+        finally:
+            server.terminate()
+            server.wait(PATIENCE)
+
+
+@pytest.mark.skipif(REDIS is None, reason="redis-server is not installed")
+def test_three_reloads_lose_no_visit_and_an_outage_is_answered_503(
+    serve: Callable[..., Daemon], tmp_path: Path
+) -> None:
+    path = tmp_path / "redis.sock"
+    daemon = serve(
+        "engines", "visits:Container", {"http": "tcp://127.0.0.1:0"}, REDIS_URL=f"unix://{path}"
+    )
+    answers = []
+
+    def client(turns: Iterator[int]) -> None:
+        with closing(Asking(daemon)) as http:
+            for _ in turns:
+                status, answer = http.ask("POST", "/visits/home")
+                assert status == 200, answer
+                answers.append(answer["visits"])
+
+    assert daemon.get()[0] == 503
+    with redis(path):
+        assert daemon.get() == (200, {})
+        turns = work_through_three_reloads(daemon, client, client, client)
+        assert sorted(answers) == list(range(1, turns + 1))
+    assert daemon.get()[0] == 503
+    path.unlink(missing_ok=True)
+    with redis(path):
+        assert daemon.get() == (200, {})
+    assert daemon.stop() == 0

@@ -1,0 +1,51 @@
+"""smtp: a mail that was received is listed, once; who could not leave one is told to come again."""
+
+import smtplib
+from collections.abc import Callable, Iterator
+from contextlib import closing
+
+from asking import Asking
+from daemon import PATIENCE, Daemon
+from reloads import work_through_three_reloads
+
+
+def test_three_reloads_lose_no_mail_and_double_none(
+    serve: Callable[..., Daemon], database: str
+) -> None:
+    listen = {"http": "tcp://127.0.0.1:0", "smtp": "tcp://127.0.0.1:0"}
+    daemon = serve("smtp", "mail:Container", listen, DATABASE_URL=database)
+    received, told = [], []
+
+    def connect() -> smtplib.SMTP:
+        return smtplib.SMTP("127.0.0.1", daemon.port("smtp"), timeout=PATIENCE)
+
+    def client(turns: Iterator[int]) -> None:
+        """Send many mails on a connection, and a mail again for which 421 was said."""
+        number = next(turns, 0)
+        while number:
+            smtp = connect()
+            try:
+                while number:
+                    mail = f"Subject: mail {number}\r\n\r\nBody\r\n"
+                    smtp.sendmail("a@example.org", ["b@example.org", "c@example.org"], mail)
+                    received.append(f"mail {number}")
+                    number = next(turns, 0)
+                smtp.quit()
+            except smtplib.SMTPResponseException as error:
+                smtp.close()
+                if error.smtp_code != 421:
+                    raise
+                told.append(number)
+
+    with closing(connect()) as idle:
+        idle.ehlo()
+        work_through_three_reloads(daemon, client, client, client)
+        assert idle.noop()[0] == 421
+    assert len(told) >= 9  # three clients, three reloads
+    with closing(Asking(daemon)) as http:
+        status, mails = http.ask("GET", "/")
+    assert status == 200
+    assert sorted(mail["subject"] for mail in mails) == sorted(received)
+    assert mails[0]["sender"] == "a@example.org"
+    assert mails[0]["recipients"] == ["b@example.org", "c@example.org"]
+    assert daemon.stop() == 0

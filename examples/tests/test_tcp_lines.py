@@ -1,0 +1,68 @@
+"""tcp_lines: each line is answered, in order, and nobody is left without a bye."""
+
+import socket
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from daemon import PATIENCE, Daemon
+from reloads import work_through_three_reloads
+
+Serve = Callable[..., Daemon]
+FLAVOURS = pytest.mark.parametrize("spec", ["streams:Container", "protocols:Container"])
+
+
+def start(serve: Serve, spec: str) -> Daemon:
+    return serve("tcp_lines", spec, {"lines": "tcp://127.0.0.1:0"})
+
+
+def connect(daemon: Daemon) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", daemon.port("lines")), PATIENCE)
+
+
+@FLAVOURS
+def test_lines_are_answered_in_order_and_a_client_that_reads_none_is_not_read(
+    serve: Serve, spec: str
+) -> None:
+    daemon = start(serve, spec)
+    with connect(daemon) as client:
+        client.sendall(b"one\ntwo\nthr")
+        client.sendall(b"ee\n")
+        client.shutdown(socket.SHUT_WR)
+        assert client.makefile("rb").read() == b"ONE\nTWO\nTHREE\nbye\n"
+    with connect(daemon) as client:
+        client.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            client.sendall(b"unread\n" * 10_000_000)
+
+
+@FLAVOURS
+def test_three_reloads_lose_no_line(serve: Serve, spec: str) -> None:
+    daemon = start(serve, spec)
+    byes = []
+
+    def come_and_go(turns: Iterator[int]) -> None:
+        for number in turns:
+            with connect(daemon) as client:
+                client.sendall(b"line %d\n" % number)
+                assert client.makefile("rb").readline() == b"LINE %d\n" % number
+
+    def stay(turns: Iterator[int]) -> None:
+        """Keep the connection until bye, which says that the line was not taken."""
+        number = next(turns)
+        while number:
+            with connect(daemon) as client, client.makefile("rwb") as stream:
+                answer = b""
+                while number and answer != b"bye\n":
+                    stream.write(b"line %d\n" % number)
+                    stream.flush()
+                    answer = stream.readline()
+                    if answer == b"LINE %d\n" % number:
+                        number = next(turns, 0)
+                if number:
+                    assert (answer, stream.read()) == (b"bye\n", b"")
+                    byes.append(number)
+
+    work_through_three_reloads(daemon, come_and_go, come_and_go, stay, stay)
+    assert len(byes) >= 6  # two that stay, three reloads; the second old worker may be met, too
+    assert daemon.stop() == 0

@@ -1,0 +1,110 @@
+"""websocket_chat: everybody hears each message once and in one order, whichever worker serves."""
+
+import json
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any
+
+import psycopg2
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+
+from daemon import PATIENCE, Daemon, until
+from reloads import WORKERS, work_through_three_reloads
+
+
+class Person:
+    """Say a thing until it is heard; come again after 1012, for what follows the last message."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self.daemon = daemon
+        self.heard: list[dict[str, Any]] = []
+        self.restarts = 0
+
+    def talk(self, turns: Iterator[int]) -> None:
+        said = self.next(turns)
+        while said:
+            with self.connect() as socket:
+                try:
+                    while said:
+                        socket.send(json.dumps(said))
+                        self.hear(socket, said["key"])
+                        said = self.next(turns)
+                except ConnectionClosed as error:
+                    if not error.rcvd or error.rcvd.code != 1012:
+                        raise
+                    self.restarts += 1
+
+    def next(self, turns: Iterator[int]) -> dict[str, str]:
+        number = next(turns, None)
+        return {"key": str(uuid.uuid4()), "text": str(number)} if number else {}
+
+    def connect(self) -> ClientConnection:
+        last = self.heard[-1]["id"] if self.heard else 0
+        return connect(f"ws://127.0.0.1:{self.daemon.port()}/chat/{last}")
+
+    def hear(self, socket: ClientConnection, key: str) -> None:
+        """Listen until the message ``key`` comes."""
+        while not self.heard or self.heard[-1]["key"] != key:
+            self.heard.append(json.loads(socket.recv(PATIENCE)))
+
+
+def start(serve: Callable[..., Daemon], database: str) -> Daemon:
+    listen = {"http": "tcp://127.0.0.1:0"}
+    environ = {"DATABASE_URL": database, "GUNICORN_CMD_ARGS": "--drain-idle=0.5"}
+    return serve("websocket_chat", "chat:Container", listen, **environ)
+
+
+def test_three_reloads_lose_no_message_and_double_none(
+    serve: Callable[..., Daemon], database: str
+) -> None:
+    daemon = start(serve, database)
+    people = [Person(daemon) for _ in range(3)]
+    turns = work_through_three_reloads(daemon, *(person.talk for person in people))
+    newcomer = Person(daemon)
+    with newcomer.connect() as socket:
+        while len(newcomer.heard) < turns:
+            newcomer.heard.append(json.loads(socket.recv(PATIENCE)))
+    assert sorted(int(one["text"]) for one in newcomer.heard) == list(range(1, turns + 1))
+    for person in people:
+        assert person.restarts >= 3  # the second old worker may be met, too
+        assert person.heard == newcomer.heard[: len(person.heard)]
+    assert daemon.stop() == 0
+
+
+def test_what_is_no_message_is_refused(serve: Callable[..., Daemon], database: str) -> None:
+    daemon = start(serve, database)
+    with connect(f"ws://127.0.0.1:{daemon.port()}/chat/{10**9}") as socket:
+        socket.send('{"text": "without a key"}')
+        with pytest.raises(ConnectionClosed) as ended:
+            socket.recv(PATIENCE)
+        assert ended.value.rcvd is not None
+        assert ended.value.rcvd.code == 1007
+
+
+def test_what_is_said_while_no_worker_listens_is_heard(
+    serve: Callable[..., Daemon], database: str
+) -> None:
+    daemon = start(serve, database)
+    person = Person(daemon)
+    with person.connect() as socket:
+        cut_listeners(database)
+        for number in range(3):
+            key = str(uuid.uuid4())
+            socket.send(json.dumps({"key": key, "text": f"after the cut {number}"}))
+            person.hear(socket, key)
+
+
+def cut_listeners(database: str) -> None:
+    """End the connections whose last statement was LISTEN, once there is one a worker."""
+    with closing(psycopg2.connect(database)) as connection, connection.cursor() as cursor:
+        connection.autocommit = True  # a transaction would go on seeing what it saw first
+
+        def listeners() -> list[int]:
+            cursor.execute("SELECT pid FROM pg_stat_activity WHERE query ILIKE 'listen%'")
+            return [pid for (pid,) in cursor.fetchall()]
+
+        until(lambda: len(listeners()) == WORKERS, "not every worker listens")
+        cursor.execute("SELECT pg_terminate_backend(pid, 10000) FROM unnest(%s) pid", [listeners()])
