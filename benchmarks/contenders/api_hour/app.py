@@ -3,6 +3,7 @@
 from contextlib import asynccontextmanager
 
 import msgspec
+import ujson
 from aiohttp import web
 
 import api_hour
@@ -20,11 +21,6 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dsn: str
 
 
-class Message(msgspec.Struct):
-    message: str
-    numbers: list[int]
-
-
 async def index(request):
     return api_hour.JSON({"message": "Hello, World!"})
 
@@ -35,8 +31,7 @@ async def hello(request):
 
 
 async def echo(request):
-    message = await api_hour.read_json(request, Message)
-    return api_hour.JSON({"message": message.message, "numbers": message.numbers})
+    return api_hour.JSON(await request.json(loads=ujson.loads))
 
 
 async def agents(request):
