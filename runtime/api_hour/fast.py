@@ -16,7 +16,7 @@ import aiohttp
 from aiohttp import hdrs, http_parser, web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
-from aiohttp.web_protocol import _PAYLOAD_ACCESS_ERROR, _ErrInfo
+from aiohttp.web_protocol import _PAYLOAD_ACCESS_ERROR, RequestHandler, _ErrInfo
 
 from api_hour import request_id
 from api_hour.blocks import Blocks
@@ -82,6 +82,8 @@ class FastConnection(Carrier):
             or self._force_close
             or not data
         ):
+            if self._payload_parser is not None:  # a WebSocket's
+                return RequestHandler.data_received(self, data)
             return super().data_received(data)
         try:
             messages, upgraded, tail = self._parser.feed_data(data)  # type: ignore[union-attr]
