@@ -107,13 +107,13 @@ class Cluster:
         new.rename(self.folder)
 
     def _check_kept(self) -> None:
-        """Look for the password; remove a crash's pid file whose number is another's by now."""
+        """Look for the password; remove a crash's pid files whose number is another's by now."""
         if not self.password.exists():
             raise ConfigError(f"{self.password} is missing: restore it, or remove {self.folder}")
-        pid_file = self.folder / "postmaster.pid"
-        with suppress(OSError, IndexError):
-            if machine.works_in(int(pid_file.read_text().split()[0])) != str(self.folder):
-                pid_file.unlink()
+        for file in (self.folder / "postmaster.pid", self.socket / ".s.PGSQL.5432.lock"):
+            with suppress(OSError, IndexError):
+                if machine.works_in(int(file.read_text().split()[0])) != str(self.folder):
+                    file.unlink()
 
     def start(self) -> None:
         """Start the server without waiting; its death signal is INT, the fast shutdown."""

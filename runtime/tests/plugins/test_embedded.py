@@ -520,7 +520,8 @@ def test_a_crashs_pid_file_whose_number_is_taken_does_not_stop_the_start(
 
 def _starts_beside(data: Path, pid: int) -> None:
     stale = f"{pid}\n{data}/postgresql\n1700000000\n5432\n{data}\n\n  1 2\nready\n"
-    (data / "postgresql" / "postmaster.pid").write_text(stale)
+    for file in (data / "postgresql" / "postmaster.pid", data / ".s.PGSQL.5432.lock"):
+        file.write_text(stale)
     code, _, errors = run(data, "true")
     assert code == 0, errors
 
