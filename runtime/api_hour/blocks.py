@@ -11,8 +11,8 @@ from aiohttp import hdrs, web
 from aiohttp.helpers import rfc822_formatted_time
 from aiohttp.http import SERVER_SOFTWARE, HttpVersion11
 from aiohttp.http_writer import _serialize_headers
-from aiohttp.web_log import AccessLogger
 
+from api_hour.access import AccessLogger
 from api_hour.request_id import HEADER
 from api_hour.responses import HTML, JSON
 from api_hour.routes import tree
@@ -32,7 +32,9 @@ class Blocks:
     def __init__(self, hub: Any, app: web.Application) -> None:
         self._hub = hub
         self._end = "" if hub.ids else "\r\n"  # of a head; an id may still come
-        logs_headers = _logs_headers(**hub._kwargs)
+        settings = hub._kwargs
+        own = settings.get("access_log_class") is AccessLogger
+        logs_headers = bool(settings.get("access_log")) and not own  # another may ask for them
         self._signals = any(one.on_response_prepare for one in tree(app))
         self._heads: dict[type, dict[int, bytes]] = {} if logs_headers else {JSON: {}, HTML: {}}
         self._ordinary: dict[type, bool] = {}
@@ -113,16 +115,6 @@ class Blocks:
             return None  # aiohttp will find the same fault
         response._eof_sent = response._keep_alive = True
         return block
-
-
-def _logs_headers(
-    access_log: object = None,
-    access_log_class: type = AccessLogger,
-    access_log_format: str = "",
-    **_: object,
-) -> bool:
-    """Tell whether the access log may look at the headers of a response."""
-    return bool(access_log) and (access_log_class is not AccessLogger or "}o" in access_log_format)
 
 
 def _complete(response: Any, body: bytes) -> bool:

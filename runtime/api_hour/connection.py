@@ -4,6 +4,7 @@ Knows its hub, which makes it and tells whether the worker drains.
 """
 
 import asyncio
+from time import monotonic
 from typing import Any, cast
 
 from aiohttp import web
@@ -65,10 +66,10 @@ class Connection(RequestHandler):
     def log_access(
         self, request: web.BaseRequest, response: web.StreamResponse, time: float | None
     ) -> None:
-        """Count an answer that was asked for at ``time``, and log it."""
+        """Count an answer, and log it; ``time`` is when it was asked for, in the loop's clock."""
         if not self._logging_enabled or time is None:
             return
-        seconds = self._loop.time() - time
+        seconds = monotonic() - (cast(Request, request)._started or time)
         if self._hub.meter is not None:
             route = cast(Request, request).route_name
             self._hub.meter.count(route, request.method, response.status, seconds)

@@ -10,6 +10,7 @@ from asyncio import _enter_task, _leave_task
 from collections.abc import Sequence
 from contextvars import copy_context
 from functools import cache
+from time import monotonic
 from typing import Any
 
 import aiohttp
@@ -161,7 +162,7 @@ class FastConnection(Carrier):
         request._task = task
         request._found = found
         request._cache = {}
-        start, context = loop.time(), copy_context()
+        start, context = monotonic(), copy_context()  # both loops' clock, in finer parts
         if fast.ids is not None:
             request._id = identity = fast.ids.of(headers.get(request_id.HEADER))
             context.run(request_id.current.set, identity)
@@ -187,7 +188,7 @@ class FastConnection(Carrier):
             context.run(self.log_access, request, response, start)
         elif fast.meter is not None:
             name = request.route_name if found is None else found[0].name
-            fast.meter.count(name, method, response._status, loop.time() - start)
+            fast.meter.count(name, method, response._status, monotonic() - start)
         if payload is not EMPTY_PAYLOAD:
             request._finish()
             payload.set_exception(_PAYLOAD_ACCESS_ERROR)

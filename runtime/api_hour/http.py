@@ -19,11 +19,11 @@ from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_server import Server as AiohttpServer
 
 from api_hour.acceptor import Acceptor
+from api_hour.access import AccessLogger
 from api_hour.connection import Connection
 from api_hour.container import Options
 from api_hour.exceptions import ConfigError
 from api_hour.fast import FastConnection, FastPath, usable
-from api_hour.logs import ACCESS
 from api_hour.request import Request
 from api_hour.request_id import Ids
 from api_hour.strict import strict
@@ -127,7 +127,9 @@ class HTTPServer:
         self.options = Options()
         self._hub: Hub | None = None
         timeouts = {"keepalive_timeout": keepalive_timeout, "header_timeout": header_timeout}
-        self._handler_args = timeouts | {"access_log_format": ACCESS} | handler_args
+        if "access_log_format" not in handler_args:  # aiohttp's own logger knows the signs of one
+            handler_args.setdefault("access_log_class", AccessLogger)
+        self._handler_args = timeouts | handler_args
 
     @property
     def requests(self) -> int:

@@ -11,16 +11,12 @@ import stat
 import time
 import traceback
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from api_hour import request_id
 
 PIECE = 4096  # bytes, PIPE_BUF: a pipe takes them whole or not at all
-ACCESS = '%a "%r" %s %b %Tf "%{Referer}i" "%{User-Agent}i"'  # aiohttp's signs; %Tf is seconds
-# What aiohttp's access logger calls its values, and what JSON calls them.
-NAMES = {"remote_address": "remote", "response_status": "status", "response_size": "bytes"}
-NO_VALUE = "-"  # as it writes it
 OWN = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}  # no extra of anybody
 
 
@@ -29,10 +25,12 @@ class Text(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return time, process, level, logger, the request's id if there is one, and message."""
-        now = time.localtime(record.created)
-        when = time.strftime(f"%Y-%m-%d %H:%M:%S.{int(record.msecs):03d} %z", now)
-        parts = [when, record.process, record.levelname, record.name, request_id.current.get()]
-        line = "".join(f"[{part}] " for part in parts if part) + _message(record)
+        date, zone = _second(int(record.created))
+        identity = request_id.current.get()
+        line = (
+            f"[{date}.{int(record.msecs):03d} {zone}] [{record.process}] [{record.levelname}] "
+            f"[{record.name}] {identity and f'[{identity}] '}{_message(record)}"
+        )
         below = [f"    {escape(one)}" for one in _trace(record).split("\n") if one]
         return "\n".join([escape(line), *below])
 
@@ -52,11 +50,8 @@ class JSON(logging.Formatter):
             "exception": _trace(record),
         }
         line = {name: value for name, value in fields.items() if value}
-        extra = {name: value for name, value in vars(record).items() if name not in OWN}
-        if record.name == "gunicorn.access":
-            extra = _renamed(extra)
-        for name, value in extra.items():
-            line[f"extra.{name}" if name in fields else name] = value
+        for name in vars(record).keys() - OWN:
+            line[f"extra.{name}" if name in fields else name] = vars(record)[name]
         try:
             return _encode(line)
         except (TypeError, ValueError, RecursionError):  # a key that is no text, NaN, a circle
@@ -104,6 +99,13 @@ def escape(text: str) -> str:
     return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
 
 
+@lru_cache(maxsize=2)
+def _second(second: int) -> tuple[str, str]:
+    """Return a time since the epoch as people write it, and its time zone."""
+    when = time.localtime(second)
+    return time.strftime("%Y-%m-%d %H:%M:%S", when), time.strftime("%z", when)
+
+
 def _message(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()
@@ -114,6 +116,8 @@ def _message(record: logging.LogRecord) -> str:
 
 def _trace(record: logging.LogRecord) -> str:
     """Return traceback and stack; what the exceptions say is on one line each."""
+    if not (record.exc_info or record.exc_text or record.stack_info):
+        return ""
     error = record.exc_info[1] if record.exc_info else None
     text = "".join(traceback.format_exception(error)) if error else record.exc_text or ""
     while error is not None:
@@ -121,19 +125,6 @@ def _trace(record: logging.LogRecord) -> str:
         text = text.replace(f": {said}\n", f": {escape(said)}\n")
         error = error.__cause__ or error.__context__
     return "\n".join(filter(None, [text.rstrip("\n"), record.stack_info]))
-
-
-def _renamed(extra: dict[str, Any]) -> dict[str, Any]:
-    """Return what aiohttp's access logger tells as the fields that machines ask for."""
-    fields = {NAMES.get(name, name): value for name, value in extra.items()}
-    if "first_request_line" in extra:
-        fields["method"], _, target = fields.pop("first_request_line").partition(" ")
-        fields["path"] = target.rpartition(" ")[0]
-    if "request_time_frac" in extra:
-        fields["seconds"] = float(fields.pop("request_time_frac"))
-    for name, value in fields.pop("request_header", {}).items():
-        fields[name.lower().replace("-", "_")] = value
-    return {name: value for name, value in fields.items() if value != NO_VALUE}
 
 
 def _shown(value: object) -> str:

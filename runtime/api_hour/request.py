@@ -1,21 +1,27 @@
 """Requests: aiohttp's, and one that makes its parts when they are asked for."""
 
-from collections.abc import Callable
 from operator import attrgetter
+from time import monotonic
 from typing import Any
 
 from aiohttp import web
 from aiohttp.http import StreamWriter
 
 from api_hour import request_id
+from api_hour.lazy import Lazy
 from api_hour.routes import Found
 
 
 class Request(web.Request):
     """Be aiohttp's request; while the worker drains, its connection is not kept."""
 
-    ATTRS = web.Request.ATTRS | {"_id"}
+    ATTRS = web.Request.ATTRS | {"_id", "_started"}
     _id: str | None = None
+    _started: float | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._started = monotonic()  # uvloop's clock, which aiohttp reads, counts milliseconds
 
     @property
     def route_name(self) -> str:
@@ -44,21 +50,6 @@ class Request(web.Request):
         return self._read_bytes
 
 
-class _Made:
-    """Be an attribute that is made when it is first read."""
-
-    def __init__(self, make: Callable[[Any], Any]) -> None:
-        self.make = make
-
-    def __set_name__(self, _owner: type, name: str) -> None:
-        self.name = name
-
-    def __get__(self, request: object, _owner: type) -> Any:
-        value = self.make(request)
-        setattr(request, self.name, value)
-        return value
-
-
 class FastRequest(Request):
     """Be a request of which most is made when it is asked for; FastHandler sets the rest."""
 
@@ -66,16 +57,16 @@ class FastRequest(Request):
     _connection: Any
     _found: Found | None = None
 
-    _headers = _Made(attrgetter("_message.headers"))
-    _method = _Made(attrgetter("_message.method"))
-    _version = _Made(attrgetter("_message.version"))
-    _rel_url = _Made(attrgetter("_message.url"))
-    _transport_sslcontext = _Made(attrgetter("_connection.ssl_context"))
-    _transport_peername = _Made(attrgetter("_connection.peername"))
-    _transport_sockname = _Made(attrgetter("_connection.sockname"))
-    _state = _Made(lambda _: {})
-    _match_info = _Made(lambda one: one._found and one._found[0].match_info(one._found[1]))
-    _payload_writer = _Made(lambda one: StreamWriter(one._protocol, one._loop))
+    _headers = Lazy(attrgetter("_message.headers"))
+    _method = Lazy(attrgetter("_message.method"))
+    _version = Lazy(attrgetter("_message.version"))
+    _rel_url = Lazy(attrgetter("_message.url"))
+    _transport_sslcontext = Lazy(attrgetter("_connection.ssl_context"))
+    _transport_peername = Lazy(attrgetter("_connection.peername"))
+    _transport_sockname = Lazy(attrgetter("_connection.sockname"))
+    _state = Lazy(lambda _: {})
+    _match_info = Lazy(lambda one: one._found and one._found[0].match_info(one._found[1]))
+    _payload_writer = Lazy(lambda one: StreamWriter(one._protocol, one._loop))
 
     @property
     def route_name(self) -> str:

@@ -4,7 +4,6 @@ The only module that knows the JSON library, and the only one that gives errors 
 """
 
 import logging
-from collections.abc import Callable
 from typing import Any, TypeVar
 
 import ujson
@@ -16,6 +15,7 @@ from aiohttp.web_response import REASON_PHRASES
 from multidict import CIMultiDict
 
 from api_hour.exceptions import DatabaseUnavailable, PoolExhausted, QueryTimeout
+from api_hour.lazy import Lazy
 
 E = TypeVar("E", bound=web.HTTPException)
 
@@ -38,21 +38,6 @@ def dumps(data: object) -> bytes:
     # keyword, ujson takes three times as long for a small object.
     text: str = ujson.dumps(data, False, False, False, False, 0, False)
     return text.encode("utf-8", "backslashreplace")
-
-
-class _Made:
-    """Make an attribute when it is first read (functools.cached_property locks before 3.12)."""
-
-    def __init__(self, make: Callable[[Any], object]) -> None:
-        self.make = make
-        self.name = make.__name__
-
-    def __get__(self, response: object, owner: type) -> Any:
-        if response is None:
-            return self
-        value = self.make(response)
-        setattr(response, self.name, value)  # by way of __dict__, every later access is slower
-        return value
 
 
 class _Lazy(web.Response):
@@ -85,19 +70,19 @@ class _Lazy(web.Response):
     def _render(self) -> bytes:
         raise NotImplementedError
 
-    @_Made
+    @Lazy
     def _body(self) -> bytes:
         return self._render()
 
-    @_Made
+    @Lazy
     def _headers(self) -> CIMultiDict[str]:
         return CIMultiDict({hdrs.CONTENT_TYPE: self._media})
 
-    @_Made
+    @Lazy
     def _reason(self) -> str:
         return REASON_PHRASES.get(self._status, "")
 
-    @_Made
+    @Lazy
     def _state(self) -> dict[str, Any]:
         return {}
 

@@ -23,7 +23,7 @@ TREES = {name: ast.parse(source) for name, source in SOURCES.items()}
 PLUGINS = {name for name in SOURCES if name.startswith("api_hour.plugins.")}
 
 # What speaks HTTP; the fast path is fast and all that only fast and carrier import.
-HTTP = {"bodies", "connection", "exposition", "http", "request", "responses", "strict"}
+HTTP = {"access", "bodies", "connection", "exposition", "http", "request", "responses", "strict"}
 HTTP |= {"blocks", "carrier", "fast", "routes"}
 # Which modules may import a library directly.
 USERS = {

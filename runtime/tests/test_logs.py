@@ -195,31 +195,6 @@ def test_a_message_that_cannot_be_written_says_why(
     assert re.search("cannot be written: (TypeError|RuntimeError): ", line)
 
 
-def test_the_access_log_has_fields_for_machines() -> None:
-    told = record(
-        "a line",
-        remote_address="192.0.2.1",
-        first_request_line="GET /a?b=c HTTP/1.1",
-        response_status=200,
-        response_size=165,
-        request_time_frac="0.001250",
-        request_header={"Referer": "-", "User-Agent": "curl/8"},
-    )
-    told.name = "gunicorn.access"
-    line = read(JSON().format(told))
-    for name in ("time", "level", "logger", "pid", "message"):
-        del line[name]
-    assert line == {
-        "remote": "192.0.2.1",
-        "method": "GET",
-        "path": "/a?b=c",
-        "status": 200,
-        "bytes": 165,
-        "seconds": 0.00125,
-        "user_agent": "curl/8",
-    }
-
-
 @pytest.fixture
 def pipe() -> Iterator[tuple[int, Any]]:
     """Return both ends of a pipe that holds one page."""
