@@ -190,7 +190,8 @@ class FastConnection(Carrier):
             name = request.route_name if found is None else found[0].name
             fast.meter.count(name, method, response._status, monotonic() - start)
         if payload is not EMPTY_PAYLOAD:
-            request._finish()
+            if request._post is not None:
+                request._finish()
             payload.set_exception(_PAYLOAD_ACCESS_ERROR)
         self.keep(start)
         return block
