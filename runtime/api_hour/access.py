@@ -5,8 +5,8 @@ To look for its caller, its thread and its process would cost more than many a r
 
 import logging
 import os
-import time
 from functools import cache
+from time import time as clock
 from typing import Any
 
 from aiohttp import hdrs, web
@@ -26,28 +26,22 @@ class AccessLogger(AbstractAccessLogger):
 
     def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
         """Write what was asked and what was answered, which took ``time`` seconds."""
-        headers = request.headers
+        headers, now = request.headers, clock()
         remote, method, path = request.remote or NO_VALUE, request.method, request.path_qs
         status, size = response.status, response.body_length
-        fields: dict[str, Any] = {
+        told: dict[str, Any] = {
+            **{"created": now, "msecs": now % 1 * 1000, "args": ()},
             **{"remote": remote, "method": method, "path": path},
             **{"status": status, "bytes": size, "seconds": round(time, 6)},
         }
         for name, header in (("referer", hdrs.REFERER), ("user_agent", hdrs.USER_AGENT)):
             if header in headers:
-                fields[name] = headers[header]
-        client = fields.get("referer", NO_VALUE), fields.get("user_agent", NO_VALUE)
-        args = (remote, method, path, *request.version, status, size, time, *client)
-        self.logger.handle(_record(self.logger, {"args": args, **fields}))
-
-
-def _record(logger: logging.Logger, told: dict[str, Any]) -> logging.LogRecord:
-    """Return a record of this moment."""
-    now = time.time()
-    record = object.__new__(logging.LogRecord)
-    when = {"created": now, "msecs": now % 1 * 1000}
-    record.__dict__ = _same(logger, os.getpid()) | when | told
-    return record
+                told[name] = headers[header]
+        client = told.get("referer", NO_VALUE), told.get("user_agent", NO_VALUE)
+        told["args"] = (remote, method, path, *request.version, status, size, time, *client)
+        record = object.__new__(logging.LogRecord)
+        record.__dict__ = _same(self.logger, os.getpid()) | told
+        self.logger.handle(record)
 
 
 @cache

@@ -31,7 +31,10 @@ class Text(logging.Formatter):
             f"[{date}.{int(record.msecs):03d} {zone}] [{record.process}] [{record.levelname}] "
             f"[{record.name}] {identity and f'[{identity}] '}{_message(record)}"
         )
-        below = [f"    {escape(one)}" for one in _trace(record).split("\n") if one]
+        trace = _trace(record)
+        if not trace:
+            return escape(line)
+        below = [f"    {escape(one)}" for one in trace.split("\n") if one]
         return "\n".join([escape(line), *below])
 
 

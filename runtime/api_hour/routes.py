@@ -6,6 +6,7 @@ It must find the same as the dispatcher, or leave the request to it.
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial, update_wrapper
 from inspect import iscoroutinefunction
 from types import SimpleNamespace
 from typing import Any, cast
@@ -132,9 +133,22 @@ def _entry(app: web.Application, info: UrlMappingMatchInfo) -> Route | None:
     info.add_app(app)
     handler = info.handler
     if app._run_middlewares:
-        handler = cast(Any, _cached_build_middleware(handler, info.apps))
+        handler = _inside_middlewares(handler, info.apps)
     if not iscoroutinefunction(handler):
         return None
     resource = info.route.resource
     name = "" if resource is None else resource.canonical
     return Route(handler, info.route, info._apps, info.current_app, name)
+
+
+def _inside_middlewares(handler: Any, apps: tuple[web.Application, ...]) -> Any:
+    """Wrap a handler as aiohttp does.
+
+    Its own middleware, the last of each application, says which application is the current one:
+    where there is only one, that is known.
+    """
+    if len(apps) > 1:
+        return _cached_build_middleware(handler, apps)
+    for middleware, _ in (apps[0]._middlewares_handlers or ())[:-1]:
+        handler = update_wrapper(partial(middleware, handler=handler), handler)
+    return handler
