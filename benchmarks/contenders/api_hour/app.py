@@ -37,7 +37,9 @@ async def echo(request):
 async def agents(request):
     async with request.app[POOL].cursor() as cursor:
         await cursor.execute(AGENTS)
-        return api_hour.JSON([named(cursor, row) for row in await cursor.fetchall()])
+        names = [column.name for column in cursor.description]
+        rows = await cursor.fetchall()
+    return api_hour.JSON([dict(zip(names, row, strict=True)) for row in rows])
 
 
 async def agent(request):
@@ -56,7 +58,7 @@ async def first(request):
 
 
 def named(cursor, row):
-    return {column[0]: value for column, value in zip(cursor.description, row, strict=True)}
+    return {column.name: value for column, value in zip(cursor.description, row, strict=True)}
 
 
 class Container(api_hour.Container):

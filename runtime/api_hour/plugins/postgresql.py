@@ -118,6 +118,9 @@ class Pool(aiopg.Pool):
         return connection
 
     async def _take_slot(self) -> None:
+        if not self._slots.locked():
+            await self._slots.acquire()  # at once
+            return
         self.waiting += 1
         try:
             async with asyncio.timeout(self._timeout):
