@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -162,7 +162,7 @@ class Image:
     @contextmanager
     def running(self, *arguments: str, outside: Path, **environment: str) -> Iterator["Container"]:
         """Run the image's entry point, or the one of ``arguments``, until the end of the block."""
-        command = ["unshare", "--mount", "--pid", "--net", "--fork", "--kill-child"]
+        command = ["unshare", "--mount", "--pid", "--net", "--fork"]
         command += ["sh", "-ec", ENTER, "sh", str(self.root), str(outside), self.config["User"]]
         command += [
             *self.config["Env"],
@@ -178,7 +178,15 @@ class Image:
             try:
                 yield Container(self, process)
             finally:
-                process.kill()
+                _end(process)
+
+
+def _end(process: "subprocess.Popen[str]") -> None:
+    """Kill PID 1 within, and all others with it; the change of user would save it from unshare."""
+    with suppress(psutil.NoSuchProcess):
+        for first in psutil.Process(process.pid).children():
+            first.kill()
+    process.kill()
 
 
 class Container:
