@@ -90,8 +90,9 @@ def _new() -> Results:
 def _install(entrant: Entrant, known: Facts | None) -> Facts:
     """Return the facts of a server that are known so far."""
     declared = entrant.declaration
-    commands = {"serve": declared.command, "several": declared.several, "metrics": declared.metrics}
     facts = known or Facts(declared.title, "", {}, {}, declared.reload)
+    facts.reason = ""
+    commands = {"serve": declared.command, "several": declared.several, "metrics": declared.metrics}
     facts.commands = {
         name: shlex.join(
             word.format(bin="", port=8000, tcp=8001, udp=8002).lstrip("/") for word in words

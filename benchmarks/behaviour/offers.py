@@ -24,10 +24,8 @@ def several(entrant: Entrant) -> Several:
     if not command:
         return Several({}, {}, None, options(entrant, PROTOCOLS))
     with serving(entrant, command) as subject:
-        before, old = _ask_each(subject), set(subject.living())
-        subject.write(release=2)
-        subject.reload()
-        waited(lambda: len(subject.living(2)) >= 2 and not old & set(subject.living()), PATIENCE)
+        before = _ask_each(subject)
+        subject.reload_to(2)
         after = _ask_each(subject)
         subject.process.send_signal(signal.SIGTERM)
         code = subject.process.wait(PATIENCE)
@@ -69,7 +67,7 @@ def metrics(entrant: Entrant) -> Metrics:
 
 
 def _worker(subject: Subject) -> str:
-    with Connection(subject.number) as connection:
+    with Connection(subject.http) as connection:
         connection.send(WORK)
         return connection.receive().headers["x-worker"]
 

@@ -19,6 +19,7 @@ from daemon import Daemon, session
 
 WORKERS = 2
 STARTING = 60.0  # seconds
+RELOADING = 120.0  # seconds; some replace one worker after the other
 PAUSE = 0.01  # seconds between two looks
 KEPT = ("HOME", "LANG", "LC_ALL", "PATH", "TMPDIR", "USER")  # of our environment
 WORK = b"GET /work?id=one&sleep=0&size=0 HTTP/1.1\r\nHost: trial\r\n\r\n"
@@ -50,7 +51,7 @@ class Subject(Daemon):
         for name in entrant.declaration.beside:
             shutil.copy(HERE / "applications" / name, self.folder)
         self.write()
-        self.number, self.tcp, self.udp = _free_ports(3)
+        self.http, self.tcp, self.udp = _free_ports(3)
         self.lines: list[str] = []
         self._news = threading.Condition()
         self.process = subprocess.Popen(  # noqa: S603
@@ -72,7 +73,7 @@ class Subject(Daemon):
         words = list(command)
         for brace, port in ports.items():
             words = [word.replace(brace, port) for word in words]
-        return self.entrant.installation.fill(self.number)(words)
+        return self.entrant.installation.fill(self.http)(words)
 
     def _environment(self) -> dict[str, str]:
         kept = {name: os.environ[name] for name in KEPT if name in os.environ}
@@ -97,6 +98,19 @@ class Subject(Daemon):
         found = {int(pid) for pid, which in starts if release in (None, int(which))}
         return sorted(found & set(alive))
 
+    def reload_to(self, release: int) -> float | None:
+        """Reload the code; return the seconds until only new workers live, None if it fails."""
+        old = set(self.living())
+
+        def through() -> bool:
+            new = len(self.living(release)) >= WORKERS
+            return not self.runs or (new and not old & set(self.living()))
+
+        self.write(release=release)
+        self.reload()
+        took = waited(through, RELOADING)
+        return took if self.runs else None
+
     def reload(self) -> None:
         """Do what its documentation names for a reload of the code."""
         how = self.entrant.declaration.reload
@@ -117,7 +131,7 @@ class Subject(Daemon):
     def answers(self, request: bytes, patience: float = 5.0) -> int:
         """Return the status of an answer, zero for none."""
         try:
-            with Connection(self.number, patience) as connection:
+            with Connection(self.http, patience) as connection:
                 connection.send(request)
                 return connection.receive().status
         except (OSError, Hangup, ValueError):
@@ -125,7 +139,7 @@ class Subject(Daemon):
 
     def block(self) -> int:
         """Send the request that blocks a worker for ever, and return that worker."""
-        self._blocking = Connection(self.number)
+        self._blocking = Connection(self.http)
         self._blocking.send(b"GET /block HTTP/1.1\r\nHost: trial\r\n\r\n")
         if waited(lambda: self.notes("blocked"), STARTING) is None:
             raise NotServing("the request that blocks did not arrive")

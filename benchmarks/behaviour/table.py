@@ -1,4 +1,4 @@
-"""The table of the comparison page, made from the facts alone: ``python -m`` this module."""
+"""The table of the page, made of the facts: ``python -m benchmarks.behaviour.table``."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeVar
@@ -151,7 +151,8 @@ ROWS: dict[str, Callable[[Facts], str]] = {
         lambda one: _protocols(one.before) if one.before else _options(one.options),
     ),
     "HTTP, TCP and UDP: after a reload": _of(
-        lambda facts: facts.several, lambda one: _protocols(one.after) if one.before else "-"
+        lambda facts: facts.several,
+        lambda one: _protocols(one.after) if one.before else "not offered",
     ),
     "Prometheus metrics: requests counted": _of(
         lambda facts: facts.metrics,

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 
 from benchmarks.behaviour.declaration import Entrant
 from benchmarks.behaviour.facts import Blocked, Broken, Crash, Losses, Reload, Spin, Stop
-from benchmarks.behaviour.subject import WORKERS, NotServing, Subject, serving, waited
+from benchmarks.behaviour.subject import NotServing, Subject, serving, waited
 from chaos.line import Kind, Outcome
 from chaos.load import Load, Profile, Record
 from daemon import session
 
 PATIENCE = 60.0  # seconds for what a server should do
-RELOADING = 120.0  # seconds; some replace one worker after the other
 SYNTAX_ERROR = "\ndef broken(:\n"
 RAISES = '\nraise RuntimeError("this release cannot start")\n'
 DIES = "\nos._exit(7)\n"
@@ -41,7 +40,7 @@ class Form:
 @contextmanager
 def loaded(subject: Subject, form: Form) -> Iterator[Load]:
     """Yield the load on a server that has answered some of it; its clients have ended after."""
-    load = Load("load", subject.number, Profile(rate=form.rate, bound=form.bound), PATIENCE)
+    load = Load("load", subject.http, Profile(rate=form.rate, bound=form.bound), PATIENCE)
     load.start()
     try:
         if calm(load, form) is None:
@@ -82,22 +81,9 @@ def reload(entrant: Entrant, form: Form) -> Reload:
     with serving(entrant) as subject:
         with loaded(subject, form) as load:
             for release in range(2, form.reloads + 2):
-                seconds.append(_reload_once(subject, release))
+                seconds.append(_rounded(subject.reload_to(release)))
                 calm(load, form)
         return Reload(seconds, account(load))
-
-
-def _reload_once(subject: Subject, release: int) -> float | None:
-    old = set(subject.living())
-
-    def through() -> bool:
-        new = len(subject.living(release)) >= WORKERS
-        return not subject.runs or (new and not old & set(subject.living()))
-
-    subject.write(release=release)
-    subject.reload()
-    took = waited(through, RELOADING)
-    return _rounded(took) if subject.runs else None
 
 
 def broken(entrant: Entrant, form: Form) -> Broken:
@@ -120,7 +106,7 @@ def stop(entrant: Entrant, form: Form) -> Stop:
     long = Profile(form.flight, 0, form.rate, PATIENCE, (Kind("long", sleep=2.0),), each=1)
     with serving(entrant) as subject:
         with loaded(subject, form) as load:
-            flight = Load("flight", subject.number, long, PATIENCE)
+            flight = Load("flight", subject.http, long, PATIENCE)
             flight.start()
             if waited(lambda: len(subject.notes("begun")) >= form.flight, PATIENCE) is None:
                 raise NotServing("the long requests did not arrive")
@@ -146,7 +132,8 @@ def crash(entrant: Entrant, form: Form) -> Crash:
 
             took = waited(replaced, PATIENCE / 2)
             runs = subject.runs
-            calm(load, form)
+            if runs:
+                calm(load, form)
         return Crash(_rounded(took) if runs else None, runs, account(load))
 
 

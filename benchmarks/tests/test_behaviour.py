@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.behaviour import offers, trials
 from benchmarks.behaviour.declaration import HERE, Entrant, discover
-from benchmarks.behaviour.facts import Results
+from benchmarks.behaviour.facts import Facts, Results
 from benchmarks.behaviour.table import NOT_RUN, PAGE, ROWS, render
 from benchmarks.behaviour.trials import Form
 
@@ -84,6 +84,14 @@ def test_every_server_was_tried_and_the_table_is_valid() -> None:
     strict = {"halt_level": 2, "report_level": 2, "file_insertion_enabled": False}
     html = docutils.core.publish_string(render(results), writer="html", settings_overrides=strict)
     assert html.count(b"<th") >= 1 + len(results.servers) + len(ROWS)
+
+
+def test_a_server_that_cannot_be_installed_stands_in_the_table_with_the_reason() -> None:
+    results = Results.read(RESULTS)
+    results.servers["gone"] = Facts("Gone", "", {}, {}, reason="not installed: no compiler\nhere")
+    text = render(results)
+    assert text.count(f"     - {NOT_RUN}\n") == len(ROWS) - 1  # how it is reloaded is known
+    assert text.endswith("Not run:\n\n* Gone: not installed: no compiler here\n")
 
 
 def test_the_results_name_no_path_of_the_machine_that_they_come_from() -> None:
