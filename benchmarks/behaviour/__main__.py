@@ -43,7 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except LookupError as error:
         say(f"behaviour: error: {error}")
         return 2
-    results = _new() if not options.keep else Results.read(options.output)
+    results = _new()
+    if options.keep:
+        known = Results.read(options.output)
+        results.servers, results.command = known.servers, f"{known.command}; {results.command}"
     for entrant in entrants:
         results.servers[entrant.name] = _install(entrant, results.servers.get(entrant.name))
     steps = [(one, name) for one in entrants for name in options.trials or TRIALS]

@@ -23,6 +23,7 @@ class Declaration(contender.Declaration, frozen=True, forbid_unknown_fields=True
     """
 
     cases: list[str] = msgspec.field(default_factory=list)
+    workers: int = 2
     application: str
     beside: tuple[str, ...] = ()
     reload: str = "HUP"

@@ -17,7 +17,6 @@ from benchmarks.behaviour.declaration import HERE, Entrant
 from benchmarks.connection import Connection, Hangup
 from daemon import Daemon, session
 
-WORKERS = 2
 STARTING = 60.0  # seconds
 RELOADING = 120.0  # seconds; some replace one worker after the other
 PAUSE = 0.01  # seconds between two looks
@@ -45,6 +44,7 @@ class Subject(Daemon):
     def __init__(self, entrant: Entrant, folder: Path, command: Sequence[str]) -> None:
         self.entrant, self.folder = entrant, folder / "project"
         self.ledger = folder / "ledger"
+        self.wanted = entrant.declaration.workers
         self._source = (HERE / "applications" / entrant.declaration.application).read_text()
         for one in (self.folder, self.ledger):
             one.mkdir()
@@ -103,7 +103,7 @@ class Subject(Daemon):
         old = set(self.living())
 
         def through() -> bool:
-            new = len(self.living(release)) >= WORKERS
+            new = len(self.living(release)) >= self.wanted
             return not self.runs or (new and not old & set(self.living()))
 
         self.write(release=release)
@@ -149,7 +149,7 @@ class Subject(Daemon):
         """Wait until it serves with all its workers; raise NotServing with its last words."""
 
         def begun() -> bool:
-            return not self.runs or (len(self.living()) >= WORKERS and self.serves())
+            return not self.runs or (len(self.living()) >= self.wanted and self.serves())
 
         if waited(begun, STARTING) is None or not self.runs:
             raise NotServing("it does not serve:\n" + "\n".join(self.lines[-15:]))

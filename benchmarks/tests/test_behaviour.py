@@ -36,7 +36,7 @@ def test_the_clients_see_that_api_hour_loses_nothing_at_a_reload(entrant: Entran
 def test_the_clients_see_that_api_hour_survives_a_reload_of_broken_code(entrant: Entrant) -> None:
     fact = trials.broken(entrant, SHORT)
     assert fact.runs
-    assert fact.workers == 2
+    assert fact.workers == entrant.declaration.workers
     assert fact.answered == fact.asked > 0
     assert fact.losses.lost == {}
 
@@ -88,7 +88,7 @@ def test_every_server_was_tried_and_the_table_is_valid() -> None:
 
 def test_a_server_that_cannot_be_installed_stands_in_the_table_with_the_reason() -> None:
     results = Results.read(RESULTS)
-    results.servers["gone"] = Facts("Gone", "", {}, {}, reason="not installed: no compiler\nhere")
+    results.servers["gone"] = Facts("Gone", "", {}, {}, "HUP", "not installed: no compiler\nhere")
     text = render(results)
     assert text.count(f"     - {NOT_RUN}\n") == len(ROWS) - 1  # how it is reloaded is known
     assert text.endswith("Not run:\n\n* Gone: not installed: no compiler here\n")
