@@ -45,7 +45,6 @@ class Stop(msgspec.Struct, frozen=True):
     seconds: float
     flight: int
     answered: int
-    left: int
     losses: Losses
 
 

@@ -21,8 +21,9 @@ def _about(results: Results) -> str:
     machine = results.machine
     return (
         f"Run on {results.date} by ``{results.command}`` on {machine.cores} cores, Linux"
-        f" {machine.kernel}, Python {machine.python}: two workers each, {results.rate:.0f} requests"
-        " a second by 16 clients that keep their connections and 4 that open one for each request."
+        f" {machine.kernel}, Python {machine.python}: two workers each"
+        f" where nothing else is said, {results.rate:.0f} requests a second by 16 clients that keep"
+        " their connections and 4 that open one for each request."
     )
 
 

@@ -14,7 +14,6 @@ from benchmarks.behaviour.facts import Blocked, Broken, Crash, Losses, Reload, S
 from benchmarks.behaviour.subject import NotServing, Subject, serving, waited
 from chaos.line import Kind, Outcome
 from chaos.load import Load, Profile, Record
-from daemon import session
 
 PATIENCE = 60.0  # seconds for what a server should do
 SYNTAX_ERROR = "\ndef broken(:\n"
@@ -113,11 +112,10 @@ def stop(entrant: Entrant, form: Form) -> Stop:
             subject.process.send_signal(signal.SIGTERM)
             seconds = waited(lambda: not subject.runs, PATIENCE)
             code = subject.process.poll()
-            left = len(session(subject.process.pid))
             flight.stop()
         gone = account(load, without=Outcome.REFUSED)
         took = round(PATIENCE if seconds is None else seconds, 2)
-        return Stop(code, took, form.flight, flight.answered, left, gone)
+        return Stop(code, took, form.flight, flight.answered, gone)
 
 
 def crash(entrant: Entrant, form: Form) -> Crash:

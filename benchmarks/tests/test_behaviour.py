@@ -15,6 +15,7 @@ from benchmarks.behaviour.trials import Form
 RESULTS = HERE / "results.json"
 SHORT = Form(reloads=1, calm=60, watch=1.0, bound=3.0)
 CLIENTS = 20
+WATCHED = 10  # seconds, as the rows say
 
 
 @pytest.fixture
@@ -80,6 +81,7 @@ def test_every_server_was_tried_and_the_table_is_valid() -> None:
     results = Results.read(RESULTS)
     assert list(results.servers) == [one.name for one in discover(Path())]
     for one in results.servers.values():
+        assert one.reason or (one.raises and one.raises.watched == WATCHED)
         assert one.reason or NOT_RUN not in [cell(one) for cell in ROWS.values()]
     strict = {"halt_level": 2, "report_level": 2, "file_insertion_enabled": False}
     html = docutils.core.publish_string(render(results), writer="html", settings_overrides=strict)
