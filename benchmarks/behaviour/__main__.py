@@ -18,6 +18,7 @@ from benchmarks.behaviour.subject import NotServing
 from benchmarks.behaviour.table import PAGE, render
 from benchmarks.behaviour.trials import Form
 from benchmarks.installation import InstallationError
+from benchmarks.machine import kernel
 from benchmarks.progress import say, track
 
 # Of the packages, by which a server's version is known; API-Hour has Gunicorn beside it.
@@ -79,7 +80,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _new() -> Results:
     machine = Machine(
         cores=len(os.sched_getaffinity(0)),
-        kernel=platform.release(),
+        kernel=kernel(),
         python=platform.python_version(),
     )
     return Results(
