@@ -136,7 +136,9 @@ def test_a_secret_is_only_referred_to(manifests: dict[str, Manifest]) -> None:
     variables = [
         one for pod in pods(manifests) for one in pod["spec"]["containers"][0].get("env", ())
     ]
-    assert {json.dumps(one["valueFrom"]) for one in variables} <= {
+    plain = {one["name"]: one["value"] for one in variables if "value" in one}
+    assert plain == {"LOG_FORMAT": "json"}
+    assert {json.dumps(one["valueFrom"]) for one in variables if "value" not in one} <= {
         json.dumps({"secretKeyRef": {"key": "DATABASE_URL", "name": "hello"}})
     }
 
