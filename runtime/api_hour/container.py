@@ -27,6 +27,7 @@ class Options:
     access_log: bool = False
     request_ids: bool = False
     metrics: bool = False
+    trusted_proxies: tuple[str, ...] = ()  # networks, or "unix"
     tls: ssl.SSLContext | None = None
     max_connections: int = 0  # open at once; 0 is no limit
     drain_idle: float = 5.0  # seconds in which idle connections are still answered

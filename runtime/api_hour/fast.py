@@ -61,6 +61,7 @@ class FastPath:
         self.spares.grow()
         limits = ("_client_max_size", "_client_max_fields")
         constants = {"_loop": hub._loop} | {name: getattr(app, name) for name in limits}
+        constants |= hub.request_constants
         self.request = type("Request", (FastRequest,), constants)
 
 

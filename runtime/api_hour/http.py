@@ -24,6 +24,7 @@ from api_hour.connection import Connection
 from api_hour.container import Options
 from api_hour.exceptions import ConfigError
 from api_hour.fast import FastConnection, FastPath, usable
+from api_hour.proxies import Proxies
 from api_hour.request import Request
 from api_hour.request_id import Ids
 from api_hour.strict import strict
@@ -68,7 +69,10 @@ class Hub(AiohttpServer):
     """Make the connections of one server and know when the last one is gone."""
 
     def __init__(self, app: web.Application, options: Options, **kwargs: Any) -> None:
-        factory = functools.partial(app._make_request, _cls=Request)
+        proxies = Proxies(options.trusted_proxies) if options.trusted_proxies else None
+        self.request_constants = {"_proxies": proxies}
+        kind = type("Request", (Request,), self.request_constants)
+        factory = functools.partial(app._make_request, _cls=kind)
         self.ids = Ids() if options.request_ids else None
         super().__init__(strict(app._handle, self.ids), request_factory=factory, **kwargs)
         self.draining = False

@@ -7,10 +7,12 @@ from time import monotonic
 from typing import Any
 
 from aiohttp import hdrs, web
+from aiohttp.helpers import reify
 from aiohttp.http import StreamWriter
 
 from api_hour import request_id
 from api_hour.lazy import Lazy
+from api_hour.proxies import Proxies
 from api_hour.routes import Found
 
 
@@ -20,6 +22,7 @@ class Request(web.Request):
     ATTRS = web.Request.ATTRS | {"_id", "_started"}
     _id: str | None = None
     _started: float | None = None
+    _proxies: Proxies | None = None  # of the class that a server makes
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -31,6 +34,23 @@ class Request(web.Request):
         info = self._match_info  # a mapping, and often an empty one
         resource = None if info is None else info.route.resource
         return "" if resource is None else resource.canonical
+
+    @reify
+    def remote(self) -> str | None:
+        """Return the address of the client, as far as the peer is trusted to tell it."""
+        peer = self._peer
+        return self._proxies.client(peer, self.headers) if self._proxies else peer
+
+    @reify
+    def scheme(self) -> str:
+        """Return ``https`` or ``http``, as the client has asked."""
+        told = self._proxies.scheme(self._peer, self.headers) if self._proxies else None
+        return told or ("https" if self._transport_sslcontext else "http")
+
+    @property
+    def _peer(self) -> str | None:
+        name = self._transport_peername
+        return name and str(name[0] if isinstance(name, list | tuple) else name)
 
     @property
     def keep_alive(self) -> bool:

@@ -10,6 +10,8 @@ from typing import Any
 
 from gunicorn.config import Setting, validate_bool, validate_string
 
+from api_hour.proxies import Proxies
+
 
 def seconds(value: Any) -> float:
     """Return a time in seconds; raises ValueError below zero or when it has no end."""
@@ -56,6 +58,17 @@ def addresses(value: Any) -> list[str]:
         if not name or not url:
             raise ValueError(f"must be NAME=URL, as in http=tcp://127.0.0.1:8000, got {item!r}")
     return [str(item) for item in items]
+
+
+def networks(value: Any) -> list[str]:
+    """Return a list of networks, and perhaps ``unix``; raises ValueError for anything else."""
+    items = value if isinstance(value, list) else str(value or "").split(",")
+    names = [str(item).strip() for item in items if str(item).strip()]
+    try:
+        Proxies(names)
+    except ValueError as error:
+        raise ValueError(f"must be networks or unix, as in 10.0.0.0/8,unix: {error}") from error
+    return names
 
 
 def _declare(
@@ -199,6 +212,13 @@ _declare(
     "Count requests, connections and engines for api_hour.metrics; needs prometheus-client.",
     flags=["--metrics"],
     action="store_true",
+)
+_declare(
+    "trusted_proxies",
+    networks,
+    [],
+    "Networks, or unix, whose X-Forwarded-For and X-Forwarded-Proto tell the client and scheme.",
+    meta="NETWORKS",
 )
 _declare(
     "balance",

@@ -160,6 +160,7 @@ class Worker(GunicornWorker):  # type: ignore[misc]
             access_log=by_file or bool(self.cfg.accesslog),
             request_ids=self.cfg.request_ids,
             metrics=self.cfg.metrics,
+            trusted_proxies=tuple(self.cfg.trusted_proxies),
             tls=self._tls[name],
             max_connections=self.generation.addresses[name].max_connections,
             drain_idle=0.0 if self.cfg.reload else self.cfg.drain_idle,

@@ -24,6 +24,7 @@ GOOD: dict[str, list[tuple[Any, Any]]] = {
     "max_worker_rss_jitter": [("1K", 1024)],
     "metrics": [("true", True)],
     "request_ids": [("true", True), (False, False)],
+    "trusted_proxies": [("10.0.0.0/8,unix", ["10.0.0.0/8", "unix"]), (["::1"], ["::1"])],
     "stop_delay": [("5", 5.0)],
 }
 BAD: dict[str, Any] = {
@@ -40,6 +41,7 @@ BAD: dict[str, Any] = {
     "max_worker_rss_jitter": "-5",
     "metrics": "some",
     "request_ids": "few",
+    "trusted_proxies": "proxy.example",
     "stop_delay": "nan",
 }
 

@@ -109,6 +109,12 @@ class Service:
         self.peers.remove(peer)
         return heard
 
+    async def hang_up(self) -> None:
+        """Let the peers leave."""
+        for peer in self.peers:
+            peer.sock.close()
+        await peers_leave()
+
     @property
     def hub(self) -> Any:
         """Return our server's hub."""
@@ -125,7 +131,9 @@ async def peers_leave() -> None:
 async def ours(app: web.Application, **handler_args: Any) -> AsyncIterator[Service]:
     """Serve ``app`` with HTTPServer."""
     options = {
-        name: handler_args.pop(name) for name in ("fast", "access_log") & handler_args.keys()
+        name: handler_args.pop(name)
+        for name in ("fast", "access_log", "trusted_proxies")
+        if name in handler_args
     }
     server = api_hour.HTTPServer(app, **handler_args)
     server.options = Options(**options, drain_idle=0)
@@ -137,9 +145,7 @@ async def ours(app: web.Application, **handler_args: Any) -> AsyncIterator[Servi
     try:
         yield service
     finally:
-        for peer in service.peers:
-            peer.sock.close()
-        await peers_leave()
+        await service.hang_up()
         await server.drain(asyncio.get_running_loop().time())
 
 
@@ -152,9 +158,7 @@ async def theirs(app: web.Application, **handler_args: Any) -> AsyncIterator[Ser
     try:
         yield service
     finally:
-        for peer in service.peers:
-            peer.sock.close()
-        await peers_leave()
+        await service.hang_up()
         await runner.cleanup()
 
 
