@@ -17,12 +17,12 @@ RUN = $(MAKE) --no-print-directory -C $(PROJECT) --dry-run run \
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
 
 .DELETE_ON_ERROR:
-.PHONY: help run bake test test-runtime test-template chaos bench check format clean
+.PHONY: help run bake test test-runtime test-template chaos bench docs check format clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
 	@echo
-	@echo "Variables: HTTP_PORT=$(HTTP_PORT) and ADMIN_PORT=$(ADMIN_PORT) (run), PYTEST_ARGS (test),"
+	@echo "Variables: HTTP_PORT=$(HTTP_PORT) and ADMIN_PORT=$(ADMIN_PORT) (run), PYTEST_ARGS (test, docs),"
 	@echo "CHAOS_ARGS (chaos), BENCH_ARGS (bench), PYTHON=$(PYTHON) (3.11 or newer, used once to"
 	@echo "make $(VENV))"
 
@@ -52,7 +52,12 @@ chaos: $(VENV)/.dev ## play every fault in full, and print what it cost; narrow 
 bench: $(VENV)/.dev ## measure API-Hour beside other servers; narrow with BENCH_ARGS="--only aiohttp"
 	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
-check: $(VENV)/.dev ## lint, format and types; changes nothing
+docs: $(VENV)/.docs ## build the pages into build/docs/html, then do what they say
+	@$(BIN)/python -m sphinx --quiet --fail-on-warning --nitpicky --doctree-dir build/docs/doctrees \
+	docs build/docs/html
+	@$(BIN)/python -m pytest docs/tests $(PYTEST_ARGS)
+
+check: $(VENV)/.docs ## lint, format and types; changes nothing
 	@$(BIN)/python -m ruff check
 	@$(BIN)/python -m ruff format --check
 	@$(BIN)/python -m mypy runtime/api_hour hooks update.py
@@ -60,6 +65,7 @@ check: $(VENV)/.dev ## lint, format and types; changes nothing
 	@$(BIN)/python -m mypy tests
 	@$(BIN)/python -m mypy examples
 	@$(BIN)/python -m mypy benchmarks
+	@$(BIN)/python -m mypy docs/conf.py docs/extensions docs/tests
 
 format: $(VENV)/.dev ## put the code into the form that check wants
 	@$(BIN)/python -m ruff check --fix
@@ -89,3 +95,8 @@ $(VENV)/.dev: requirements.txt requirements-dev.txt benchmarks/techempower/requi
 	@echo "Installing the runtime and the development tools into $(VENV): takes a while"
 	@$(INSTALL) -r requirements-dev.txt
 	@touch $@ $(VENV)/.bake
+
+$(VENV)/.docs: docs/requirements.txt | $(VENV)/.dev
+	@echo "Installing what builds the pages into $(VENV)"
+	@$(INSTALL) -r docs/requirements.txt
+	@touch $@

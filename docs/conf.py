@@ -1,0 +1,23 @@
+"""How Sphinx builds these pages: without a network, and every warning is an error."""
+
+import sys
+from importlib.metadata import version as version_of
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "extensions"))
+
+project = "API-Hour"
+release = version_of("api-hour-runtime")
+version = ".".join(release.split(".")[:2])
+language = "en"
+
+extensions = ["not_run"]
+exclude_patterns = ["tests"]
+default_role = "any"
+highlight_language = "none"
+nitpicky = True
+
+html_theme = "furo"
+html_title = f"API-Hour {version}"
+html_copy_source = False
+html_show_copyright = False

@@ -1,0 +1,227 @@
+"""A reader who does what a page says: writes its files, types its commands, compares what comes.
+
+Every command is a bash of its own, in a session of its own; a shell hands its folder and its
+exported variables from one to the next. What the second and the third shell run goes on, until
+``^C`` or the end of the page.
+"""
+
+import difflib
+import os
+import shutil
+import signal
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from pages import INTERRUPT, MAIN, Block, Step, agrees, is_all, steps
+
+PATIENCE = 240.0  # seconds for a command: some install
+MARK = "API_HOUR_DOCS_READER"  # in the environment of every process of one reader
+KEEPING = 'trap \'export -p > "$0/exported"; pwd > "$0/folder"\' EXIT\n'
+TYPED = 'if [[ -e $0/exported ]]; then . "$0/exported"; fi\n' + KEEPING + 'eval "$1"'
+
+
+@dataclass
+class Running:
+    """Hold a command that was typed, and how much of what it said the page has shown."""
+
+    command: str
+    process: "subprocess.Popen[bytes]"
+    log: Path
+    seen: int = 0
+
+    def said(self) -> str:
+        """Return what it said so far."""
+        text = self.log.read_text(errors="replace").replace("\r\n", "\n")
+        return text if text.endswith("\n") or not text else text + "\n"
+
+    def ends(self) -> int:
+        """Wait for its end; return its status."""
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(PATIENCE)
+        self._must(self.process.returncode is not None, "does not end")
+        return self.process.returncode
+
+    def shows(self, shown: str) -> None:
+        """Wait until it has said what the page shows, after what it showed before."""
+        deadline = time.monotonic() + PATIENCE
+        while (end := agrees(shown, self.said(), self.seen)) is None:
+            # What it says last is said before it ends.
+            self._must(time.monotonic() < deadline, f"does not say\n{shown}")
+            ended = self.process.poll() is not None
+            self._must(not ended or agrees(shown, self.said(), self.seen), f"never says\n{shown}")
+            time.sleep(0.05)
+        self.seen = end
+
+    def _must(self, holds: object, what: str) -> None:
+        assert holds, f"$ {self.command}\n{what}\n-- it said:\n{self.said()}"
+
+
+@dataclass
+class Shell:
+    """Hold one terminal of the reader."""
+
+    notes: Path
+    folder: Path
+    environment: dict[str, str]
+    inside: list[str]  # a command that runs another one in the reader's network
+    commands: list[Running] = field(default_factory=list)
+
+    def here(self) -> Path:
+        """Return the folder that it stands in."""
+        note = self.notes / "folder"
+        return Path(note.read_text().removesuffix("\n")) if note.exists() else self.folder
+
+    def types(self, command: str) -> Running:
+        """Start a command."""
+        self.notes.mkdir(parents=True, exist_ok=True)
+        log = self.notes / f"log.{len(self.commands)}"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [*self.inside, "bash", "-c", TYPED, str(self.notes), command],
+                cwd=self.here(),
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        self.commands.append(Running(command, process, log))
+        return self.commands[-1]
+
+    def interrupts(self) -> Running:
+        """Press Ctrl-C."""
+        os.killpg(self.commands[-1].process.pid, signal.SIGINT)
+        return self.commands[-1]
+
+
+class Reader:
+    """Follow a page in a folder."""
+
+    def __init__(
+        self, folder: Path, notes: Path, environment: dict[str, str], inside: list[str]
+    ) -> None:
+        self._mark = uuid.uuid4().hex
+        self._folder, self._notes, self._inside = folder, notes, inside
+        self._environment = environment | {MARK: self._mark}
+        self._shells: dict[str, Shell] = {}
+
+    def does(self, block: Block) -> None:
+        """Do what one block says."""
+        if block.target:
+            self._writes(block)
+        elif block.shell == MAIN:
+            for step in steps(block.text):
+                self._runs(step, fails="fails" in block.classes)
+        elif block.shell:
+            shell = self._shell(block.shell)
+            *first, last = steps(block.text)
+            for step in first:
+                self._runs_in(shell, step)
+            self._leaves_running(shell, last)
+
+    def _shell(self, name: str) -> Shell:
+        if name not in self._shells:
+            here = self._folder if name == MAIN else self._shell(MAIN).here()
+            notes = self._notes / name
+            self._shells[name] = Shell(notes, here, self._environment, self._inside)
+        return self._shells[name]
+
+    def _writes(self, block: Block) -> None:
+        """Write a file as the page shows it; what an excerpt leaves out must be there already."""
+        assert block.source
+        target = self._shell(MAIN).here() / str(block.target)
+        new = block.source.read_text()
+        old = target.read_text() if target.exists() else ""
+        plus = "+" if block.language == "udiff" else ""
+        shown = {line.removeprefix(plus).strip() for line in block.text.splitlines()}
+        lines = difflib.ndiff(old.splitlines(), new.splitlines())
+        hidden = [line for line in lines if line[0] == "+" and line[2:].strip() not in shown]
+        assert hidden == [], f"{block.target}: the page does not show {hidden}"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(block.source, target)
+
+    def _runs(self, step: Step, *, fails: bool) -> None:
+        """Type a command into the main shell, and wait for its end."""
+        assert step.command, f"nothing was typed that would say {step.shown!r}"
+        running = self._shell(MAIN).types(step.command)
+        status = running.ends()
+        said = running.said()
+        assert (status != 0) == fails, f"$ {step.command}\nended with {status}:\n{said}"
+        assert not step.shown or is_all(step.shown, said), (
+            f"$ {step.command}\n-- the page shows:\n{step.shown}\n-- it said:\n{said}"
+        )
+
+    def _runs_in(self, shell: Shell, step: Step) -> None:
+        running = self._begins(shell, step)
+        running.ends()
+        if step.shown:
+            running.shows(step.shown)
+
+    def _leaves_running(self, shell: Shell, step: Step) -> None:
+        if step.command == INTERRUPT:
+            self._runs_in(shell, step)
+            return
+        assert step.shown, f"show what tells the reader that $ {step.command} is at work"
+        self._begins(shell, step).shows(step.shown)
+        assert shell.commands[-1].process.poll() is None, f"$ {step.command}\ndid not go on"
+
+    def _begins(self, shell: Shell, step: Step) -> Running:
+        if step.command == INTERRUPT:
+            return shell.interrupts()
+        if step.command:
+            return shell.types(step.command)
+        return shell.commands[-1]
+
+    def ends(self) -> None:
+        """Close every shell, and all that was started in it."""
+        for process in self._processes():
+            process.terminate()
+        _, left = psutil.wait_procs(self._processes(), timeout=20)
+        for process in left:
+            process.kill()
+        for shell in self._shells.values():
+            for running in shell.commands:
+                running.process.wait()
+
+    def _processes(self) -> list[psutil.Process]:
+        return [process for process in psutil.process_iter() if self._is_ours(process)]
+
+    def _is_ours(self, process: psutil.Process) -> bool:
+        try:
+            return bool(process.environ().get(MARK) == self._mark)
+        except (psutil.Error, OSError):
+            return False
+
+
+@contextmanager
+def reading(folder: Path, notes: Path, environment: dict[str, str]) -> Iterator[Reader]:
+    """Give a reader a network of its own, so that every port is free; as root only."""
+    with _network() as inside:
+        reader = Reader(folder, notes, environment, inside)
+        try:
+            yield reader
+        finally:
+            reader.ends()
+
+
+@contextmanager
+def _network() -> Iterator[list[str]]:
+    """Hold a network namespace; yield the command that enters it."""
+    if os.geteuid() != 0:
+        yield []
+        return
+    up = "ip link set lo up && echo up && exec cat"
+    with subprocess.Popen(
+        ["unshare", "--net", "sh", "-c", up], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout
+        assert holder.stdout.readline() == b"up\n"
+        yield ["nsenter", f"--net=/proc/{holder.pid}/ns/net"]
+        holder.terminate()
