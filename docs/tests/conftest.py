@@ -51,6 +51,10 @@ def surroundings(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> di
     # In a terminal curl shows no meter where it shows the answer.
     (home / ".curlrc").write_text("no-progress-meter\n")
     (home / ".gitconfig").write_text(CONFIGURATION.format(template=template.as_uri()))
+    (home / ".config" / "uv").mkdir(parents=True)
+    (home / ".config" / "uv" / "uv.toml").write_text(
+        f'no-index = true\nfind-links = ["{packages}"]\n'
+    )
     programs = home / "bin"
     programs.mkdir()
     python = programs / "python3"
@@ -61,9 +65,10 @@ def surroundings(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> di
         "LANG": "C.UTF-8",
         "PATH": f"{programs}:{SYSTEM}",
         "USER": "reader",
+        "PYTHONUNBUFFERED": "1",  # as in a terminal, which our shells are not
         "PIP_NO_COMPILE": "0",  # which reads the wrong way round: no byte code
-        **{"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(packages)},
-        **{"UV_NO_INDEX": "1", "UV_FIND_LINKS": str(packages), "UV_CACHE_DIR": f"{home}/uv"},
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": str(packages),
     }
 
 

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 BUILT = ROOT / "build" / "docs"
 MAIN = "main"
-SHELL = re.compile(r"In (?:a|the) (second|third) shell")
+SHELL = re.compile(r"In (?:a|the) (second|third|fourth) shell")
 INTERRUPT = "^C"
 
 
