@@ -55,7 +55,7 @@ bench: $(VENV)/.dev ## measure API-Hour beside other servers; narrow with BENCH_
 docs: $(VENV)/.docs ## build the pages into build/docs/html, then do what they say
 	@$(BIN)/python -m sphinx --quiet --fail-on-warning --nitpicky --doctree-dir build/docs/doctrees \
 	docs build/docs/html
-	@$(BIN)/python -m pytest docs/tests $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest docs/tests --numprocesses 2 --dist load $(PYTEST_ARGS)
 
 check: $(VENV)/.docs ## lint, format and types; changes nothing
 	@$(BIN)/python -m ruff check

@@ -11,7 +11,7 @@ release = version_of("api-hour-runtime")
 version = ".".join(release.split(".")[:2])
 language = "en"
 
-extensions = ["not_run"]
+extensions = ["sphinx.ext.autodoc", "not_run", "product"]
 exclude_patterns = ["tests"]
 default_role = "any"
 highlight_language = "none"
@@ -21,3 +21,9 @@ html_theme = "furo"
 html_title = f"API-Hour {version}"
 html_copy_source = False
 html_show_copyright = False
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_preserve_defaults = True
+# Pages load nothing, so nothing is linked that is documented elsewhere.
+nitpick_ignore_regex = [("py:.*", r"(?!api_hour\.).*|api_hour\.\w+\.T")]

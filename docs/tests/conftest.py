@@ -4,6 +4,7 @@ All that a page installs comes from a folder that is filled once; the address of
 leads git to a copy of this repository.
 """
 
+import os
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 
 from pages import ROOT
 from projects import Project, bake, git
+from reader import alone
 from remote import copied
 
 ADDRESS = "https://github.com/org/template.git"  # what gh:org/template stands for
@@ -32,14 +34,23 @@ CONFIGURATION = f"""
 
 @pytest.fixture(scope="session")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Fetch what the pages install."""
-    folder = tmp_path_factory.mktemp("packages")
-    project = bake(tmp_path_factory.mktemp("needs") / "out", project_slug="needs")
+    """Fetch what the pages install, once for all processes of a run."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    with alone(folder / "lock"):
+        if not (folder / "packages").exists():
+            _fetch(folder / "fetched", tmp_path_factory.mktemp("needs"))
+            (folder / "fetched").rename(folder / "packages")
+    return folder / "packages"
+
+
+def _fetch(folder: Path, needs: Path) -> None:
+    project = bake(needs / "out", project_slug="needs")
     _pip("wheel", "--no-deps", f"--wheel-dir={folder}", str(ROOT / "runtime"))
     (wheel,) = folder.iterdir()
-    needs = [str(wheel), f"{project}[dev]", *BUILDING, f"-r{ROOT / 'requirements.txt'}"]
-    _pip("download", f"--dest={folder}", *needs)
-    return folder
+    wanted = [str(wheel), f"{project}[dev]", *BUILDING, f"-r{ROOT / 'requirements.txt'}"]
+    _pip("download", f"--dest={folder}", *wanted)
 
 
 @pytest.fixture(scope="session")

@@ -6,10 +6,12 @@ exported variables from one to the next. What the second and the third shell run
 """
 
 import difflib
+import fcntl
 import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -207,7 +209,7 @@ def is_edit(block: Block, old: str, new: str) -> bool:
 
 @contextmanager
 def reading(folder: Path, notes: Path, environment: dict[str, str]) -> Iterator[Reader]:
-    """Give a reader a network of its own, so that every port is free; as root only."""
+    """Give a reader a network of its own, so that every port is free; without root, in turn."""
     with _network() as inside:
         reader = Reader(folder, notes, environment, inside)
         try:
@@ -217,10 +219,19 @@ def reading(folder: Path, notes: Path, environment: dict[str, str]) -> Iterator[
 
 
 @contextmanager
+def alone(file: Path) -> Iterator[None]:
+    """Wait until no other process holds ``file``, and hold it."""
+    with file.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
 def _network() -> Iterator[list[str]]:
     """Hold a network namespace; yield the command that enters it."""
     if os.geteuid() != 0:
-        yield []
+        with alone(Path(tempfile.gettempdir(), "api_hour-docs.lock")):
+            yield []
         return
     up = "ip link set lo up && echo up && exec cat"
     with subprocess.Popen(
