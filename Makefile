@@ -53,9 +53,10 @@ bench: $(VENV)/.dev ## measure API-Hour beside other servers; narrow with BENCH_
 	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 docs: $(VENV)/.docs ## build the pages into build/docs/html, then do what they say
+	@rm -rf build/docs
 	@$(BIN)/python -m sphinx --quiet --fail-on-warning --nitpicky --doctree-dir build/docs/doctrees \
 	docs build/docs/html
-	@$(BIN)/python -m pytest docs/tests --numprocesses 2 --dist load $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest docs/tests --numprocesses 2 --dist worksteal $(PYTEST_ARGS)
 
 check: $(VENV)/.docs ## lint, format and types; changes nothing
 	@$(BIN)/python -m ruff check

@@ -14,7 +14,7 @@ language = "en"
 extensions = ["sphinx.ext.autodoc", "not_run", "product"]
 exclude_patterns = ["tests"]
 default_role = "any"
-highlight_language = "none"
+highlight_language = "python"  # of included files that say no other
 nitpicky = True
 
 html_theme = "furo"

@@ -83,12 +83,13 @@ class SaidBy(SphinxDirective):
 
 def _entry(setting: Any) -> Iterator[str]:
     """Yield the lines of one setting."""
-    option = f"{' '.join(f'``{one}``' for one in setting.cli)}" if setting.cli else ""
     yield f".. confval:: {setting.name}"
-    if not inspect.isroutine(setting.default) and setting.name not in MACHINE:
-        yield f"   :default: ``{setting.default!r}``"
     yield ""
-    yield f"   {_sentence(setting)}" + (f" Option: {option}." if option else "")
+    yield f"   {_sentence(setting)}"
+    if not inspect.isroutine(setting.default) and setting.name not in MACHINE:
+        yield f"   Default: ``{setting.default!r}``."
+    if setting.cli:
+        yield f"   Option: {', '.join(f'``{option}``' for option in setting.cli)}."
     yield ""
 
 
@@ -104,13 +105,12 @@ def _sentence(setting: Any) -> str:
 def _question(given: Any, name: str, prompts: dict[str, Any]) -> Iterator[str]:
     """Yield the lines of one question."""
     prompt = prompts[name]
-    title, choices = (prompt, {}) if isinstance(prompt, str) else (prompt["__prompt__"], prompt)
+    choices = prompt if isinstance(prompt, dict) else {"__prompt__": prompt}
     yield f".. confval:: {name}"
-    yield f"   :default: {_default(given)}"
     yield ""
-    yield f"   {title}."
-    for choice in given if isinstance(given, list) else []:
-        yield f"   ``{choice}`` is {choices[choice]}." if choice != choices[choice] else ""
+    yield f"   {choices['__prompt__']}. Default: {_default(given)}."
+    if isinstance(given, list):
+        yield f"   One of {', '.join(f'``{one}`` ({choices[one]})' for one in given)}."
     yield ""
 
 

@@ -8,7 +8,8 @@ import pytest
 from pages import DOCS, beginning, blocks, names
 from reader import reading
 
-PAGES = [page for page in names() if ":: console\n" in (DOCS / f"{page}.rst").read_text()]
+TYPED = [page for page in names() if ":: console\n" in (DOCS / f"{page}.rst").read_text()]
+PAGES = sorted(TYPED, reverse=True)  # the tutorials, which take longest, come first
 
 
 @pytest.mark.timeout(600)  # it installs
