@@ -16,6 +16,7 @@ exclude_patterns = ["tests"]
 default_role = "any"
 highlight_language = "python"  # of included files that say no other
 nitpicky = True
+smartquotes = False  # options begin with two hyphens
 
 html_theme = "furo"
 html_title = f"API-Hour {version}"

@@ -24,7 +24,7 @@ from api_hour import application  # registers the settings of API-Hour, too
 
 ROOT = Path(__file__).parents[2]
 SETTINGS: dict[str, Any] = {setting.name: setting for setting in KNOWN_SETTINGS}
-WIDTH = "100"  # columns of what a program says
+WIDTH = "88"  # columns of what a program says
 MACHINE = {"chdir", "user", "group"}  # their defaults are those of the machine
 
 

@@ -4,7 +4,7 @@ from ..engines.postgresql import Pool
 
 
 async def add(pool: Pool, record_id: int) -> int | None:
-    """Give a record one more star; return how many it has, or None when there is no record."""
+    """Give a record a star; return how many it has, or None without a record."""
     query = "UPDATE records SET stars = stars + 1 WHERE id = %s RETURNING stars"
     async with pool.cursor() as cursor:
         await cursor.execute(query, (record_id,))
