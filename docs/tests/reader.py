@@ -24,6 +24,7 @@ import psutil
 from pages import INTERRUPT, MAIN, Block, Step, agrees, is_all, steps
 
 PATIENCE = 120.0  # seconds for a command: some install
+LEAVING = 20.0  # seconds for what was started to end
 MARK = "API_HOUR_DOCS_READER"  # in the environment of every process of one reader
 KEEPING = 'trap \'export -p > "$0/exported"; pwd > "$0/folder"\' EXIT\n'
 TYPED = 'if [[ -e $0/exported ]]; then . "$0/exported"; fi\n' + KEEPING + 'eval "$1"'
@@ -179,11 +180,12 @@ class Reader:
 
     def ends(self) -> None:
         """Close every shell, and all that was started in it."""
-        for process in self._processes():
-            process.terminate()
-        _, left = psutil.wait_procs(self._processes(), timeout=20)
-        for process in left:
-            process.kill()
+        for signal_number in (signal.SIGTERM, signal.SIGKILL):
+            left = self._processes()
+            for process in left:
+                with suppress(psutil.NoSuchProcess):  # it has just ended by itself
+                    process.send_signal(signal_number)
+            psutil.wait_procs(left, timeout=LEAVING)
         for shell in self._shells.values():
             for running in shell.commands:
                 running.process.wait()
