@@ -41,8 +41,10 @@ class Block:
         """Return which shell the reader types this in, or None when there is nothing to type."""
         if self.language != "console" or self.source or "not-run" in self.classes:
             return None
+        if not self.caption:
+            return MAIN
         found = SHELL.fullmatch(self.caption)
-        return found[1] if found else MAIN
+        return found[1] if found else None
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ class Running:
         """Wait for its end; return its status."""
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(PATIENCE)
-        self._must(self.process.returncode is not None, "does not end")
+        self.must(self.process.returncode is not None, "does not end")
         return self.process.returncode
 
     def shows(self, shown: str) -> None:
@@ -56,13 +56,14 @@ class Running:
         deadline = time.monotonic() + PATIENCE
         while (end := agrees(shown, self.said(), self.seen)) is None:
             # What it says last is said before it ends.
-            self._must(time.monotonic() < deadline, f"does not say\n{shown}")
+            self.must(time.monotonic() < deadline, f"does not say\n{shown}")
             ended = self.process.poll() is not None
-            self._must(not ended or agrees(shown, self.said(), self.seen), f"never says\n{shown}")
+            self.must(not ended or agrees(shown, self.said(), self.seen), f"never says\n{shown}")
             time.sleep(0.05)
         self.seen = end
 
-    def _must(self, holds: object, what: str) -> None:
+    def must(self, holds: object, what: str) -> None:
+        """Fail with the command and all that it said, unless ``holds``."""
         assert holds, f"$ {self.command}\n{what}\n-- it said:\n{self.said()}"
 
 
@@ -126,8 +127,8 @@ class Reader:
             shell = self._shell(block.shell)
             *first, last = steps(block.text)
             for step in first:
-                self._runs_in(shell, step)
-            self._leaves_running(shell, last)
+                self._goes_by(shell, step, to_its_end=bool(step.command))
+            self._goes_by(shell, last, to_its_end=last.command == INTERRUPT)
 
     def _shell(self, name: str) -> Shell:
         if name not in self._shells:
@@ -157,19 +158,18 @@ class Reader:
             f"$ {step.command}\n-- the page shows:\n{step.shown}\n-- it said:\n{said}"
         )
 
-    def _runs_in(self, shell: Shell, step: Step) -> None:
+    def _goes_by(self, shell: Shell, step: Step, *, to_its_end: bool) -> None:
+        """Type a command, if there is one, and wait for its end or for what it says."""
         running = self._begins(shell, step)
-        running.ends()
+        if to_its_end:
+            status = running.ends()
+            running.must(status == 0 or step.command == INTERRUPT, f"ended with {status}")
+        elif step.command:
+            running.must(step.shown, "shows nothing that tells the reader that it is at work")
         if step.shown:
             running.shows(step.shown)
-
-    def _leaves_running(self, shell: Shell, step: Step) -> None:
-        if step.command == INTERRUPT:
-            self._runs_in(shell, step)
-            return
-        assert step.shown, f"show what tells the reader that $ {step.command} is at work"
-        self._begins(shell, step).shows(step.shown)
-        assert shell.commands[-1].process.poll() is None, f"$ {step.command}\ndid not go on"
+        if step.command and not to_its_end:
+            running.must(running.process.poll() is None, "does not go on")
 
     def _begins(self, shell: Shell, step: Step) -> Running:
         if step.command == INTERRUPT:

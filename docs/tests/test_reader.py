@@ -70,6 +70,22 @@ def test_what_goes_on_is_awaited_and_ended(reader: Reader) -> None:
     reader.does(block("^C\nended", caption="In the second shell"))
 
 
+def test_what_a_second_shell_says_is_awaited_also_at_its_end(reader: Reader) -> None:
+    waiting = "$ echo begun; until [ -e over ]; do sleep 0.05; done; echo ended"
+    reader.does(block(f"{waiting}\nbegun", caption="In a second shell"))
+    reader.does(block("$ touch over"))
+    reader.does(block("ended", caption="In the second shell"))
+
+
+def test_a_failure_in_a_second_shell_is_noticed(reader: Reader) -> None:
+    with pytest.raises(AssertionError, match="ended with 1"):
+        reader.does(block(f"$ false\n$ {LONG}\nbegun", caption="In a second shell"))
+
+
+def test_another_caption_is_no_shell() -> None:
+    assert block("$ true", caption="In some shell").shell is None
+
+
 def test_what_should_go_on_and_ends_is_noticed(reader: Reader) -> None:
     with pytest.raises(AssertionError, match="never says"):
         reader.does(block("$ echo begun\nready", caption="In a second shell"))
