@@ -6,6 +6,7 @@ ADMIN_PORT ?= 8001
 PYTEST_ARGS ?=
 CHAOS_ARGS ?=
 BENCH_ARGS ?=
+BEHAVIOUR_ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -17,14 +18,15 @@ RUN = $(MAKE) --no-print-directory -C $(PROJECT) --dry-run run \
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
 
 .DELETE_ON_ERROR:
-.PHONY: help run bake test test-runtime test-template chaos bench docs check format clean
+.PHONY: help run bake test test-runtime test-template chaos bench behaviour docs check format \
+    clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
 	@echo
-	@echo "Variables: HTTP_PORT=$(HTTP_PORT) and ADMIN_PORT=$(ADMIN_PORT) (run), PYTEST_ARGS (test, docs),"
-	@echo "CHAOS_ARGS (chaos), BENCH_ARGS (bench), PYTHON=$(PYTHON) (3.11 or newer, used once to"
-	@echo "make $(VENV))"
+	@echo "Variables: HTTP_PORT=$(HTTP_PORT) and ADMIN_PORT=$(ADMIN_PORT) (run), PYTEST_ARGS (test,"
+	@echo "docs), CHAOS_ARGS (chaos), BENCH_ARGS (bench), BEHAVIOUR_ARGS (behaviour),"
+	@echo "PYTHON=$(PYTHON) (3.11 or newer, used once to make $(VENV))"
 
 run: ## bake the default project into build/ if it is not there, then serve it
 	@test -e $(PROJECT)/Makefile || $(MAKE) --no-print-directory bake
@@ -51,6 +53,9 @@ chaos: $(VENV)/.dev ## play every fault in full, and print what it cost; narrow 
 
 bench: $(VENV)/.dev ## measure API-Hour beside other servers; narrow with BENCH_ARGS="--only aiohttp"
 	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+behaviour: $(VENV)/.dev ## try what servers do when hurt; narrow with BEHAVIOUR_ARGS="--only uvicorn"
+	@$(BIN)/python -m benchmarks.behaviour $(BEHAVIOUR_ARGS)
 
 docs: $(VENV)/.docs ## build the pages into build/docs/html, then do what they say
 	@rm -rf build/docs

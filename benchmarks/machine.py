@@ -26,10 +26,15 @@ def describe() -> Machine:
         cores=len(os.sched_getaffinity(0)),
         memory=int(_first(r"^MemTotal:\s*(\d+) kB", "/proc/meminfo") or 0) * 1024,
         system=release.get("PRETTY_NAME", "Linux"),
-        kernel=platform.release(),
+        kernel=kernel(),
         python=platform.python_version(),
         tools={name: _version(command) for name, command in TOOLS.items() if program(name)},
     )
+
+
+def kernel() -> str:
+    """Return the kernel's version, without what a distribution adds to it."""
+    return platform.release().partition("-")[0]
 
 
 def commit() -> str:

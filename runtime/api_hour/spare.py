@@ -128,13 +128,9 @@ class Spare(asyncio.Future[None]):
                 self.error = exc
 
 
-async def begun(first: Any, steps: Steps) -> Any:
-    """Be what is left of ``steps``, whose first step has been taken and waits for ``first``."""
-    return await _left(first, steps)
-
-
 @types.coroutine
-def _left(first: Any, steps: Steps) -> Generator[Any, Any, Any]:
+def begun(first: Any, steps: Steps) -> Generator[Any, Any, Any]:
+    """Be what is left of ``steps``, whose first step has been taken and waits for ``first``."""
     try:
         yield first
     except BaseException as exc:

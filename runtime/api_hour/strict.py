@@ -22,14 +22,19 @@ HOST = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{
 def strict(handle: Handle, ids: Ids | None) -> Handle:
     """Return ``handle`` behind the checks, with an id for each request if there are ``ids``."""
 
-    async def checked(request: web.Request) -> web.StreamResponse:
+    def checked(request: web.Request) -> Awaitable[web.StreamResponse]:
         if ids is not None:
             identity = ids.of(request.headers.get(HEADER))
             request._id = identity
             current.set(identity)
-        return _answer(request) or await handle(request)
+        answer = _answer(request)
+        return handle(request) if answer is None else _given(answer)
 
     return checked
+
+
+async def _given(answer: web.Response) -> web.Response:
+    return answer
 
 
 @lru_cache(256)

@@ -1,0 +1,135 @@
+"""The command: ``python -m benchmarks.behaviour`` in the root of the repository."""
+
+import argparse
+import datetime
+import os
+import platform
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.behaviour import offers, trials
+from benchmarks.behaviour.declaration import HERE, Entrant, discover
+from benchmarks.behaviour.facts import Facts, Machine, Results
+from benchmarks.behaviour.subject import NotServing
+from benchmarks.behaviour.table import PAGE, render
+from benchmarks.behaviour.trials import Form
+from benchmarks.installation import InstallationError
+from benchmarks.machine import kernel
+from benchmarks.progress import say, track
+
+# Of the packages, by which a server's version is known; API-Hour has Gunicorn beside it.
+NAMES = ("api-hour-runtime", "gunicorn", "uvicorn", "granian", "hypercorn", "uwsgi")
+TRIALS: dict[str, Callable[[Entrant, Form], Any]] = {
+    "reload": trials.reload,
+    "broken": trials.broken,
+    "stop": trials.stop,
+    "crash": trials.crash,
+    "blocked": trials.block,
+    "raises": lambda entrant, form: trials.fail(entrant, form, trials.RAISES),
+    "dies": lambda entrant, form: trials.fail(entrant, form, trials.DIES),
+    "several": lambda entrant, _: offers.several(entrant),
+    "metrics": lambda entrant, _: offers.metrics(entrant),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Try the servers and return the exit code: 1 when one of them could not be tried."""
+    options = _parse(arguments)
+    try:
+        entrants = discover(options.venvs, options.only, here=options.here)
+    except LookupError as error:
+        say(f"behaviour: error: {error}")
+        return 2
+    results = _new()
+    if options.keep:
+        known = Results.read(options.output)
+        results.servers, results.command = known.servers, f"{known.command}; {results.command}"
+    for entrant in entrants:
+        results.servers[entrant.name] = _install(entrant, results.servers.get(entrant.name))
+    steps = [(one, name) for one in entrants for name in options.trials or TRIALS]
+    for entrant, name in track(steps, lambda step: f"{step[0].name}: {step[1]}"):
+        _try(results.servers[entrant.name], entrant, name)
+        results.write(options.output)
+    options.page.write_text(render(results))
+    say(f"Written: {options.output} and {options.page}")
+    return 1 if any(one.reason for one in results.servers.values()) else 0
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.behaviour", description="Try what servers do when they are hurt."
+    )
+    add = parser.add_argument
+    add("--only", action="append", default=[], metavar="NAME", help="a server; may be repeated")
+    more: dict[str, Any] = {"action": "append", "help": "one of them; may be repeated"}
+    add("--trial", dest="trials", choices=TRIALS, **more)
+    add("--keep", action="store_true", help="keep what --output has of other servers and trials")
+    add("--here", action="store_true", help="use what is installed beside this Python")
+    venvs = HERE.parent / ".venvs" / "behaviour"
+    add("--venvs", type=Path, default=venvs, metavar="DIR", help="(benchmarks/.venvs/behaviour)")
+    output = HERE / "results.json"
+    add("--output", type=Path, default=output, help="(benchmarks/behaviour/results.json)")
+    add("--page", type=Path, default=PAGE, help=f"(docs/explanation/{PAGE.name})")
+    return parser.parse_args(arguments)
+
+
+def _new() -> Results:
+    machine = Machine(
+        cores=len(os.sched_getaffinity(0)),
+        kernel=kernel(),
+        python=platform.python_version(),
+    )
+    return Results(
+        date=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        command=shlex.join(["python", "-m", "benchmarks.behaviour", *sys.argv[1:]]),
+        machine=machine,
+        rate=Form().rate,
+    )
+
+
+def _install(entrant: Entrant, known: Facts | None) -> Facts:
+    """Return the facts of a server that are known so far."""
+    declared = entrant.declaration
+    facts = known or Facts(declared.title, "", {}, {}, declared.reload)
+    facts.reason = ""
+    commands = {"serve": declared.command, "several": declared.several, "metrics": declared.metrics}
+    facts.commands = {
+        name: shlex.join(
+            word.format(bin="", port=8000, tcp=8001, udp=8002).lstrip("/") for word in words
+        )
+        for name, words in commands.items()
+        if words
+    }
+    try:
+        entrant.installation.make()
+        facts.versions = entrant.installation.versions()
+        facts.version = _version(facts.versions)
+    except InstallationError as error:
+        facts.reason = f"not installed: {error}"
+    return facts
+
+
+def _version(versions: Mapping[str, str]) -> str:
+    """Return the version of the server among those of all its packages."""
+    installed = {name.lower(): number for name, number in versions.items()}
+    return next(installed[name] for name in NAMES if name in installed)
+
+
+def _try(facts: Facts, entrant: Entrant, name: str) -> None:
+    if facts.reason.startswith("not installed"):
+        return
+    try:
+        setattr(facts, name, TRIALS[name](entrant, Form()))
+    except (NotServing, OSError, ExceptionGroup) as error:
+        facts.reason = f"{name}: {error}"
+        say(f"{entrant.name}: {facts.reason}")
+
+
+if __name__ == "__main__":
+    # As Ctrl-C: the servers end, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    sys.exit(main())

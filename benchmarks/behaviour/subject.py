@@ -1,0 +1,177 @@
+"""A server under trial: its application in a folder of its own, its log, its workers."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import cast
+
+from benchmarks.behaviour.declaration import HERE, Entrant
+from benchmarks.connection import Connection, Hangup
+from daemon import Daemon, session
+
+STARTING = 60.0  # seconds
+RELOADING = 120.0  # seconds; some replace one worker after the other
+PAUSE = 0.01  # seconds between two looks
+KEPT = ("HOME", "LANG", "LC_ALL", "PATH", "TMPDIR", "USER")  # of our environment
+WORK = b"GET /work?id=one&sleep=0&size=0 HTTP/1.1\r\nHost: trial\r\n\r\n"
+
+
+class NotServing(Exception):
+    """A server did not start."""
+
+
+def waited(condition: Callable[[], object], seconds: float) -> float | None:
+    """Return after how many seconds a condition came true, None when it did not in time."""
+    start = time.monotonic()
+    while not condition():
+        if time.monotonic() > start + seconds:
+            return None
+        time.sleep(PAUSE)
+    return time.monotonic() - start
+
+
+class Subject(Daemon):
+    """Run one command of an entrant on a copy of its application in ``folder``."""
+
+    def __init__(self, entrant: Entrant, folder: Path, command: Sequence[str]) -> None:
+        self.entrant, self.folder = entrant, folder / "project"
+        self.ledger = folder / "ledger"
+        self.wanted = entrant.declaration.workers
+        self._source = (HERE / "applications" / entrant.declaration.application).read_text()
+        for one in (self.folder, self.ledger):
+            one.mkdir()
+        for name in entrant.declaration.beside:
+            shutil.copy(HERE / "applications" / name, self.folder)
+        self.write()
+        self.http, self.tcp, self.udp = _free_ports(3)
+        self.lines: list[str] = []
+        self._news = threading.Condition()
+        self.process = subprocess.Popen(  # noqa: S603
+            self._filled(command),
+            cwd=self.folder,
+            env=self._environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _filled(self, command: Sequence[str]) -> list[str]:
+        ports = {"{tcp}": str(self.tcp), "{udp}": str(self.udp)}
+        words = list(command)
+        for brace, port in ports.items():
+            words = [word.replace(brace, port) for word in words]
+        return self.entrant.installation.fill(self.http)(words)
+
+    def _environment(self) -> dict[str, str]:
+        kept = {name: os.environ[name] for name in KEPT if name in os.environ}
+        # No bytecode: two releases within a second would have the same.
+        own = {"LEDGER": str(self.ledger), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
+        return {**kept, **own}
+
+    def write(self, *, release: int = 1, more: str = "") -> None:
+        """Put the application there, of that release and with ``more`` at its end."""
+        source = self._source.replace('RELEASE = "1"', f'RELEASE = "{release}"')
+        (self.folder / "app.py").write_text(source + more)
+
+    def notes(self, name: str) -> list[str]:
+        """Return what the application has written into a file of the ledger."""
+        file = self.ledger / name
+        return file.read_text().splitlines() if file.exists() else []
+
+    def living(self, release: int | None = None) -> list[int]:
+        """Return the living processes that have imported the application, of that release."""
+        alive = session(self.process.pid)
+        starts = [line.split() for line in self.notes("starts")]
+        found = {int(pid) for pid, which in starts if release in (None, int(which))}
+        return sorted(found & set(alive))
+
+    def reload_to(self, release: int) -> float | None:
+        """Reload the code; return the seconds until only new workers live, None if it fails."""
+        old = set(self.living())
+
+        def through() -> bool:
+            new = len(self.living(release)) >= self.wanted
+            return not self.runs or (new and not old & set(self.living()))
+
+        self.write(release=release)
+        self.reload()
+        took = waited(through, RELOADING)
+        return took if self.runs else None
+
+    def reload(self) -> None:
+        """Do what its documentation names for a reload of the code."""
+        how = self.entrant.declaration.reload
+        if how.isupper():
+            self.process.send_signal(signal.Signals[f"SIG{how}"])
+        else:
+            subprocess.run(["sh", "-c", how], cwd=self.folder, check=True, timeout=10)  # noqa: S603, S607
+
+    @property
+    def runs(self) -> bool:
+        """Tell whether its first process is there."""
+        return self.process.poll() is None
+
+    def serves(self) -> bool:
+        """Tell whether a request on a new connection is answered within five seconds."""
+        return self.answers(WORK) == 200
+
+    def answers(self, request: bytes, patience: float = 5.0) -> int:
+        """Return the status of an answer, zero for none."""
+        try:
+            with Connection(self.http, patience) as connection:
+                connection.send(request)
+                return connection.receive().status
+        except (OSError, Hangup, ValueError):
+            return 0
+
+    def block(self) -> int:
+        """Send the request that blocks a worker for ever, and return that worker."""
+        self._blocking = Connection(self.http)
+        self._blocking.send(b"GET /block HTTP/1.1\r\nHost: trial\r\n\r\n")
+        if waited(lambda: self.notes("blocked"), STARTING) is None:
+            raise NotServing("the request that blocks did not arrive")
+        return int(self.notes("blocked")[0])
+
+    def begin(self) -> None:
+        """Wait until it serves with all its workers; raise NotServing with its last words."""
+
+        def begun() -> bool:
+            return not self.runs or (len(self.living()) >= self.wanted and self.serves())
+
+        if waited(begun, STARTING) is None or not self.runs:
+            raise NotServing("it does not serve:\n" + "\n".join(self.lines[-15:]))
+
+
+@contextmanager
+def serving(entrant: Entrant, command: Sequence[str] = ()) -> Iterator[Subject]:
+    """Yield a server that serves, and leave nothing of it."""
+    with tempfile.TemporaryDirectory(prefix="behaviour-") as folder:
+        words = command or entrant.declaration.command
+        subject = Subject(entrant, Path(folder), words)
+        try:
+            subject.begin()
+            yield subject
+        finally:
+            subject.kill()
+
+
+def _free_ports(count: int) -> list[int]:
+    """Return ports that were free a moment ago."""
+    with ExitStack() as stack:
+        sockets = [
+            stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)
+        ]
+        return [cast(int, one.getsockname()[1]) for one in sockets]
