@@ -18,14 +18,15 @@ RUN = $(MAKE) --no-print-directory -C $(PROJECT) --dry-run run \
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
 
 .DELETE_ON_ERROR:
-.PHONY: help run bake test test-runtime test-template chaos bench behaviour check format clean
+.PHONY: help run bake test test-runtime test-template chaos bench behaviour docs check format \
+    clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
 	@echo
-	@echo "Variables: HTTP_PORT=$(HTTP_PORT) and ADMIN_PORT=$(ADMIN_PORT) (run), PYTEST_ARGS (test),"
-	@echo "CHAOS_ARGS (chaos), BENCH_ARGS (bench), BEHAVIOUR_ARGS (behaviour), PYTHON=$(PYTHON)"
-	@echo "(3.11 or newer, used once to make $(VENV))"
+	@echo "Variables: HTTP_PORT=$(HTTP_PORT) and ADMIN_PORT=$(ADMIN_PORT) (run), PYTEST_ARGS (test,"
+	@echo "docs), CHAOS_ARGS (chaos), BENCH_ARGS (bench), BEHAVIOUR_ARGS (behaviour),"
+	@echo "PYTHON=$(PYTHON) (3.11 or newer, used once to make $(VENV))"
 
 run: ## bake the default project into build/ if it is not there, then serve it
 	@test -e $(PROJECT)/Makefile || $(MAKE) --no-print-directory bake
@@ -56,7 +57,13 @@ bench: $(VENV)/.dev ## measure API-Hour beside other servers; narrow with BENCH_
 behaviour: $(VENV)/.dev ## try what servers do when hurt; narrow with BEHAVIOUR_ARGS="--only uvicorn"
 	@$(BIN)/python -m benchmarks.behaviour $(BEHAVIOUR_ARGS)
 
-check: $(VENV)/.dev ## lint, format and types; changes nothing
+docs: $(VENV)/.docs ## build the pages into build/docs/html, then do what they say
+	@rm -rf build/docs
+	@$(BIN)/python -m sphinx --quiet --fail-on-warning --nitpicky --doctree-dir build/docs/doctrees \
+	docs build/docs/html
+	@$(BIN)/python -m pytest docs/tests --numprocesses 2 --dist worksteal $(PYTEST_ARGS)
+
+check: $(VENV)/.docs ## lint, format and types; changes nothing
 	@$(BIN)/python -m ruff check
 	@$(BIN)/python -m ruff format --check
 	@$(BIN)/python -m mypy runtime/api_hour hooks update.py
@@ -64,6 +71,7 @@ check: $(VENV)/.dev ## lint, format and types; changes nothing
 	@$(BIN)/python -m mypy tests
 	@$(BIN)/python -m mypy examples
 	@$(BIN)/python -m mypy benchmarks
+	@$(BIN)/python -m mypy docs/conf.py docs/extensions docs/tests
 
 format: $(VENV)/.dev ## put the code into the form that check wants
 	@$(BIN)/python -m ruff check --fix
@@ -93,3 +101,8 @@ $(VENV)/.dev: requirements.txt requirements-dev.txt benchmarks/techempower/requi
 	@echo "Installing the runtime and the development tools into $(VENV): takes a while"
 	@$(INSTALL) -r requirements-dev.txt
 	@touch $@ $(VENV)/.bake
+
+$(VENV)/.docs: docs/requirements.txt | $(VENV)/.dev
+	@echo "Installing what builds the pages into $(VENV)"
+	@$(INSTALL) -r docs/requirements.txt
+	@touch $@

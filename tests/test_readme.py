@@ -20,7 +20,6 @@ README = (ROOT / "README.rst").read_text()
 PAGES = [
     *("README.rst", "CONTRIBUTING.rst", "CHANGELOG.rst", "runtime/README.rst"),
     *("examples/README.rst", "benchmarks/README.rst"),
-    *("docs/how-to/capacity.rst", "docs/how-to/pgbouncer.rst"),
 ]
 FIRST_SCREEN = README.split("\nWords\n")[0]
 

@@ -71,6 +71,9 @@ class Application(GunicornApplication, _Run):  # type: ignore[misc]
 
     generation: Generation
 
+    def load(self) -> None:
+        """Import nothing for --check-config and --print-config; --check boots a worker."""
+
     def do_load_config(self) -> None:
         """Load everything into ``self.generation``; raises ConfigError, never ends the process."""
         self.cfg = _Config(self.usage, prog=self.prog)

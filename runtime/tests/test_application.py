@@ -214,6 +214,15 @@ def test_check_says_in_one_line_what_is_wrong(project: Path) -> None:
     assert "hello.py has no Nope" in ended.stderr
 
 
+@pytest.mark.parametrize("option", ["--check-config", "--print-config"])
+def test_gunicorns_own_looks_at_the_configuration_import_nothing(
+    option: str, project: Path
+) -> None:
+    ended = api_hour(project, "hello:Nope", option)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ("boot_timeout " in ended.stdout) == (option == "--print-config")
+
+
 def test_the_help_names_the_settings_of_the_process_manager(project: Path) -> None:
     text = api_hour(project, "--help").stdout
     for option in ("--config-dir", "--config_dir", "-ac", "--auto_config", "--listen", "--check"):

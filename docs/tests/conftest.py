@@ -1,0 +1,112 @@
+"""Where a page begins: an empty folder, or a project that was generated with every default.
+
+All that a page installs comes from a folder that is filled once; the address of the starter kit
+leads git to a copy of this repository.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pages import ROOT
+from projects import Project, bake, git
+from reader import alone
+from remote import copied
+
+ADDRESS = "https://github.com/org/template.git"  # what gh:org/template stands for
+BUILDING = ["flit_core>=3.11,<5", "setuptools>=77", "pip", "uv>=0.9,<1"]
+SYSTEM = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+CONFIGURATION = f"""
+[user]
+    name = Reader
+    email = reader@example.org
+[init]
+    defaultBranch = main
+[url "{{template}}"]
+    insteadOf = {ADDRESS}
+"""
+
+
+@pytest.fixture(scope="session")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Fetch what the pages install, once for all processes of a run."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    with alone(folder / "lock"):
+        if not (folder / "packages").exists():
+            _fetch(folder / "fetched", tmp_path_factory.mktemp("needs"))
+            (folder / "fetched").rename(folder / "packages")
+    return folder / "packages"
+
+
+def _fetch(folder: Path, needs: Path) -> None:
+    project = bake(needs / "out", project_slug="needs")
+    _pip("wheel", "--no-deps", f"--wheel-dir={folder}", str(ROOT / "runtime"))
+    (wheel,) = folder.iterdir()
+    wanted = [str(wheel), f"{project}[dev]", *BUILDING, f"-r{ROOT / 'requirements.txt'}"]
+    _pip("download", f"--dest={folder}", *wanted)
+
+
+@pytest.fixture(scope="session")
+def surroundings(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Return the environment of a reader, who has Python, make and git."""
+    home = tmp_path_factory.mktemp("home")
+    template = tmp_path_factory.mktemp("served") / "template"
+    copied(template)
+    # In a terminal curl shows no meter where it shows the answer.
+    (home / ".curlrc").write_text("no-progress-meter\n")
+    (home / ".gitconfig").write_text(CONFIGURATION.format(template=template.as_uri()))
+    (home / ".config" / "uv").mkdir(parents=True)
+    (home / ".config" / "uv" / "uv.toml").write_text(
+        f'no-index = true\nfind-links = ["{packages}"]\n'
+    )
+    programs = home / "bin"
+    programs.mkdir()
+    python = programs / "python3"
+    python.write_text(f'#!/bin/sh\nexec "{sys.base_prefix}/bin/python3" "$@"\n')
+    python.chmod(0o755)
+    return {
+        "HOME": str(home),
+        "LANG": "C.UTF-8",
+        "PATH": f"{programs}:{SYSTEM}",
+        "USER": "reader",
+        "PYTHONUNBUFFERED": "1",  # as in a terminal, which our shells are not
+        "PIP_NO_COMPILE": "0",  # which reads the wrong way round: no byte code
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": str(packages),
+    }
+
+
+@pytest.fixture(scope="session")
+def project(
+    surroundings: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[], Path]:
+    """Return a function that gives the project as it was generated, installed and committed.
+
+    It is at one place for every page, since an environment names its own place.
+    """
+    folder = tmp_path_factory.mktemp("project") / "hello"
+    kept = folder.with_name("kept")
+    bake(folder.parent)
+    Project(folder, surroundings | {"VIRTUAL_ENV": ""}).succeed(".venv/installed")
+    for arguments in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message=Begin"]):
+        git(folder, *arguments)
+    folder.rename(kept)
+
+    def fresh() -> Path:
+        shutil.rmtree(folder, ignore_errors=True)
+        subprocess.run(["cp", "--archive", str(kept), str(folder)], check=True)
+        return folder
+
+    return fresh
+
+
+def _pip(*arguments: str) -> None:
+    command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments]
+    subprocess.run(command, check=True)

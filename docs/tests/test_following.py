@@ -1,0 +1,37 @@
+"""Each page that shows commands is followed to the letter, in a folder of its own."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pages import DOCS, beginning, blocks, names
+from reader import reading
+
+TYPED = [page for page in names() if ":: console\n" in (DOCS / f"{page}.rst").read_text()]
+PAGES = sorted(TYPED, reverse=True)  # the tutorials, which take longest, come first
+
+
+@pytest.mark.timeout(600)  # it installs
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_does_what_it_says(
+    page: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    doing = [block for block in blocks(page) if block.target or block.shell]
+    assert doing
+    surroundings = request.getfixturevalue("surroundings")
+    with reading(_folder(page, request, tmp_path), tmp_path / "notes", surroundings) as reader:
+        for block in doing:
+            try:
+                reader.does(block)
+            except AssertionError as error:
+                raise AssertionError(f"{page}.rst:{block.line}: {error}") from None
+
+
+def _folder(page: str, request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    if beginning(page) == "project":
+        project: Callable[[], Path] = request.getfixturevalue("project")
+        return project()
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    return folder
