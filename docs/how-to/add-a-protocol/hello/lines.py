@@ -1,6 +1,7 @@
-"""A protocol of lines over TCP: each name that is sent is kept, and its id is the answer."""
+"""Lines over TCP: each name that is sent is kept, and its id is the answer."""
 
 import asyncio
+from asyncio import StreamReader, StreamWriter
 
 import api_hour
 
@@ -16,7 +17,7 @@ class Lines:
         self._waiting: set[asyncio.Timeout] = set()
         self._leaving = False
 
-    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def handle(self, reader: StreamReader, writer: StreamWriter) -> None:
         """Serve one connection."""
         while line := await self._next(reader):
             writer.write(await self._keep(line.decode(errors="replace").strip()))
@@ -35,7 +36,7 @@ class Lines:
             return f"error: {error}\n".encode()
         return f"{record.id}\n".encode()
 
-    async def _next(self, reader: asyncio.StreamReader) -> bytes:
+    async def _next(self, reader: StreamReader) -> bytes:
         """Return a line; nothing at the peer's end, and nothing at ours."""
         try:
             async with asyncio.timeout(0 if self._leaving else None) as patience:

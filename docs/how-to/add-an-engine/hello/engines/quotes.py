@@ -34,7 +34,8 @@ class Quotes:
 @asynccontextmanager
 async def open_quotes(settings: Settings) -> AsyncIterator[Quotes]:
     """Open a session, which connects when it is first asked; close it in the end."""
-    timeout = aiohttp.ClientTimeout(total=settings.timeout)
-    connector = aiohttp.TCPConnector(limit=settings.maxsize)
-    async with aiohttp.ClientSession(settings.url, timeout=timeout, connector=connector) as session:
+    patience = aiohttp.ClientTimeout(total=settings.timeout)
+    pool = aiohttp.TCPConnector(limit=settings.maxsize)
+    session = aiohttp.ClientSession(settings.url, timeout=patience, connector=pool)
+    async with session:
         yield Quotes(session)
