@@ -1,0 +1,36 @@
+"""The wiring: which engines are opened, and what is served on which listener. Read it first."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import api_hour
+
+from . import routes
+from .engines import postgresql
+from .lines import Lines
+from .settings import Settings
+
+
+class Container(api_hour.Container):
+    """Run in each worker: open the engines, serve, close the engines."""
+
+    settings = Settings
+    config: Settings
+
+    @asynccontextmanager
+    async def engines(self) -> AsyncIterator[None]:
+        """Open what the services need; it stays open while the daemon serves."""
+        async with (
+            postgresql.open_pool(self.config.postgresql) as self.pool,
+            api_hour.observed("postgresql", self.pool),
+        ):
+            yield
+
+    def servers(self) -> dict[str, api_hour.Server]:
+        """Name the server of each listener of main.yaml."""
+        lines = Lines(self.pool)
+        return {
+            "http": api_hour.HTTPServer(routes.http(self.config.http, self.pool)),
+            "admin": api_hour.HTTPServer(routes.admin(self, {"postgresql": self.pool})),
+            "lines": api_hour.StreamServer(lines.handle, farewell=lines.farewell),
+        }

@@ -1,0 +1,11 @@
+"""The first page."""
+
+import api_hour
+from aiohttp import web
+
+from ..clients import address_of
+
+
+async def index(request: web.Request) -> api_hour.JSON:
+    """Greet."""
+    return api_hour.JSON({"message": f"Hello, {address_of(request)}!"})

@@ -1,0 +1,32 @@
+"""What etc/*/main.yaml may hold beside the part ``api_hour``; a mistake there stops the start."""
+
+from typing import Annotated
+
+import msgspec
+
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+
+
+class HTTP(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Limit what a client may send."""
+
+    body_limit: Count = 262_144  # bytes of a request's body
+    greeting: Annotated[str, msgspec.Meta(max_length=80)] = "Hello, World!"
+
+
+class PostgreSQL(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Describe the pool of connections that each worker opens."""
+
+    dsn: str  # postgresql://user:password@host:5432/database
+    minsize: Count = 1
+    maxsize: Count = 10  # times the workers: stay below the server's max_connections
+    acquire_timeout: Seconds = 3.0  # how long a request waits for a free connection
+    statement_timeout: Seconds = 5.0  # after which the server ends a query
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Hold the whole file, one field for each section."""
+
+    postgresql: PostgreSQL
+    http: HTTP = HTTP()

@@ -1,0 +1,231 @@
+"""What a how-to guide tells other programs to do, done by them: nginx, HAProxy, PgBouncer."""
+
+import http.client
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import psycopg2
+import pytest
+import yaml
+
+from api_hour.plugins import embedded, machine
+from daemon import Daemon, until
+from pages import DOCS, ROOT
+from projects import free_port
+from reloads import work_through_three_reloads
+
+HOW_TO = DOCS / "how-to"
+TEMPLATE = ROOT / "<<cookiecutter.project_slug>>"
+CLIENTS = 3
+# The page's own module, served as a project's endpoint would use it.
+SERVER = """
+import api_hour
+from aiohttp import web
+from clients import address_of
+
+
+async def index(request):
+    answer = {"client": address_of(request), "peer": request.remote}
+    return api_hour.JSON(answer, headers={"X-Seen": request.headers["X-Request-ID"]})
+
+
+async def ready(request):
+    return web.Response(status=200 if container.ready else 503)
+
+
+class Container(api_hour.Container):
+    def servers(self):
+        global container
+        container, app, admin = self, web.Application(), web.Application()
+        app.router.add_get("/", index)
+        admin.router.add_get("/health/ready", ready)
+        return {"http": api_hour.HTTPServer(app), "admin": api_hour.HTTPServer(admin)}
+"""
+POOLED = "postgresql://hello:secret@127.0.0.1:{port}/postgres"
+Proxy = Callable[[Path, str], "subprocess.Popen[bytes]"]
+
+
+def nginx(folder: Path, text: str) -> "subprocess.Popen[bytes]":
+    """Start nginx with the page's file, as the one in conf.d."""
+    (folder / "hello.conf").write_text(text)
+    names = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    temporary = "".join(f"{name}_temp_path {folder}/{name};\n" for name in names)
+    (folder / "nginx.conf").write_text(
+        f"daemon off; pid {folder}/nginx.pid; error_log {folder}/error.log;\n"
+        f"events {{}}\nhttp {{ access_log off;\n{temporary}include hello.conf; }}\n"
+    )
+    command = [_program("nginx"), "-e", f"{folder}/error.log", "-p", f"{folder}"]
+    return subprocess.Popen([*command, "-c", f"{folder}/nginx.conf"])
+
+
+def haproxy(folder: Path, text: str) -> "subprocess.Popen[bytes]":
+    """Start HAProxy with the page's file."""
+    (folder / "haproxy.cfg").write_text(text)
+    return subprocess.Popen([_program("haproxy"), "-db", "-f", f"{folder}/haproxy.cfg"])
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Daemon]:
+    """Serve the page's module by two workers."""
+    shutil.copy(HOW_TO / "behind-a-proxy" / "hello" / "clients.py", tmp_path)
+    (tmp_path / "server.py").write_text(SERVER)
+    listen = [f"--listen={name}=tcp://127.0.0.1:0" for name in ("http", "admin")]
+    with Daemon(tmp_path, "server:Container", "--workers=2", *listen) as running:
+        yield running.ready(2)
+
+
+@pytest.mark.parametrize(
+    ("start", "file"), [(nginx, "nginx.conf"), (haproxy, "haproxy.cfg")], ids=["nginx", "haproxy"]
+)
+def test_a_proxy_tells_who_asks_and_loses_nothing_in_three_reloads(
+    start: Proxy, file: str, daemon: Daemon, tmp_path: Path
+) -> None:
+    text = (HOW_TO / "behind-a-proxy" / "proxy" / file).read_text()
+    front = free_port()
+    with _running(start, tmp_path, _with_ports(text, front, daemon)):
+        until(lambda: _accepts(front) and _ask(front)[0] == 200, f"{file} does not answer")
+
+        def client(turns: Iterator[int]) -> None:
+            with closing(_connected(front)) as connection:
+                for _ in turns:
+                    status, identity, answer = _answer(connection)
+                    assert (status, answer["client"]) == (200, "127.0.0.1")
+                    assert re.fullmatch(r"[0-9a-f-]{32,36}", identity)
+
+        assert work_through_three_reloads(daemon, *[client] * CLIENTS) > 0
+    assert daemon.stop() == 0
+
+
+@pytest.mark.timeout(120)
+def test_pgbouncer_takes_the_page_s_settings_and_the_role_its_timeouts(tmp_path: Path) -> None:
+    program = _program("pgbouncer")
+    with embedded.postgresql(tmp_path / "data", own=True) as server:
+        _execute(server.url, "CREATE ROLE hello LOGIN PASSWORD 'secret'")
+        _execute(server.url, (HOW_TO / "pgbouncer" / "role.sql").read_text())
+        with _bouncer(program, server.url) as port:
+            url = POOLED.format(port=port)
+            asked = "-c statement_timeout=9000 -c client_connection_check_interval=9000"
+            assert _execute(url, "SHOW statement_timeout", options=asked) == "5s"
+            assert _execute(url, "SHOW client_connection_check_interval") == "1s"
+
+
+def test_the_sums_of_capacity_are_those_of_a_generated_project() -> None:
+    text = " ".join((HOW_TO / "capacity.rst").read_text().split())
+    main = (TEMPLATE / "etc" / "<<cookiecutter.project_slug>>" / "main.yaml").read_text()
+    workers = int(_found(r"workers: (\d+)", main))
+    most = int(_found(r"maxsize: (\d+)", main))
+    (overlay,) = (TEMPLATE / "deploy" / "kubernetes" / "production").iterdir()
+    patches = yaml.safe_load(overlay.read_text().replace("<<", "").replace(">>", ""))["patches"]
+    pods = yaml.safe_load(patches[0]["patch"])["spec"]["maxReplicas"]
+    assert f"begins with W = {workers}, M = {most} and, in production, P = {pods}" in text
+    assert f"2 * {pods} * {workers} * {most} = {2 * pods * workers * most} connections" in text
+    assert f"M = 97 / (2 * {pods} * {workers}), rounded down: {97 // (2 * pods * workers)}" in text
+    assert f"P = 97 / (2 * {workers} * {most}), rounded down: {97 // (2 * workers * most)}" in text
+
+
+def _with_ports(text: str, front: int, daemon: Daemon) -> str:
+    """Put the ports of a test into a proxy's file, in the place of the page's."""
+    changes = {
+        r"(?<=listen )80(?=;)|(?<=bind :)80\b": front,
+        r"(?<=127\.0\.0\.1:)8000\b": daemon.port(),
+        r"(?<=check port )8001\b": daemon.port("admin"),
+    }
+    for pattern, port in changes.items():
+        text = re.sub(pattern, str(port), text)
+    assert f":{daemon.port()}" in text
+    return text
+
+
+@contextmanager
+def _running(start: Proxy, folder: Path, text: str) -> Iterator[None]:
+    place = folder / "proxy"
+    place.mkdir()
+    process = start(place, text)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+@contextmanager
+def _bouncer(program: str, behind: str) -> Iterator[int]:
+    """Run PgBouncer with the page's lines; yield its port."""
+    port = free_port()
+    settings = psycopg2.extensions.parse_dsn(behind)
+    own = (
+        f"[databases]\npostgres = host={settings['host']} port={settings.get('port', 5432)}\n"
+        f"{(HOW_TO / 'pgbouncer' / 'pgbouncer.ini').read_text()}"
+        f"listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
+        "auth_type = scram-sha-256\nauth_file = users.txt\n"
+    )
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        (place / "pgbouncer.ini").write_text(own)
+        (place / "users.txt").write_text('"hello" "secret"\n')
+        who = machine.identity(place)  # it refuses root
+        for path in (place, *place.iterdir()):
+            os.chown(path, who.uid, -1)
+        command = [program, "--quiet", "pgbouncer.ini"]
+        process = subprocess.Popen(command, cwd=place, preexec_fn=who.enter)
+        try:
+            until(lambda: _accepts(port), "PgBouncer does not listen")
+            yield port
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+def _execute(url: str, sql: str, **options: str) -> str:
+    """Run statements; return what the last one shows, if anything."""
+    with closing(psycopg2.connect(url, **options)) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(sql)
+            return str(cursor.fetchone()[0]) if cursor.description else ""
+
+
+def _connected(port: int) -> http.client.HTTPConnection:
+    return http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+
+
+def _answer(connection: http.client.HTTPConnection) -> tuple[int, str, dict[str, str]]:
+    """Ask as a client that lies; return the status, the id that the daemon saw, and its answer."""
+    lies = {"X-Real-IP": "192.0.2.66", "X-Request-ID": "mine"}
+    connection.request("GET", "/", headers=lies)
+    response = connection.getresponse()
+    body = response.read()
+    return response.status, response.headers.get("X-Seen", ""), json.loads(body) if body else {}
+
+
+def _ask(port: int) -> tuple[int, str]:
+    with closing(_connected(port)) as connection:
+        connection.request("GET", "/", headers={"X-Real-IP": "192.0.2.66"})
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+
+
+def _accepts(port: int) -> bool:
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _program(name: str) -> str:
+    found = shutil.which(name, path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
+    if found is None:
+        pytest.skip(f"{name} is not installed")
+    return found
+
+
+def _found(pattern: str, text: str) -> str:
+    found = re.search(pattern, text)
+    assert found, pattern
+    return found[1]
