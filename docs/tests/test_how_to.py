@@ -25,15 +25,14 @@ from reloads import work_through_three_reloads
 HOW_TO = DOCS / "how-to"
 TEMPLATE = ROOT / "<<cookiecutter.project_slug>>"
 CLIENTS = 3
-# The page's own module, served as a project's endpoint would use it.
+ADDRESS = "127.0.0.2"  # of the clients; the proxies have the one before it
 SERVER = """
 import api_hour
 from aiohttp import web
-from clients import address_of
 
 
 async def index(request):
-    answer = {"client": address_of(request), "peer": request.remote}
+    answer = {"client": request.remote, "scheme": request.scheme}
     return api_hour.JSON(answer, headers={"X-Seen": request.headers["X-Request-ID"]})
 
 
@@ -74,11 +73,11 @@ def haproxy(folder: Path, text: str) -> "subprocess.Popen[bytes]":
 
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[Daemon]:
-    """Serve the page's module by two workers."""
-    shutil.copy(HOW_TO / "behind-a-proxy" / "hello" / "clients.py", tmp_path)
+    """Tell who asks, by two workers that trust the page's proxies."""
     (tmp_path / "server.py").write_text(SERVER)
+    options = ["--workers=2", "--trusted-proxies=127.0.0.1"]
     listen = [f"--listen={name}=tcp://127.0.0.1:0" for name in ("http", "admin")]
-    with Daemon(tmp_path, "server:Container", "--workers=2", *listen) as running:
+    with Daemon(tmp_path, "server:Container", *options, *listen) as running:
         yield running.ready(2)
 
 
@@ -97,7 +96,7 @@ def test_a_proxy_tells_who_asks_and_loses_nothing_in_three_reloads(
             with closing(_connected(front)) as connection:
                 for _ in turns:
                     status, identity, answer = _answer(connection)
-                    assert (status, answer["client"]) == (200, "127.0.0.1")
+                    assert (status, answer) == (200, {"client": ADDRESS, "scheme": "http"})
                     assert re.fullmatch(r"[0-9a-f-]{32,36}", identity)
 
         assert work_through_three_reloads(daemon, *[client] * CLIENTS) > 0
@@ -194,12 +193,12 @@ def _execute(url: str, sql: str, **options: str) -> str:
 
 
 def _connected(port: int) -> http.client.HTTPConnection:
-    return http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    return http.client.HTTPConnection("127.0.0.1", port, 20, (ADDRESS, 0))
 
 
 def _answer(connection: http.client.HTTPConnection) -> tuple[int, str, dict[str, str]]:
     """Ask as a client that lies; return the status, the id that the daemon saw, and its answer."""
-    lies = {"X-Real-IP": "192.0.2.66", "X-Request-ID": "mine"}
+    lies = {"X-Forwarded-For": "192.0.2.66", "X-Forwarded-Proto": "https", "X-Request-ID": "mine"}
     connection.request("GET", "/", headers=lies)
     response = connection.getresponse()
     body = response.read()
@@ -208,7 +207,7 @@ def _answer(connection: http.client.HTTPConnection) -> tuple[int, str, dict[str,
 
 def _ask(port: int) -> tuple[int, str]:
     with closing(_connected(port)) as connection:
-        connection.request("GET", "/", headers={"X-Real-IP": "192.0.2.66"})
+        connection.request("GET", "/")
         response = connection.getresponse()
         return response.status, response.read().decode()
 

@@ -3,9 +3,7 @@
 import api_hour
 from aiohttp import web
 
-from ..clients import address_of
-
 
 async def index(request: web.Request) -> api_hour.JSON:
     """Greet."""
-    return api_hour.JSON({"message": f"Hello, {address_of(request)}!"})
+    return api_hour.JSON({"message": f"Hello, {request.remote}!"})
