@@ -57,8 +57,9 @@ class Campaign:
             with self._or_left_out(runner), instructions.counting(runner.start) as counter:
                 for name, case in runner.cases.items():
                     requests = max(1, self._plan.requests // case.weight)
-                    counts = counter.measure(case, requests)
-                    figure = Instructions(runner.name, name, requests, *counts)
+                    once, thrice = counter.measure(case, requests)
+                    totals = (requests, once.total(), thrice.total())
+                    figure = Instructions(runner.name, name, *totals, dict(thrice - once))
                     self._results.instructions.append(figure)
             self._save()
 

@@ -6,13 +6,17 @@ import msgspec
 
 
 class Instructions(msgspec.Struct, frozen=True):
-    """Hold the user-space instructions of two runs, of N and of 3 N requests."""
+    """Hold the user-space instructions of two runs, of N and of 3 N requests.
+
+    ``parts``: what the second run has more of them, by the library or part of Python.
+    """
 
     contender: str
     case: str
     requests: int
     once: int
     thrice: int
+    parts: dict[str, int] = {}
 
     @property
     def each(self) -> float:

@@ -5,7 +5,7 @@ kept: what they have in common, such as connecting, is not in the difference, an
 start. All processes of the server are counted.
 """
 
-import re
+import collections
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 from benchmarks import processes
 from benchmarks.case import Case
 from benchmarks.connection import PATIENCE, Connection
+from benchmarks.parts import parts
 from benchmarks.server import NotServing, Server
 
 CONNECTIONS = 4
@@ -28,6 +29,7 @@ ENVIRONMENT = {
 }
 VALGRIND = ("valgrind", "--quiet", "--tool=callgrind", "--trace-children=yes", "--instr-atstart=no")
 
+Parts = collections.Counter[str]  # instructions by part of a server
 Start = Callable[..., Server]  # with prefix, environment and patience
 
 
@@ -47,20 +49,20 @@ class Counter:
     def __init__(self, server: Server, folder: Path) -> None:
         self._server, self._folder = server, folder
 
-    def measure(self, case: Case, requests: int) -> tuple[int, int]:
-        """Return the instructions of ``requests`` and of three times as many, once warmed up."""
+    def measure(self, case: Case, requests: int) -> tuple[Parts, Parts]:
+        """Count ``requests`` and three times as many, once warmed up, by parts of the server."""
         ask(self._server.port, case, CONNECTIONS)  # whoever listens may have no worker yet
         self._tell("instrumentation", "on")
         self._run(case, requests)
         return self._run(case, requests), self._run(case, 3 * requests)
 
-    def _run(self, case: Case, requests: int) -> int:
+    def _run(self, case: Case, requests: int) -> Parts:
         """Return the instructions since the last time."""
         ask(self._server.port, case, requests)
         self._tell("dump")
-        files = list(self._folder.iterdir())
-        counted = sum(map(_total, files))
-        for file in files:
+        counted = Parts()
+        for file in list(self._folder.iterdir()):
+            counted += parts(file)
             file.unlink()
         return counted
 
@@ -109,7 +111,3 @@ class _Client:
 
     def close(self) -> None:
         self._connection.close()
-
-
-def _total(file: Path) -> int:
-    return sum(map(int, re.findall(r"^totals: (\d+)", file.read_text(), re.M)))

@@ -19,17 +19,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     folder: Path = options.output or options.results.parent
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in report(Results.read(options.results)).items():
+    for name, text in report(Results.read(options.results), options.results.stem).items():
         (folder / name).write_text(text)
         print(f"Written: {folder / name}")
 
 
-def report(results: Results) -> dict[str, str]:
-    """Return the files of a report by name."""
+def report(results: Results, name: str) -> dict[str, str]:
+    """Return the files of a report by name; ``name``.inc has the tables, for a page to include."""
     titles = {one.name: (one.title, one.kind) for one in results.entrants}
     counted = {one.contender: one.each / 1000 for one in results.instructions if one.case == CASE}
     loads = [one for one in results.loads if one.case == CASE]
-    files = {"benchmarks.rst": render(results)}
+    files = {f"{name}.inc": render(results)}
     if counted:
         title = "JSON: thousands of user-space instructions a request"
         files["instructions.svg"] = draw(title, _bars(counted, titles))

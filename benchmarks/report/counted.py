@@ -3,10 +3,13 @@
 from collections.abc import Iterator
 
 from benchmarks.case import CASES, SHAPES
+from benchmarks.figures import Instructions
 from benchmarks.report.table import NONE, heading, table
 from benchmarks.results import Results
 
 REFERENCE = "aiohttp"  # what ratios refer to
+SIMPLEST = "index"
+LEAST = 50  # instructions of a part that is told
 OURS, THEIRS = "shapes-api-hour", "shapes-aiohttp"
 
 
@@ -36,6 +39,26 @@ def instructions(results: Results) -> Iterator[str]:
     ]
     yield table(["Contender", *cases], rows)
     yield "\n".join(f"* {case}: {CASES[case].title}" for case in cases)
+
+
+def profile(results: Results) -> Iterator[str]:
+    """Say in which libraries the instructions of the simplest case are."""
+    counted = [one for one in results.instructions if one.case == SIMPLEST and one.parts]
+    if not counted:
+        return
+    counted.sort(key=lambda one: one.each)
+    parts = sorted({part for one in counted for part in one.parts})
+    parts.sort(key=lambda part: -sum(one.parts.get(part, 0) for one in counted))
+    yield heading("Where they go")
+    yield f"Thousands of instructions of {CASES[SIMPLEST].title}, by library and part of Python."
+    rows = [[part, *(_share(one, part) for one in counted)] for part in parts]
+    rows.append(["all", *(f"{one.each / 1000:.1f}" for one in counted)])
+    yield table(["Part", *(results.title(one.contender) for one in counted)], rows)
+
+
+def _share(figure: Instructions, part: str) -> str:
+    each = figure.parts.get(part, 0) / (2 * figure.requests)
+    return f"{each / 1000:.1f}" if each >= LEAST else NONE
 
 
 def _counted(each: float | None, reference: float | None) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from benchmarks.report.counted import instructions, shapes
+from benchmarks.report.counted import instructions, profile, shapes
 from benchmarks.report.loaded import idle, loads, memory
 from benchmarks.report.table import heading
 from benchmarks.results import Results
@@ -10,7 +10,7 @@ from benchmarks.results import Results
 
 def render(results: Results) -> str:
     """Return every section that the run has figures for."""
-    sections = (_about, instructions, shapes, loads, memory, idle, _left_out)
+    sections = (_about, instructions, profile, shapes, loads, memory, idle, _left_out)
     return "\n\n".join(part for section in sections for part in section(results)) + "\n"
 
 

@@ -21,7 +21,10 @@ def run() -> Results:
     results.entrants[0] = results.entrants[0].__class__(
         "api-hour", "API-Hour", "framework", "api_hour", ["{bin}/api_hour"], {"aiohttp": "3"}, {}
     )
-    results.instructions[0] = Instructions("api-hour", "index", 1000, 5_000_000, 99_000_000)
+    results.instructions[0] = Instructions(
+        *("api-hour", "index", 1000, 5_000_000, 99_000_000),
+        {"bytecode": 70_000_000, "uvloop": 23_960_000, "rare": 40_000},
+    )
     results.instructions[1] = Instructions("aiohttp", "index", 1000, 5_000_000, 349_000_000)
     for name, each in (("shapes-api-hour", 250), ("shapes-aiohttp", 500)):
         figure = Instructions(name, "await", 1000, 0, 2 * 1000 * each)
@@ -31,19 +34,21 @@ def run() -> Results:
 
 
 def test_the_text_is_valid_and_has_every_section() -> None:
-    text = report(run())["benchmarks.rst"]
+    text = report(run(), "run")["run.inc"]
     strict = {"halt_level": 2, "report_level": 2, "file_insertion_enabled": False}
     html = docutils.core.publish_string(text, writer="html", settings_overrides=strict).decode()
-    for title in ("Instructions", "What else", "CPU", "Memory", "Idle", "Left out"):
+    for title in ("Instructions", "Where", "What else", "CPU", "Memory", "Idle", "Left out"):
         assert f"\n{title}" in text
-    assert html.count("<table") == 5
+    assert html.count("<table") == 6
 
 
 def test_the_text_has_the_figures_and_the_ratios() -> None:
-    lines = report(run())["benchmarks.rst"].splitlines()
+    lines = report(run(), "run")["run.inc"].splitlines()
     words = [line.split() for line in lines]
     assert ["API-Hour", "47.0", "(0.27)"] in words
     assert ["AIOHTTP", "172.0", "(1.00)"] in words
+    parts = [["bytecode", "35.0"], ["uvloop", "12.0"], ["rare", "-"], ["all", "47.0"]]
+    assert [one for one in words if one in parts] == parts
     (awaiting,) = (line.split() for line in lines if line.startswith("a handler that awaits"))
     assert awaiting[-3:] == ["0.2", "0.5", "0.50"]
     flask = next(line.split() for line in lines if line.startswith("FLASK  ") and "4000" in line)
@@ -52,8 +57,8 @@ def test_the_text_has_the_figures_and_the_ratios() -> None:
 
 
 def test_a_chart_has_a_bar_for_each_in_proportion_the_least_first() -> None:
-    charts = report(run())
-    assert sorted(charts) == ["benchmarks.rst", "cpu-64.svg", "instructions.svg"]
+    charts = report(run(), "run")
+    assert sorted(charts) == ["cpu-64.svg", "instructions.svg", "run.inc"]
     svg = ElementTree.fromstring(charts["instructions.svg"])  # noqa: S314
     texts = [element.text for element in svg.iterfind("svg:text", SVG)]
     assert texts[:3] == ["JSON: thousands of user-space instructions a request", "FLASK", "0.1"]
@@ -66,7 +71,7 @@ def test_the_command_writes_beside_the_results(tmp_path: Path) -> None:
     file = tmp_path / "results.json"
     run().write(file)
     main([str(file)])
-    assert {path.name for path in tmp_path.iterdir()} == {file.name, *report(run())}
+    assert {path.name for path in tmp_path.iterdir()} == {file.name, *report(run(), "results")}
 
 
 def test_a_table_is_as_wide_as_its_widest_cells() -> None:

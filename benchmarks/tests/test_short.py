@@ -27,4 +27,4 @@ def test_a_short_run_measures_api_hour_with_and_without_its_fast_path_and_aiohtt
     assert [one.contender for one in results.loads] == NAMES
     assert all(load.requests > 20 for load in results.loads)
     assert [one.connections for one in results.idle] == [100] * 3
-    assert "Kitchen table: 50 joined rows, 8 connections:" in report(results)["benchmarks.rst"]
+    assert "Kitchen table: 50 joined rows, 8 connections:" in report(results, "short")["short.inc"]
