@@ -9,6 +9,7 @@ from benchmarks.results import Results
 
 REFERENCE = "aiohttp"  # what ratios refer to
 SIMPLEST = "index"
+PROFILED = ("parser", "api-hour", "aiohttp")
 LEAST = 50  # instructions of a part that is told
 OURS, THEIRS = "shapes-api-hour", "shapes-aiohttp"
 
@@ -43,10 +44,10 @@ def instructions(results: Results) -> Iterator[str]:
 
 def profile(results: Results) -> Iterator[str]:
     """Say in which libraries the instructions of the simplest case are."""
-    counted = [one for one in results.instructions if one.case == SIMPLEST and one.parts]
+    figures = {one.contender: one for one in results.instructions if one.case == SIMPLEST}
+    counted = [figures[name] for name in PROFILED if name in figures and figures[name].parts]
     if not counted:
         return
-    counted.sort(key=lambda one: one.each)
     parts = sorted({part for one in counted for part in one.parts})
     parts.sort(key=lambda part: -sum(one.parts.get(part, 0) for one in counted))
     yield heading("Where they go")
