@@ -6,7 +6,6 @@ import json
 import os
 import pty
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -15,7 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import combinations, product
 from pathlib import Path
@@ -301,7 +300,8 @@ class Run:
 
     def _kill(self) -> None:
         for process in self.processes():
-            process.send_signal(signal.SIGKILL)
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         self.process.kill()
         self.process.wait(PATIENCE)
 

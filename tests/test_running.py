@@ -155,7 +155,9 @@ def test_an_edit_is_served_and_a_broken_one_is_not(projects: Projects) -> None:
     index = project.package / "endpoints" / "index.py"
     with project.running() as run:
         with project.edited(index, "Hello, World!", "Changed"):
+            _soon(lambda: run.console.count("Reloaded: ") == 1)
             _soon(lambda: run.ask("/").json() == {"message": "Changed"})
+        _soon(lambda: run.console.count("Reloaded: ") == 2)
         _soon(lambda: run.ask("/").json() == {"message": "Hello, World!"})
         with project.edited(index, "async def index", "async def"):
             _soon(lambda: "SyntaxError" in run.console)
