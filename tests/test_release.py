@@ -230,6 +230,8 @@ def test_an_audit_succeeds_only_when_it_could_look_up_that_all_is_well(
         service = {"PIP_AUDIT_VULNERABILITY_SERVICE": "osv", "PIP_AUDIT_OSV_URL": url}
         result = source.project.make("audit", **service)
     assert result.returncode == code, result.stdout + result.stderr
+    assert ("PYSEC-1" in result.stdout) is ("PYSEC-1" in (answer or ""))
+    assert ("requirements.lock was NOT audited" in result.stderr) is (answer is None)
 
 
 def test_the_installer_is_a_clean_script(source: Source) -> None:
