@@ -14,13 +14,14 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 TEMPLATE = Path(__file__).parent
+SHOWN = 5  # of the files that are in the way
 KEPT = ".api-hour.json"  # where the project keeps template, commit and answers
 BRANCH = "api-hour/template"  # what the template alone would make of the answers
 Environment = dict[str, str]
 
 
 class UpdateError(Exception):
-    """Say in one line what is in the way."""
+    """Say what is in the way."""
 
 
 def main() -> None:
@@ -60,8 +61,11 @@ def refuse_unclean(project: Path) -> None:
     if not top or not project.samefile(top):
         raise UpdateError("this folder is no git repository: git init, and commit all, first")
     # The verb itself may have built the runtime's wheel just now.
-    if git(project, "status", "--porcelain", "--", ".", ":!wheels"):
-        raise UpdateError("there are changes that are not committed: commit or stash them first")
+    changes = git(project, "status", "--porcelain", "--", ".", ":!wheels").splitlines()
+    if changes:
+        more = [f"and {len(changes) - SHOWN} more"] if len(changes) > SHOWN else []
+        said = "there are changes that are not committed: commit them, or stash them with"
+        raise UpdateError("\n".join([f"{said} --include-untracked", *changes[:SHOWN], *more]))
 
 
 def refuse_unknown(origin: dict[str, Any]) -> None:
@@ -125,7 +129,7 @@ def run(command: list[str], environment: Environment) -> str:
     if result.returncode:
         said = (result.stderr or result.stdout).strip().splitlines() or [str(result.returncode)]
         raise UpdateError(f"{' '.join(command[:3])} failed: {said[-1]}")
-    return result.stdout.strip()
+    return result.stdout.rstrip()
 
 
 if __name__ == "__main__":

@@ -65,6 +65,12 @@ def wrong_slug(slug: str) -> str | None:
     return None
 
 
+def advice(slug: str) -> str:
+    """Return the name that follows from a refused one, if it would do."""
+    name = re.sub(r"[^a-z0-9]+", "_", slug.lower()).strip("_")
+    return f"; {name} would do" if slug.isascii() and not wrong_slug(name) else ""
+
+
 def problems() -> list[str]:
     """Return one line for every answer that is refused."""
     found = {name: wrong_line(ANSWERS[name]) for name in ("project_name", "description", "author")}
@@ -72,7 +78,10 @@ def problems() -> list[str]:
     for name in ("project_name", "description"):
         if not ANSWERS[name]:
             found[name] = "must not be empty"
-    return [f"{name} {rule}: {ANSWERS[name]!r}" for name, rule in found.items() if rule]
+    said = {name: f"{name} {rule}: {ANSWERS[name]!r}" for name, rule in found.items() if rule}
+    if "project_slug" in said:
+        said["project_slug"] += advice(ANSWERS["project_slug"])
+    return list(said.values())
 
 
 if refused := problems():

@@ -48,6 +48,7 @@ class Supervisor:
     def __init__(self, name: str, prefix: Path, folder: Path) -> None:
         self.bin = folder / "bin"
         self.restarts = 0
+        self._state = "inactive"
         self.log = (folder / "log").open("a+")
         self._name, self._units = name, prefix / "current" / "etc" / "systemd" / "system"
         self._notified = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -83,6 +84,7 @@ class Supervisor:
 
     def start(self) -> int:
         """Start the service; return 0 when it is ready and 1 when it ended before."""
+        self._state = "active"  # a start that fails is tried again
         service = _unit(self._units / f"{self._name}.service", "Service")
         fds = [one.fileno() for one in self._sockets]
         held = (":".join(self._names), ",".join(map(str, fds)))
@@ -108,6 +110,7 @@ class Supervisor:
 
     def stop(self) -> None:
         """End the service as its unit says: TERM for the master."""
+        self._state = "inactive"
         if self._process is not None:
             self._process.send_signal(signal.SIGTERM)
             self._process.wait(PATIENCE)
@@ -133,7 +136,7 @@ class Supervisor:
     def _obey(self, verb: str, *arguments: str) -> tuple[int, str]:
         if verb == "show":
             place = _unit(self._units / f"{self._name}.service", "Service")["WorkingDirectory"]
-            return 0, f"ActiveState=active\nWorkingDirectory={place}"
+            return 0, f"ActiveState={self._state}\nWorkingDirectory={place}"
         if verb == "restart":
             self.restarts += 1
             self.stop()

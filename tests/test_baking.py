@@ -225,6 +225,23 @@ def test_a_bad_slug_is_refused_by_name(
     assert REFUSED_SLUGS[slug] in said
 
 
+@pytest.mark.parametrize(
+    ("slug", "end"),
+    [
+        ("my-app", "'my-app'; my_app would do"),
+        ("My App", "'My App'; my_app would do"),
+        ("api-hour", "'api-hour'"),
+        ("größe", "'größe'"),
+        ("3d", "'3d'"),
+    ],
+)
+def test_a_name_that_would_do_is_said_when_one_follows_from_the_slug(
+    tmp_path: Path, slug: str, end: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    said = _refusal(tmp_path / "out", capfd, project_slug=slug)
+    assert re.findall(r"^project_slug must .*: (.*)$", said, re.MULTILINE) == [end]
+
+
 @pytest.mark.parametrize("name", ["project_name", "description", "author"])
 @pytest.mark.parametrize("text", REFUSED_LINES)
 def test_a_bad_line_is_refused_by_name(

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -161,7 +161,10 @@ def site(tmp_path: Path, database: str, source: Source) -> Site:
     site = Site(tmp_path / "opt" / "hello", tmp_path / "bin")
     site.prefix.mkdir(parents=True)
     (site.prefix / "environment").write_text(f"# the daemon's\nDATABASE_URL={database}\n")
-    assert "Nothing serves" in site.install(source.archive)
+    serve = f"{site.prefix}/current/install.sh serve\n"
+    how = "systemctl enable --now " if Path("/run/systemd/system").is_dir() else serve
+    said = site.install(source.archive)
+    assert f"Nothing serves from {site.prefix}: start it with {how}" in said
     assert site.current == "0.1.0"
     return site
 
@@ -230,6 +233,8 @@ def test_an_audit_succeeds_only_when_it_could_look_up_that_all_is_well(
         service = {"PIP_AUDIT_VULNERABILITY_SERVICE": "osv", "PIP_AUDIT_OSV_URL": url}
         result = source.project.make("audit", **service)
     assert result.returncode == code, result.stdout + result.stderr
+    assert ("PYSEC-1" in result.stdout) is ("PYSEC-1" in (answer or ""))
+    assert ("requirements.lock was NOT audited" in result.stderr) is (answer is None)
 
 
 def test_the_installer_is_a_clean_script(source: Source) -> None:
@@ -249,7 +254,8 @@ def test_a_release_takes_over_by_usr2_and_goes_back_without_a_lost_request(
         assert "is there already" in site.refuses(next_release)
         for step in ("migration", "check", "start"):
             line = site.refuses(failing[step])
-            assert re.search(f"{step} failed: .|new master ended", line), line
+            assert re.search(f"{step} (0003_bad.sql )?failed: .|new master ended", line), line
+            assert ("0003_bad.sql failed" in line) is (step == "migration")
             assert line.endswith("; 0.2.0 goes on")
             _serves(site, source, "0.2.0")
         site.rollback()
@@ -262,17 +268,18 @@ def test_a_release_takes_over_by_restart_and_goes_back_without_a_lost_request(
     site: Site, source: Source, next_release: Path, failing: dict[str, Path], database: str
 ) -> None:
     folder = site.bin.parent
-    with (
-        Supervisor("hello", site.prefix, folder) as supervisor,
-        _counted(source.http, database) as account,
-    ):
-        assert "behind its sockets" in site.install(next_release)
-        _serves(site, source, "0.2.0")
-        assert "did not start" in site.refuses(failing["start"])
-        _serves(site, source, "0.2.0")
-        site.rollback()
-        _serves(site, source, "0.1.0")
-        assert supervisor.restarts == 4
+    with Supervisor("hello", site.prefix, folder) as supervisor:
+        with _counted(source.http, database) as account:
+            assert "behind its sockets" in site.install(next_release)
+            _serves(site, source, "0.2.0")
+            assert "did not start" in site.refuses(failing["start"])
+            _serves(site, source, "0.2.0")
+            site.rollback()
+            _serves(site, source, "0.1.0")
+            assert supervisor.restarts == 4
+        supervisor.stop()
+        how = "start it with systemctl start hello\n"
+        assert f"Nothing serves from {site.prefix}: {how}" in site.rollback()
     print(f"longest wait by restart: {account.longest:.3f} s of {len(account.waits)} requests")
 
 
@@ -293,6 +300,34 @@ def test_a_first_release_keeps_its_modules_and_has_no_way_back(site: Site) -> No
     with (site.prefix / "releases" / ".lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert site.run(*back).stderr == "install.sh: another one is under way; 0.1.0 goes on\n"
+
+
+def test_without_a_database_s_address_nothing_is_installed(source: Source, tmp_path: Path) -> None:
+    site = Site(tmp_path / "opt", tmp_path / "bin")
+    assert site.refuses(source.archive) == (
+        f"install.sh: write DATABASE_URL=postgresql://... into {site.prefix}/environment first"
+    )
+    assert site.releases() == []
+
+
+def test_a_release_without_migrations_migrates_nothing(
+    site: Site, source: Source, tmp_path: Path
+) -> None:
+    ignored = shutil.ignore_patterns(".venv", "dist", "migrations")
+    folder = shutil.copytree(source.project.folder, tmp_path / "hello", ignore=ignored)
+    project = Project(folder, source.project.environment)
+    archive = replace(source, project=project).release(tmp_path / "next", "0.2.0")
+    assert "Migrating" not in site.install(archive)
+    assert site.current == "0.2.0"
+
+
+@pytest.mark.parametrize("verb", ["-h", "--help"])
+def test_the_installer_says_how_it_is_used(source: Source, tmp_path: Path, verb: str) -> None:
+    site = Site(tmp_path / "opt", tmp_path / "bin")
+    said = _good(site.run(source.archive / "install.sh", verb))
+    assert re.match(r"Put a release .*\n\n    PREFIX=/opt/hello ./install.sh ", said)
+    assert said.count("\n") < 20
+    assert not site.prefix.exists()
 
 
 def edit(project: Path, file: str, old: str, new: str) -> None:

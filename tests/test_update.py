@@ -97,17 +97,17 @@ def snapshot(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
-def refusal(project: Project) -> str:
-    """Update, which must be refused in one line and touch nothing; return that line."""
+def refusal(project: Project, *arguments: str) -> str:
+    """Update, which must be refused and touch nothing; return what was said."""
     before = snapshot(project.folder)
-    result = project.make("update")
+    result = project.make("update", *arguments)
     assert result.returncode == 2
-    (line,) = [line for line in result.stderr.splitlines() if not line.startswith("make: ")]
+    lines = [line for line in result.stderr.splitlines() if not line.startswith("make: ")]
     after = snapshot(project.folder)
     for kept in (before, after):  # git refreshes it when it is asked for the status
         kept.pop(".git/index", None)
     assert after == before
-    return line
+    return "\n".join(lines)
 
 
 def test_a_project_keeps_where_it_comes_from(project: Project, template: Path) -> None:
@@ -191,15 +191,26 @@ def test_from_a_git_address_the_runtime_s_pin_moves_along(
     assert first not in makefile.read_text()
 
 
+@pytest.mark.parametrize("kind", ["branch", "tag", "commit"])
 def test_an_older_version_of_the_template_may_be_asked_for(
-    project: Project, template: Path
+    project: Project, template: Path, kind: str
 ) -> None:
     wanted = renew(template)
+    names = {"branch": "older", "tag": "v1.0", "commit": wanted}
+    git(template, "branch", names["branch"])
+    git(template, "tag", names["tag"])
     edit(template, f"{SLUG}/COLOUR", "cookiecutter.colour", '"another"')
     commit_all(template)
-    project.succeed("update", f"TEMPLATE_VERSION={wanted}")
+    project.succeed("update", f"TEMPLATE_VERSION={names[kind]}")
     assert (project.folder / "COLOUR").read_text() == "red\n"
     assert origin(project)["commit"] == wanted
+
+
+def test_with_an_unknown_version_nothing_is_touched(project: Project, template: Path) -> None:
+    renew(template)
+    assert refusal(project, "TEMPLATE_VERSION=v1.1") == (
+        "make update: the template has no tag, branch or commit v1.1"
+    )
 
 
 def test_without_a_repository_nothing_is_touched(
@@ -212,16 +223,28 @@ def test_without_a_repository_nothing_is_touched(
     )
 
 
-@pytest.mark.parametrize("file", ["hello/routes.py", "COLOUR"])
+@pytest.mark.parametrize(
+    ("files", "shown"),
+    [
+        (["hello/routes.py"], [" M hello/routes.py"]),
+        (["COLOUR"], ["?? COLOUR"]),
+        ("ABCDE", [f"?? {file}" for file in "ABCDE"]),
+        ("ABCDEFG", [*(f"?? {file}" for file in "ABCDE"), "and 2 more"]),
+    ],
+)
 def test_with_changes_that_are_not_committed_nothing_is_touched(
-    project: Project, template: Path, file: str
+    project: Project, template: Path, files: list[str], shown: list[str]
 ) -> None:
     renew(template)
-    with (project.folder / file).open("a") as changed:
-        changed.write("# mine\n")
-    assert refusal(project) == (
-        "make update: there are changes that are not committed: commit or stash them first"
+    for file in files:
+        with (project.folder / file).open("a") as changed:
+            changed.write("# mine\n")
+    said, *lines = refusal(project).splitlines()
+    assert said == (
+        "make update: there are changes that are not committed: "
+        "commit them, or stash them with --include-untracked"
     )
+    assert lines == shown
 
 
 def test_with_an_unknown_commit_nothing_is_touched(project: Project, template: Path) -> None:

@@ -5,8 +5,9 @@
 #     PREFIX/current/install.sh rollback    to the release before
 #     PREFIX/current/install.sh serve       run the daemon, in the foreground
 #
-# It needs no network, and nothing but the Python that built the archive. PREFIX holds releases/,
-# current and previous, two links to releases, and environment, lines of NAME=value for the daemon.
+# It needs no network, and nothing but the Python that built the archive. PREFIX, which is
+# /opt/<< cookiecutter.project_slug >> when you name none, holds releases/, current and previous, two links to releases,
+# and environment, lines of NAME=value for the daemon.
 # A step that fails leaves the release before serving, and says so in one line.
 <% if cookiecutter.database != "none" %>
 # What migrations did stays, also at a rollback: the release before must bear it.
@@ -26,6 +27,7 @@ main() {
         install) install ;;
         rollback) rollback ;;
         serve) serve ;;
+        -h | --help) usage ;;
         *) fail "there is no $1: say nothing, rollback or serve" ;;
     esac
 }
@@ -35,6 +37,9 @@ install() {
     umask 022 # the daemon may be another user, who reads it
     mkdir -p "$prefix/releases"
     begin
+<% if cookiecutter.database != "none" %>
+    require_url
+<% endif %>
     local version
     version=$(basename "$here/wheels/$name"-*.whl)
     version=${version#"$name-"}
@@ -64,6 +69,11 @@ serve() {
     cd "$prefix/current"
     export NOTIFY_SOCKET=$prefix/notify
     exec "$prefix/current/venv/bin/python" -m api_hour "$name:Container" --pid "$prefix/$name.pid"
+}
+
+# What this file begins with.
+usage() {
+    sed -n '2,/^set /s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
 }
 
 begin() {
@@ -99,13 +109,26 @@ lay_out() {
 }
 
 <% if cookiecutter.database != "none" %>
+require_url() {
+    [[ -n ${DATABASE_URL:-} ]] || ! has_migrations ||
+        fail "write DATABASE_URL=postgresql://... into $prefix/environment first"
+}
+
+# A wheel's names of files are not compressed.
+has_migrations() {
+    grep -aq "$name/migrations/[^/]*\.sql" "$here/wheels/$name"-*.whl
+}
+
 migrate() {
+    has_migrations || return 0
     echo "Migrating the database"
-    local venv=$prefix/$release/venv
+    local said file venv=$prefix/$release/venv
     local files=("$venv"/lib/python*/site-packages/"$name"/migrations)
     export PGSSLMODE=${PGSSLMODE:-prefer}
-    step migration "$venv/bin/dbmate" --no-dump-schema --migration-lock \
-        --migrations-dir "${files[0]}" migrate
+    said=$("$venv/bin/dbmate" --no-dump-schema --migration-lock --migrations-dir "${files[0]}" \
+        migrate 2>&1) && return
+    file=$(echo "$said" | sed -n 's/^Applying: //p' | tail -n 1)
+    fail "the migration${file:+ $file} failed: $(echo "$said" | tail -n 1)"
 }
 
 <% endif %>
@@ -123,13 +146,13 @@ go_over() {
     if master=$(living "$prefix/$name.pid"); then
         upgrade "$master"
 <% if cookiecutter.systemd %>
-    elif is_unit; then
+    elif is_active; then
         echo "Restarting the service behind its sockets"
         systemctl daemon-reload
         systemctl restart "$name.service" || fail "the new one did not start: its journal says why"
 <% endif %>
     else
-        echo "Nothing serves from $prefix yet: the README says how to start it"
+        echo "Nothing serves from $prefix: start it with $(starter)"
     fi
     arrive
     echo "$prefix/current is ${release#*/}"
@@ -182,13 +205,31 @@ while True:
 '
 
 <% if cookiecutter.systemd %>
-is_unit() {
+is_active() {
     local shown
-    shown=$(systemctl show --property=ActiveState,WorkingDirectory "$name.service" 2> /dev/null) &&
+    shown=$(unit) &&
         [[ $shown == *"WorkingDirectory=$prefix/current"* && $shown != *ActiveState=inactive* ]]
 }
 
+unit() {
+    systemctl show --property=ActiveState,WorkingDirectory "$name.service" 2> /dev/null
+}
+
 <% endif %>
+starter() {
+<% if cookiecutter.systemd %>
+    local shown
+    shown=$(unit) || shown='no systemd'
+    case $shown in
+        *"WorkingDirectory=$prefix/current"*) echo "systemctl start $name" ;;
+        *WorkingDirectory=/* | 'no systemd') echo "$prefix/current/install.sh serve" ;;
+        *) echo "systemctl enable --now $prefix/current/etc/systemd/system/*" ;;
+    esac
+<% else %>
+    echo "$prefix/current/install.sh serve"
+<% endif %>
+}
+
 target() {
     readlink "$prefix/$1" || true
 }
@@ -225,7 +266,7 @@ undo() {
     if [[ -n $moved ]]; then
         point current "$before"
 <% if cookiecutter.systemd %>
-        if is_unit; then systemctl restart "$name.service"; fi
+        if is_active; then systemctl restart "$name.service"; fi
 <% endif %>
     fi
     [[ -z $made ]] || rm -rf -- "${prefix:?}/$made"
