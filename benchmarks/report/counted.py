@@ -53,6 +53,7 @@ def profile(results: Results) -> Iterator[str]:
     yield heading("Where they go")
     yield f"Thousands of instructions of {CASES[SIMPLEST].title}, by library and part of Python."
     rows = [[part, *(_share(one, part) for one in counted)] for part in parts]
+    rows = [row for row in rows if any(row[1:])]
     rows.append(["all", *(f"{one.each / 1000:.1f}" for one in counted)])
     yield table(["Part", *(results.title(one.contender) for one in counted)], rows)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-NONE = "-"  # where there is no figure
+NONE = ""  # where there is no figure
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
