@@ -26,7 +26,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def offline(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> dict[str, str]:
-    """Fetch what projects need once; return the environment in which pip takes it from there."""
+    """Fetch what projects need once; return the environment in which they find it.
+
+    Their pytest has a folder of its own: two that share one trip over what the other clears away.
+    """
     folder = tmp_path_factory.mktemp("packages")
     needs = tmp_path_factory.mktemp("needs") / "out"
     drivers = ("aiopg", "asyncpg")
@@ -35,7 +38,8 @@ def offline(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> dict[str, 
     _pip("download", f"--dest={folder}", str(wheel), *projects, *BUILDING)
     # PIP_NO_COMPILE reads the wrong way round: no byte code, which is half of the time.
     pip = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(folder), "PIP_NO_COMPILE": "0"}
-    return pip | {"UV_NO_INDEX": "1", "UV_FIND_LINKS": str(folder)}
+    own = tmp_path_factory.mktemp("temporary")
+    return pip | {"UV_FIND_LINKS": str(folder), "PYTEST_DEBUG_TEMPROOT": str(own)}
 
 
 @pytest.fixture(scope="session")

@@ -80,6 +80,8 @@ def surroundings(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> di
         "PIP_NO_COMPILE": "0",  # which reads the wrong way round: no byte code
         "PIP_NO_INDEX": "1",
         "PIP_FIND_LINKS": str(packages),
+        # Two runs of pytest that share a folder trip over what the other clears away.
+        "PYTEST_DEBUG_TEMPROOT": str(tmp_path_factory.mktemp("temporary")),
     }
 
 
