@@ -36,7 +36,7 @@ PRODUCT = [dict(zip(OPTIONS, values, strict=True)) for values in product(*OPTION
 PATIENCE = 60.0  # seconds for anything to happen
 INSTALLING = 240.0  # seconds for a first start
 LEAVING = 20.0  # seconds for the last process to end
-MARK = "API_HOUR_TEST_RUN"  # in the environment of every process of one run
+MARK = "API_HOUR_TEST_RUN"  # in the environment of every process of one run, or of one reader
 # What our own surroundings must not hand down to a project of somebody else.
 OURS = {
     "ADMIN_PORT",
@@ -290,13 +290,7 @@ class Run:
 
     def processes(self) -> list[psutil.Process]:
         """Return every process of this run that is alive."""
-        return [process for process in psutil.process_iter() if self._is_ours(process)]
-
-    def _is_ours(self, process: psutil.Process) -> bool:
-        try:
-            return bool(process.environ().get(MARK) == self._mark)
-        except (psutil.Error, OSError):
-            return False
+        return marked(self._mark)
 
     def _kill(self) -> None:
         for process in self.processes():
@@ -304,6 +298,18 @@ class Run:
                 process.kill()
         self.process.kill()
         self.process.wait(PATIENCE)
+
+
+def marked(mark: str) -> list[psutil.Process]:
+    """Return every process that is alive and has ``mark`` in its environment, under ``MARK``."""
+    return [process for process in psutil.process_iter() if _has(process, mark)]
+
+
+def _has(process: psutil.Process, mark: str) -> bool:
+    try:
+        return bool(process.environ().get(MARK) == mark)
+    except (psutil.Error, OSError):
+        return False
 
 
 def _take_terminal() -> None:

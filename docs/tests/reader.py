@@ -22,10 +22,10 @@ from pathlib import Path
 import psutil
 
 from pages import INTERRUPT, MAIN, Block, Step, agrees, is_all, steps
+from projects import MARK, marked
 
 PATIENCE = 120.0  # seconds for a command: some install
 LEAVING = 20.0  # seconds for what was started to end
-MARK = "API_HOUR_DOCS_READER"  # in the environment of every process of one reader
 KEEPING = 'trap \'export -p > "$0/exported"; pwd > "$0/folder"\' EXIT\n'
 TYPED = 'if [[ -e $0/exported ]]; then . "$0/exported"; fi\n' + KEEPING + 'eval "$1"'
 
@@ -181,7 +181,7 @@ class Reader:
     def ends(self) -> None:
         """Close every shell, and all that was started in it."""
         for signal_number in (signal.SIGTERM, signal.SIGKILL):
-            left = self._processes()
+            left = marked(self._mark)
             for process in left:
                 with suppress(psutil.NoSuchProcess):  # it has just ended by itself
                     process.send_signal(signal_number)
@@ -189,15 +189,6 @@ class Reader:
         for shell in self._shells.values():
             for running in shell.commands:
                 running.process.wait()
-
-    def _processes(self) -> list[psutil.Process]:
-        return [process for process in psutil.process_iter() if self._is_ours(process)]
-
-    def _is_ours(self, process: psutil.Process) -> bool:
-        try:
-            return bool(process.environ().get(MARK) == self._mark)
-        except (psutil.Error, OSError):
-            return False
 
 
 def is_edit(block: Block, old: str, new: str) -> bool:
