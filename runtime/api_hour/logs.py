@@ -53,8 +53,9 @@ class JSON(logging.Formatter):
             "exception": _trace(record),
         }
         line = {name: value for name, value in fields.items() if value}
-        for name in vars(record).keys() - OWN:
-            line[f"extra.{name}" if name in fields else name] = vars(record)[name]
+        for name, value in vars(record).items():
+            if name not in OWN:
+                line[f"extra.{name}" if name in fields else name] = value
         try:
             return _encode(line)
         except (TypeError, ValueError, RecursionError):  # a key that is no text, NaN, a circle
