@@ -30,17 +30,21 @@ class AccessLogger(AbstractAccessLogger):
         remote, method, path = request.remote or NO_VALUE, request.method, request.path_qs
         status, size = response.status, response.body_length
         told: dict[str, Any] = {
-            **{"created": now, "msecs": now % 1 * 1000, "args": ()},
-            **{"remote": remote, "method": method, "path": path},
-            **{"status": status, "bytes": size, "seconds": round(time, 6)},
+            "remote": remote,
+            "method": method,
+            "path": path,
+            "status": status,
+            "bytes": size,
+            "seconds": round(time, 6),
         }
         for name, header in (("referer", hdrs.REFERER), ("user_agent", hdrs.USER_AGENT)):
             if header in headers:
                 told[name] = headers[header]
         client = told.get("referer", NO_VALUE), told.get("user_agent", NO_VALUE)
-        told["args"] = (remote, method, path, *request.version, status, size, time, *client)
+        args = (remote, method, path, *request.version, status, size, time, *client)
+        own = {"created": now, "msecs": now % 1 * 1000, "args": args}
         record = object.__new__(logging.LogRecord)
-        record.__dict__ = _same(self.logger, os.getpid()) | told
+        record.__dict__ = _same(self.logger, os.getpid()) | own | told
         self.logger.handle(record)
 
 

@@ -81,7 +81,7 @@ class Request(web.Request):
 
 
 class FastRequest(Request):
-    """Be a request of which most is made when it is asked for; FastHandler sets the rest."""
+    """Be a request of which most is made when it is asked for; FastConnection sets the rest."""
 
     ATTRS = Request.ATTRS | {"_connection", "_found"}
     _connection: Any
