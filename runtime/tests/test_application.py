@@ -173,7 +173,7 @@ def test_a_mistake_gives_one_line_and_no_traceback(mistake: str, project: Path) 
     for name, text in files.items():
         (project / name).parent.mkdir(parents=True, exist_ok=True)
         (project / name).write_text(text)
-    if arguments and "main.yaml" not in str(files):
+    if arguments and "listeners" not in str(files):
         arguments = [*arguments, "--listen", "http=tcp://127.0.0.1:0"]
     ended = api_hour(project, *arguments)
     assert len(complaints(ended.stderr)) == 1, ended.stderr
