@@ -1,7 +1,8 @@
-"""Accept connections on listening sockets, one a turn; knows no protocol.
+"""Accept connections on listening sockets, few a turn; knows no protocol.
 
-Event loops accept a whole burst in one turn, so that one worker may take all of it; one connection
-a turn lets every worker that is awake have its share, and a busy one have less.
+Event loops accept a whole burst in one turn, so that one worker may take all of it. One connection
+a turn, and one more for each turn that leaves some waiting, lets every worker that is awake have
+its share, and a busy one have less; yet nobody waits for long.
 """
 
 import asyncio
@@ -40,6 +41,7 @@ class Acceptor:
         self._empty = asyncio.Event()
         self._empty.set()
         self._reading = False
+        self._pace = 1  # connections a turn
         self._wake: asyncio.TimerHandle | None = None
 
     def add(self, sock: socket.socket) -> None:
@@ -75,7 +77,8 @@ class Acceptor:
                 await self._empty.wait()
 
     def _accept(self, sock: socket.socket) -> None:
-        self._take(sock)
+        taken = all(self._take(sock) for _ in range(self._pace))
+        self._pace = self._pace + 1 if taken else 1
         if self._full():
             self._pause()
 
