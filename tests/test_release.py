@@ -321,6 +321,16 @@ def test_a_release_without_migrations_migrates_nothing(
     assert site.current == "0.2.0"
 
 
+def test_only_the_release_before_is_kept(
+    site: Site, source: Source, next_release: Path, tmp_path: Path
+) -> None:
+    assert "Removing" not in site.install(next_release)
+    assert "Removing hello 0.1.0" in site.install(source.release(tmp_path / "next", "0.3.0"))
+    assert site.releases() == ["0.2.0", "0.3.0"]
+    site.rollback()
+    assert (site.current, site.releases()) == ("0.2.0", ["0.2.0", "0.3.0"])
+
+
 @pytest.mark.parametrize("verb", ["-h", "--help"])
 def test_the_installer_says_how_it_is_used(source: Source, tmp_path: Path, verb: str) -> None:
     site = Site(tmp_path / "opt", tmp_path / "bin")

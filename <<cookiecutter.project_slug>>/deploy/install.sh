@@ -53,6 +53,7 @@ install() {
 <% endif %>
     check
     go_over
+    forget_old
 }
 
 rollback() {
@@ -162,6 +163,18 @@ go_over() {
 arrive() {
     [[ -z $before ]] || point previous "$before"
     made='' moved=''
+}
+
+# No rollback reaches a release before the one before.
+forget_old() {
+    local one
+    for one in "$prefix"/releases/*/; do
+        one=releases/$(basename "$one")
+        [[ $one == "$(target current)" || $one == "$(target previous)" ]] || {
+            echo "Removing $name ${one#*/}"
+            rm -rf -- "${prefix:?}/$one"
+        }
+    done
 }
 
 # Start a master beside this one, on its sockets; when all its workers are ready, end this one.
