@@ -93,7 +93,7 @@ def test_listeners_cannot_change_at_a_reload(run: Run, project: Path) -> None:
 
 def test_a_request_in_flight_at_term_is_answered_and_its_connection_closed(run: Run) -> None:
     daemon = run().ready()
-    request = in_flight(daemon, 1.0)
+    request = in_flight(daemon, 5.0)
     until(lambda: daemon.get()[0] == 200, "no answer")
     assert daemon.stop() == 0
     request.join(PATIENCE)
@@ -115,11 +115,14 @@ def lost(daemon: Daemon, path: str) -> "threading.Thread":
     def request() -> None:
         connection = http.client.HTTPConnection("127.0.0.1", daemon.port(), timeout=PATIENCE)
         connection.request("GET", path)
+        sent.set()
         with contextlib.suppress(ConnectionError, http.client.HTTPException):
             connection.getresponse().read()
 
+    sent = threading.Event()
     thread = threading.Thread(target=request)
     thread.start()
+    assert sent.wait(PATIENCE)
     return thread
 
 
@@ -145,7 +148,7 @@ def test_ttin_and_ttou_change_the_number_of_workers(run: Run) -> None:
 
 
 def test_a_blocked_worker_is_ended_and_the_log_shows_where_it_slept(run: Run) -> None:
-    daemon = run("hello:Container", "--timeout", "1").ready()
+    daemon = run("hello:Container", "--timeout", "5").ready()
     mark = daemon.mark()
     client = lost(daemon, "/block")
     daemon.wait_for(r"is blocked: no heartbeat", after=mark)

@@ -703,7 +703,6 @@ class Writer:
             self.places[*keys, key] = (start, line + 1 if scalar else start)
 
 
-@settings(deadline=None)
 @given(DATA)
 def test_every_place_is_where_it_was_written(
     tmp_path_factory: pytest.TempPathFactory, data: dict[str, Any]
@@ -718,7 +717,6 @@ def test_every_place_is_where_it_was_written(
     assert places == writer.places
 
 
-@settings(deadline=None)
 @given(DATA)
 def test_what_pyyaml_writes_reads_back_the_same(
     tmp_path_factory: pytest.TempPathFactory, data: dict[str, Any]
@@ -728,7 +726,7 @@ def test_what_pyyaml_writes_reads_back_the_same(
     assert config.load(path).data == data
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.text("abc:-[]{}&*!|>'\"%@`,?# \n\t\u00e9\x00<~1.") | st.text())
 def test_any_text_is_a_document_or_one_line_that_begins_with_the_file(
     tmp_path_factory: pytest.TempPathFactory, text: str

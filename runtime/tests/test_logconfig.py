@@ -214,6 +214,7 @@ def test_hup_reads_the_file_again(project: Path, run: Run) -> None:
     mark = reload(daemon)
     daemon.get()
     daemon.wait_for("told to those who ask", after=mark)
+    daemon.wait_for("gunicorn.access", after=mark)  # the last line of this worker
     write(project, FILE.replace("LOG_FORMAT:text", "LOG_FORMAT:json"))
     mark = reload(daemon)
     daemon.get()

@@ -118,7 +118,8 @@ def test_a_thousand_lives_are_counted_while_they_are_looked_at(folder: Path) -> 
     assert value(text, "things_total") == LIVES * INCREMENTS
     assert value(text, 'worker_starts_total{reason="test"}') == LIVES
     assert value(text, "alive") == 0
-    assert len(list(folder.glob("*.lock"))) <= 2 * AT_ONCE
+    # A child that is forked during a scrape holds the lock that was taken then.
+    assert len(list(folder.glob("*.lock"))) <= 4 * AT_ONCE
 
 
 def test_gauges_count_the_living_only(folder: Path) -> None:
@@ -147,7 +148,7 @@ def test_gauges_count_the_living_only(folder: Path) -> None:
 def counting(project: Path, run: Callable[..., Daemon]) -> Daemon:
     """Return a daemon of two workers that counts."""
     (project / "hello.py").write_text(PROJECT)
-    daemon = run("hello:Container", "--metrics", "--workers=2", "--drain-idle=0")
+    daemon = run("hello:Container", "--metrics", "--workers=2")
     daemon.ready(2)
     return daemon
 

@@ -335,7 +335,7 @@ def test_datagrams_are_all_answered(run: Run, project: Path) -> None:
 @pytest.mark.parametrize("code", [AIOHTTP, WEBSOCKETS], ids=["aiohttp", "websockets"])
 def test_websockets_are_closed_with_service_restart(run: Run, project: Path, code: str) -> None:
     """The library websockets answers 503 to a handshake that its close() finds under way."""
-    daemon = start(run, project, code, "--drain-idle", "1")
+    daemon = start(run, project, code)
     url = f"ws://127.0.0.1:{daemon.port()}"
 
     def exchange() -> None:

@@ -220,7 +220,7 @@ class _Job:
     def pass_on(self, number: int) -> None:
         """Send COMMAND a signal, once."""
         now = time.monotonic()
-        last, self._last[number] = self._last.get(number, 0.0), now
+        last, self._last[number] = self._last.get(number, -TWICE), now
         if number not in STOPPING or now - last >= TWICE:
             os.kill(self._child.pid, number)
 

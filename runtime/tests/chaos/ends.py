@@ -8,9 +8,11 @@ from chaos.load import Profile
 from chaos.stage import Stage
 from daemon import until
 
-DELAY = 3.0  # seconds of stop_delay
+DELAY = 6.0  # seconds of stop_delay
 SLACK = 10  # times what the daemon needs on an idle machine
-LONG = Profile(keepalive=1000, fresh=0, rate=2000, kinds=(Kind("long", sleep=2.0),), each=1)
+LONG = Profile(
+    keepalive=1000, fresh=0, rate=2000, bound=60.0, kinds=(Kind("long", sleep=2.0),), each=1
+)
 ENDLESS = Profile(keepalive=20, fresh=0, rate=2000, kinds=(Kind("endless", sleep=15.0),), each=1)
 
 
@@ -28,7 +30,7 @@ def stop_late(stage: Stage) -> None:
     since = [one for one in load.records if one.began > start]
     fresh = [one for one in since if one.client >= load.profile.keepalive]
     assert any(one.outcome is Outcome.ANSWERED for one in fresh), "no new connection was served"
-    refused = min(one.began for one in since if one.outcome is Outcome.REFUSED)
+    refused = min(one.ended for one in since if one.outcome is Outcome.REFUSED)
     assert refused - start >= DELAY, "refused before the delay was over"
 
 

@@ -20,8 +20,8 @@ def _deaths(count: int) -> Loss:
 
 IN_HAND = _deaths(1)
 CUT_SHORT = Loss(dict.fromkeys((*CUT, Outcome.REFUSED), 20))
-REFUSED = Loss({Outcome.REFUSED: math.inf})
 # A connection that is complete between the last accept() and the close() that follows is reset.
+REFUSED = Loss({Outcome.REFUSED: math.inf, Outcome.RESET: 4})
 RUSHED = Loss({Outcome.REFUSED: math.inf, Outcome.RESET: 20})
 PATIENT = Profile(bound=60.0)  # a restart takes as long as a boot
 RUSH = Profile(keepalive=0, fresh=60, rate=2000, kinds=(Kind("quick"),))
@@ -30,12 +30,12 @@ KEPT = Profile(fresh=0)
 
 SCENARIOS = [
     Scenario("HUP three times", planned.reload_thrice),
-    Scenario("HUP, TTIN, TTOU and TERM to workers, all at once", planned.overlap),
+    Scenario("HUP, TTIN, TTOU and TERM to workers, all at once", planned.overlap, load=PATIENT),
     Scenario("HUP with an import of 3 s", planned.reload_slow_import, slow=True),
     Scenario(
         "HUP under an answer longer than the window",
         planned.outlast_window,
-        window=4.0,
+        window=8.0,
         slow=True,
     ),
     Scenario("HUP beside idle connections", planned.close_idle),
@@ -43,7 +43,7 @@ SCENARIOS = [
     Scenario(
         "TTOU under requests longer than timeout",
         planned.shrink_under_long_requests,
-        options=("--timeout", "3"),
+        options=("--timeout", "7"),
     ),
     Scenario("TERM to one worker", planned.retire_one, window=15.0),
     Scenario("USR2, then TERM to the old master", planned.upgrade),
@@ -108,7 +108,7 @@ SCENARIOS = [
     Scenario(
         "HUP with a worker that is never ready",
         partial(broken.code, text=NEVER_READY, error="not ready in time"),
-        options=("--boot-timeout", "4"),
+        options=("--boot-timeout", "12"),
     ),
     Scenario("USR2 with a syntax error", broken.upgrade),
     Scenario("TERM while a reload hangs", broken.stop_hanging, loss=REFUSED),
@@ -145,10 +145,17 @@ SCENARIOS = [
     Scenario(
         "time.sleep(60) in an endpoint",
         deaths.block_loop,
-        options=("--timeout", "3"),
+        options=("--timeout", "6"),
+        load=PATIENT,
         loss=IN_HAND,
     ),
-    Scenario("SIGSTOP of a worker", deaths.freeze, options=("--timeout", "3"), loss=IN_HAND),
+    Scenario(
+        "SIGSTOP of a worker",
+        deaths.freeze,
+        options=("--timeout", "6"),
+        load=PATIENT,
+        loss=IN_HAND,
+    ),
     Scenario("TERM under load", ends.stop, loss=REFUSED),
     Scenario("TERM under a rush of new connections", ends.stop, load=RUSH, loss=RUSHED),
     Scenario(
@@ -167,6 +174,7 @@ SCENARIOS = [
         scarcity.fill_disk,
         options=("--access-logfile", "/dev/full", "--error-logfile", "/dev/full"),
         load=None,
+        held=True,
         boots=False,
     ),
     Scenario(

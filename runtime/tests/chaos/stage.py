@@ -40,7 +40,7 @@ class Form:
     loop: str = "auto"
 
 
-SHORT = Form(window=0.6, calm=100)
+SHORT = Form(window=5.0, calm=100)
 FULL = Form(window=5.0, calm=1500)
 
 
@@ -117,13 +117,14 @@ class Stage:
         """Open the listening socket here: every later launch is handed it."""
         self.held = socket.create_server(("127.0.0.1", 0), backlog=2048)
 
-    def launch(self, *, folder: Path | None = None, listen: str = "tcp://127.0.0.1:0") -> Daemon:
+    def launch(self, *, folder: Path | None = None) -> Daemon:
         """Start a daemon, another one if there is one already."""
         arguments = ("hello:Container", *self._options())
         place = folder or self.project.folder
         environ = {"CHAOS_LEDGER": str(self.project.ledger)}
         if self.held is None:
-            self.daemon = Deaf(place, *arguments, "--listen", f"http={listen}", **environ)
+            free = ("--listen", "http=tcp://127.0.0.1:0")
+            self.daemon = Deaf(place, *arguments, *free, **environ)
         else:
             port = self.held.getsockname()[1]
             arguments = (*arguments, "--listen", f"http=tcp://127.0.0.1:{port}")

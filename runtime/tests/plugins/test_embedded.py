@@ -30,6 +30,7 @@ from api_hour.exceptions import ConfigError
 from api_hour.plugins import embedded
 
 PATIENCE = 60.0  # seconds; ten times what a busy machine needs
+NO_SOCKETS = shutil.ignore_patterns(".s.PGSQL.*")  # a server that was killed leaves its own
 PACKAGE = Path(embedded.__file__).parents[1]
 PYTHON = [sys.executable, "-m", embedded.MODULE]
 ENDING = ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"]
@@ -145,7 +146,7 @@ def processes(folder: Path) -> list[str]:
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             at_work = os.readlink(entry / "cwd").startswith(str(folder))
             told = str(folder).encode() in (entry / "environ").read_bytes()
             if command and (at_work or told or str(folder) in command):
@@ -423,11 +424,14 @@ def test_under_nohup_a_closed_terminal_ends_nothing(data: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_an_end_during_initdb_does_not_break_the_next_start(tmp_path: Path, number: int) -> None:
-    data = tmp_path / ".data"
-    with Supervisor(data, "true") as supervisor:
-        until((data / "postgresql.new" / "base").exists, "initdb at work")
-        code = supervisor.end(number)
-        assert code == (-number if number == signal.SIGKILL else 128 + number)
+    for attempt in range(5):
+        data = tmp_path / f"data{attempt}"
+        with Supervisor(data, "true") as supervisor:
+            until((data / "postgresql.new" / "base").exists, "initdb at work")
+            code = supervisor.end(number)
+        if not (data / "postgresql").exists():  # else initdb was through before the signal
+            break
+    assert code == (-number if number == signal.SIGKILL else 128 + number)
     assert not (data / "postgresql").exists()
     code, _, errors = run(data, "true")
     assert code == 0, errors
@@ -499,7 +503,7 @@ def test_a_server_that_dies_is_started_again_and_its_last_words_are_shown_once(d
             os.kill(old, signal.SIGKILL)
 
             def back(old: int = old) -> bool:
-                with suppress(psycopg2.OperationalError, OSError):
+                with suppress(psycopg2.OperationalError, OSError, IndexError):
                     return postmaster(data) != old and query(url, "SELECT 1") == 1
                 return False
 
@@ -589,7 +593,7 @@ def test_a_server_that_cannot_start_shows_its_cause(data: Path, tmp_path: Path) 
     finally:
         settings.write_text(before)
     assert code == 1
-    assert errors.startswith("PostgreSQL did not start:\n")
+    assert "PostgreSQL did not start:\n" in errors
     assert 'unrecognized configuration parameter "no_such_setting"' in errors
 
 
@@ -638,7 +642,7 @@ def test_a_path_too_long_or_odd_for_a_socket_gets_a_private_folder(
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path / ("deep" * 30)))
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
-    copy = shutil.copytree(data, tmp_path / name)
+    copy = shutil.copytree(data, tmp_path / name, ignore=NO_SOCKETS)
     with embedded.postgresql(copy) as server:
         host = Path(str(query(server.url, "SHOW unix_socket_directories")))
         assert query(server.url, "SELECT 1") == 1
@@ -763,7 +767,7 @@ def test_root_runs_it_below_a_closed_folder_which_stays_as_it_was(
 ) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
-    copy = shutil.copytree(data, closed / "project" / ".data")
+    copy = shutil.copytree(data, closed / "project" / ".data", ignore=NO_SOCKETS)
     before = [(path, path.stat().st_mode, path.stat().st_uid) for path in copy.parents]
     with embedded.postgresql(copy) as server:
         assert query(server.url, "SELECT 1") == 1

@@ -19,7 +19,7 @@ from aiopg import Connection, Cursor
 from api_hour.exceptions import ConfigError, DatabaseUnavailable, PoolExhausted, QueryTimeout
 from api_hour.plugins import connector, postgresql
 from api_hour.plugins.embedded import PostgreSQL
-from api_hour.plugins.postgresql import Pool, create_pool
+from api_hour.plugins.postgresql import PING_TIMEOUT, Pool, create_pool
 from plugins.conftest import AT_ONCE, MOSTLY, Ask, Door, busy, kill, until
 
 
@@ -81,7 +81,7 @@ async def test_an_error_in_a_transaction_rolls_it_back(url: str) -> None:
             await cursor.execute("INSERT INTO t VALUES (1)")
             await cursor.execute("SELECT pg_sleep(9)")
 
-    async with create_pool(url, statement_timeout=0.2) as pool:
+    async with create_pool(url, statement_timeout=1.0) as pool:
         async with pool.cursor() as cursor:
             await cursor.execute("CREATE TEMP TABLE t (n int)")
         with pytest.raises(QueryTimeout):
@@ -169,7 +169,7 @@ async def test_the_server_ends_a_statement_whose_client_has_gone(url: str, ask: 
     async with create_pool(url, statement_timeout=0) as pool:
         task, pid = await working(pool, ask, "SELECT pg_sleep(60)")
         task.cancel()
-        await until(lambda: not busy(ask, pid), 4 * connector.CLIENT_CHECK)
+        await until(lambda: not busy(ask, pid), 3 * AT_ONCE)
 
 
 async def test_a_server_that_falls_silent_costs_a_query_timeout(door: Door) -> None:
@@ -281,7 +281,7 @@ def many_descriptors() -> Iterator[None]:
 
 @pytest.mark.usefixtures("many_descriptors")
 async def test_errors_are_as_quick_in_a_process_with_a_thousand_descriptors(url: str) -> None:
-    async with create_pool(url) as pool:
+    async with create_pool(url, statement_timeout=60.0) as pool:
         started = monotonic()
         with pytest.raises(psycopg2.ProgrammingError):
             await fetch(pool, "SELEC 1")
@@ -361,16 +361,15 @@ async def test_nobody_waits_in_vain_when_half_of_200_tasks_are_cancelled(url: st
 
 
 async def test_a_connect_that_hangs_keeps_nobody_from_a_free_connection(door: Door) -> None:
-    async with door, create_pool(door.url, maxsize=2, connect_timeout=2.0) as pool:
+    async with door, create_pool(door.url, maxsize=2, connect_timeout=4.0) as pool:
         async with pool.cursor():
             door.silent = True
             hanging = asyncio.create_task(fetch(pool))
             await until(lambda: door.swallowed == 1)
             door.silent = False
-            started = monotonic()
         assert await fetch(pool) == 1
-        assert monotonic() - started < AT_ONCE
-        with pytest.raises(DatabaseUnavailable, match=r"no connection: no answer in 2\.0 s"):
+        assert not hanging.done()
+        with pytest.raises(DatabaseUnavailable, match=r"no connection: no answer in 4\.0 s"):
             await hanging
 
 
@@ -387,8 +386,10 @@ async def test_a_connection_that_comes_back_in_a_transaction_is_closed(
 async def test_closing_waits_for_those_in_use_but_not_for_ever(
     url: str, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    ask("SELECT pg_advisory_lock(7)")
     async with create_pool(url) as pool:
-        quick, _ = await working(pool, ask, "SELECT 1 FROM pg_sleep(0.2)")
+        quick, _ = await working(pool, ask, "SELECT 1 FROM pg_advisory_lock(7)")
+        asyncio.get_running_loop().call_later(0.2, ask, "SELECT pg_advisory_unlock(7)")
     assert quick.done()
     monkeypatch.setattr(postgresql, "CLOSE_GRACE", 0.1)
     async with create_pool(url) as pool:
@@ -397,15 +398,19 @@ async def test_closing_waits_for_those_in_use_but_not_for_ever(
         await slow
 
 
-async def test_a_ping_tells_in_less_than_a_second(door: Door) -> None:
+async def test_a_ping_tells_in_less_than_a_second(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def ping_fails(error: type[Exception], words: str) -> None:
         started = monotonic()
         with pytest.raises(error, match=words):
             await pool.ping()
-        assert monotonic() - started < 1.0
+        assert monotonic() - started < PING_TIMEOUT + AT_ONCE
 
+    assert PING_TIMEOUT < 1.0
     async with door, create_pool(door.url, maxsize=1) as pool:
         await pool.ping()
+        monkeypatch.setattr(postgresql, "PING_TIMEOUT", PING_TIMEOUT)
         async with pool.cursor():
             await ping_fails(PoolExhausted, "no answer to a ping")
         door.silent = True
@@ -453,7 +458,7 @@ async def test_an_outage_under_load_costs_database_unavailable_and_no_time(
             times.append(monotonic() - started)
             await asyncio.sleep(0.001)
 
-    async with create_pool(server.url, maxsize=5) as pool:
+    async with create_pool(server.url, maxsize=5, acquire_timeout=60.0) as pool:
         tasks = [asyncio.create_task(ask_on(pool)) for _ in range(20)]
         await until(lambda: len(answers) > 100)
         await asyncio.to_thread(server.stop)
