@@ -4,7 +4,6 @@ To look for its caller, its thread and its process would cost more than many a r
 """
 
 import logging
-import os
 from functools import cache
 from time import time as clock
 from typing import Any
@@ -26,29 +25,31 @@ class AccessLogger(AbstractAccessLogger):
 
     def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
         """Write what was asked and what was answered, which took ``time`` seconds."""
-        headers, now = request.headers, clock()
-        remote, method, path = request.remote or NO_VALUE, request.method, request.path_qs
-        status, size = response.status, response.body_length
+        message, remote = request._message, request.remote or NO_VALUE
+        headers, status, size = message.headers, response.status, response.body_length
+        now = clock()
         told: dict[str, Any] = {
+            "created": now,
+            "msecs": now % 1 * 1000,
             "remote": remote,
-            "method": method,
-            "path": path,
+            "method": message.method,
+            "path": message.path,
             "status": status,
             "bytes": size,
             "seconds": round(time, 6),
         }
-        for name, header in (("referer", hdrs.REFERER), ("user_agent", hdrs.USER_AGENT)):
-            if header in headers:
-                told[name] = headers[header]
-        client = told.get("referer", NO_VALUE), told.get("user_agent", NO_VALUE)
-        args = (remote, method, path, *request.version, status, size, time, *client)
-        own = {"created": now, "msecs": now % 1 * 1000, "args": args}
+        if hdrs.REFERER in headers:
+            told["referer"] = headers[hdrs.REFERER]
+        if hdrs.USER_AGENT in headers:
+            told["user_agent"] = headers[hdrs.USER_AGENT]
+        line = remote, message.method, message.path, *message.version, status, size, time
+        told["args"] = *line, told.get("referer", NO_VALUE), told.get("user_agent", NO_VALUE)
         record = object.__new__(logging.LogRecord)
-        record.__dict__ = _same(self.logger, os.getpid()) | own | told
+        record.__dict__ = _same(self.logger) | told
         self.logger.handle(record)
 
 
 @cache
-def _same(logger: logging.Logger, _process: int) -> dict[str, Any]:
+def _same(logger: logging.Logger) -> dict[str, Any]:
     """Return what is the same in all records of a process."""
     return vars(logger.makeRecord(logger.name, logging.INFO, "", 0, LINE, (), None))

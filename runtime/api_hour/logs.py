@@ -10,7 +10,6 @@ import socket
 import stat
 import time
 import traceback
-from datetime import UTC, datetime
 from functools import cache, lru_cache
 from typing import Any
 
@@ -43,8 +42,9 @@ class JSON(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return what ``Text`` tells, each in a field of its own; what is empty is left out."""
+        micro = int(record.created % 1 * 1_000_000)
         fields = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds"),
+            "time": f"{_utc(int(record.created))}.{micro:06d}+00:00",
             "level": record.levelname,
             "logger": record.name,
             "pid": record.process,
@@ -92,6 +92,9 @@ class Unblocked(logging.StreamHandler[Any]):
 
     def _put(self, record: logging.LogRecord) -> None:
         data = (self.format(record) + self.terminator).encode(errors="backslashreplace")
+        if len(data) <= PIECE:
+            self._write(data)
+            return
         for start in range(0, len(data), PIECE):
             self._write(data[start : start + PIECE])
 
@@ -108,6 +111,12 @@ def _second(second: int) -> tuple[str, str]:
     """Return a time since the epoch as people write it, and its time zone."""
     when = time.localtime(second)
     return time.strftime("%Y-%m-%d %H:%M:%S", when), time.strftime("%z", when)
+
+
+@lru_cache(maxsize=2)
+def _utc(second: int) -> str:
+    """Return a time since the epoch as RFC 3339 writes it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
 
 
 def _message(record: logging.LogRecord) -> str:
