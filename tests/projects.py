@@ -97,6 +97,21 @@ def git(folder: Path, *arguments: str) -> str:
     return result.stdout.strip()
 
 
+def pip(*arguments: str) -> None:
+    """Run pip, three times at most: what it fetches comes from a network."""
+    command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments]
+    for last in (False, False, True):
+        if subprocess.run(command, check=last).returncode == 0:
+            return
+
+
+def unpack(folder: Path, *packages: str) -> None:
+    """Unpack Debian's packages into an empty folder, with all that they need."""
+    command = ["mmdebstrap", "--quiet", "--variant=extract", "--format=directory"]
+    command += ['--aptopt=Acquire::Retries "9"', f"--include={','.join(packages)}"]
+    subprocess.run([*command, "trixie", str(folder)], check=True)
+
+
 def eventually(condition: Callable[[], object], seconds: float = PATIENCE) -> None:
     """Wait until ``condition`` holds."""
     deadline = time.monotonic() + seconds

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from projects import INSTALLING, ROOT, Project, ask, git
+from projects import INSTALLING, ROOT, Project, ask, git, pip
 from remote import published
 
 EXAMPLE = ROOT / "examples" / "all_in_one.py"
@@ -30,8 +30,8 @@ def clone(tmp_path_factory: pytest.TempPathFactory, offline: dict[str, str]) -> 
     folder = tmp_path_factory.mktemp("clone")
     with published(folder) as address:
         git(folder, "clone", "--quiet", address, "clone")
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--requirement=requirements.txt"]
-    subprocess.run([*command, f"--dest={offline['PIP_FIND_LINKS']}"], cwd=ROOT, check=True)
+    requirements = ROOT / "requirements.txt"
+    pip("download", f"--dest={offline['PIP_FIND_LINKS']}", f"--requirement={requirements}")
     return Project(folder / "clone", offline)
 
 
