@@ -193,12 +193,13 @@ class Container:
         self._image, self.process = image, process
         self.log = ""
 
-    def ready(self) -> None:
-        """Read the log until a worker is ready."""
+    def ready(self, workers: int = 2) -> None:
+        """Read the log until so many more workers are ready."""
         assert self.process.stdout
         for line in self.process.stdout:
             self.log += line
-            if "Worker ready" in line:
+            workers -= "Worker ready" in line
+            if not workers:
                 return
         raise AssertionError(self.log)
 
