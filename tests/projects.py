@@ -232,11 +232,18 @@ class Project:
         """Write ``new`` in the place of ``old`` in one of its files, for a while."""
         text = path.read_text()
         assert old in text
-        path.write_text(text.replace(old, new))
+        _save(path, text.replace(old, new))
         try:
             yield
         finally:
-            path.write_text(text)
+            _save(path, text)
+
+
+def _save(path: Path, text: str) -> None:
+    """Replace a file at once: who watches it sees one change, and reads no half of it."""
+    beside = path.with_name(f"{path.name}~")  # a name that watchers ignore
+    beside.write_text(text)
+    beside.replace(path)
 
 
 class Run:
@@ -315,6 +322,14 @@ class Run:
     def processes(self) -> list[psutil.Process]:
         """Return every process of this run that is alive."""
         return marked(self._mark)
+
+    def names(self) -> set[str]:
+        """Return the names of the programs of this run."""
+        found = set()
+        for process in self.processes():
+            with suppress(psutil.NoSuchProcess):  # it has just ended
+                found.add(process.name())
+        return found
 
     def _kill(self) -> None:
         for process in self.processes():

@@ -77,7 +77,7 @@ def test_the_daemon_of_the_readme_answers_as_shown() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)  # it installs
+@pytest.mark.timeout(900)  # it installs
 def test_make_run_in_a_clone_serves_until_its_child_is_killed(clone: Project) -> None:
     with clone.running(patience=INSTALLING) as run:
         steps = re.findall(r"^(Making|Installing|Baking|Building) ", run.console, re.MULTILINE)
@@ -89,7 +89,7 @@ def test_make_run_in_a_clone_serves_until_its_child_is_killed(clone: Project) ->
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_make_run_in_a_clone_serves_again_until_ctrl_c(clone: Project) -> None:
     with clone.running(patience=INSTALLING) as run:
         assert run.ask("/").status == 200
@@ -105,6 +105,7 @@ def test_make_run_in_a_clone_serves_again_until_ctrl_c(clone: Project) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_make_bake_keeps_the_project_before(clone: Project) -> None:
     clone.succeed("bake")
     (clone.folder / "build" / "hello" / "mine.txt").write_text("mine")
