@@ -90,8 +90,8 @@ def bake(
 
 def git(folder: Path, *arguments: str) -> str:
     """Run git in a folder, as nobody in particular; return what it said."""
-    identity = ["-c", "user.name=Test", "-c", "user.email=test@example.org"]
-    command = ["git", *identity, *arguments]
+    settings = ("user.name=Test", "user.email=test@example.org", "maintenance.auto=false")
+    command = ["git", *(part for one in settings for part in ("-c", one)), *arguments]
     result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     return result.stdout.strip()

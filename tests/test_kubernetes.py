@@ -243,6 +243,7 @@ def test_the_daemon_obeys_the_manifests(
         assert f"{name}=tcp://0.0.0.0:{port}" in arguments
         arguments = [one.replace(f":{port}", f":{free[name]}") for one in arguments]
     arguments += [*container["args"], "--config-dir", str(mounted)]
+    arguments += ["--stop-delay", "60"]  # time to ask on a busy machine; the last one holds
     with Daemon(project, *arguments, DATABASE_URL="postgresql://a:b@127.0.0.1:1/none") as daemon:
         daemon.ready()
         for name in ("startupProbe", "readinessProbe", "livenessProbe"):
