@@ -23,7 +23,7 @@ from projects import bake, free_port
 
 MEMBERS = 3
 NEEDS = ("haproxy", "ip")
-STOP_DELAY = 1.0  # seconds; ten checks
+STOP_DELAY = 5.0  # seconds; fifty checks
 OPTIONS = (
     *("--config-dir", "etc/hello", "--workers", "2", "--drain-idle", "0.6"),
     *("--stop-delay", str(STOP_DELAY), "--graceful-timeout", "20"),
@@ -45,6 +45,7 @@ PROXY = """global
 defaults
     mode http
     timeout connect 2s
+    timeout check 10s
     timeout client 60s
     timeout server 60s
     retries 3
@@ -164,10 +165,14 @@ class Cluster:
             process = subprocess.Popen(command, stdout=log, stderr=log)
             with process:
                 try:
-                    until((self._folder / "haproxy.sock").exists, "HAProxy did not start")
+                    until(self._listens, "HAProxy did not start")
                     yield
                 finally:
                     process.kill()
+
+    def _listens(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as sock:
+            return sock.connect_ex(str(self._folder / "haproxy.sock")) == 0
 
     def is_up(self, place: Place) -> bool:
         """Say whether HAProxy sends requests to a place."""

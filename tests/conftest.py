@@ -1,15 +1,13 @@
 """Projects that are installed once and used by many tests; each one runs its own install."""
 
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import pytest
 
-from projects import ROOT, Project, bake, git
+from projects import ROOT, Project, bake, git, pip
 from remote import published
 
 BUILDING = ["flit_core>=3.11,<5", "setuptools>=77"]  # what builds the projects and the runtime
@@ -19,7 +17,7 @@ BUILDING = ["flit_core>=3.11,<5", "setuptools>=77"]  # what builds the projects 
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the runtime's wheel."""
     folder = tmp_path_factory.mktemp("wheel")
-    _pip("wheel", "--no-deps", f"--wheel-dir={folder}", str(ROOT / "runtime"))
+    pip("wheel", "--no-deps", f"--wheel-dir={folder}", str(ROOT / "runtime"))
     (wheel,) = folder.iterdir()
     return wheel
 
@@ -35,11 +33,12 @@ def offline(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> dict[str, 
     drivers = ("aiopg", "asyncpg")
     baked = [bake(needs, project_slug=f"needs_{driver}", database=driver) for driver in drivers]
     projects = [f"{project}[dev]" for project in baked]
-    _pip("download", f"--dest={folder}", str(wheel), *projects, *BUILDING)
+    pip("download", f"--dest={folder}", str(wheel), *projects, *BUILDING)
     # PIP_NO_COMPILE reads the wrong way round: no byte code, which is half of the time.
-    pip = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(folder), "PIP_NO_COMPILE": "0"}
-    own = tmp_path_factory.mktemp("temporary")
-    return pip | {"UV_FIND_LINKS": str(folder), "PYTEST_DEBUG_TEMPROOT": str(own)}
+    theirs = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(folder), "PIP_NO_COMPILE": "0"}
+    # uv asks an index all the same, to lock.
+    theirs |= {"UV_FIND_LINKS": str(folder), "UV_HTTP_RETRIES": "9", "UV_HTTP_TIMEOUT": "90"}
+    return theirs | {"PYTEST_DEBUG_TEMPROOT": str(tmp_path_factory.mktemp("temporary"))}
 
 
 @pytest.fixture(scope="session")
@@ -70,7 +69,7 @@ def projects(
 @pytest.fixture(scope="session")
 def tools(offline: dict[str, str]) -> dict[str, str]:
     """Fetch what locks and installs a release, too."""
-    _pip("download", f"--dest={offline['PIP_FIND_LINKS']}", "pip", "uv>=0.9,<1")
+    pip("download", f"--dest={offline['PIP_FIND_LINKS']}", "pip", "uv>=0.9,<1")
     return offline
 
 
@@ -81,8 +80,3 @@ def _install(folder: Path, environment: dict[str, str]) -> Project:
     git(folder, "add", ".")
     git(folder, "commit", "--quiet", "--message=Begin")
     return project
-
-
-def _pip(*arguments: str) -> None:
-    command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments]
-    subprocess.run(command, check=True)

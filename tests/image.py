@@ -11,7 +11,6 @@ import os
 import platform
 import shutil
 import subprocess
-import sys
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -22,7 +21,7 @@ from typing import Any
 
 import psutil
 
-from projects import Project, eventually
+from projects import Project, eventually, pip, unpack
 
 BASE = "docker.io/library/python:3.13-slim-trixie"
 PYTHON = "3.13"
@@ -66,9 +65,8 @@ def packages(project: Project, wheel: Path, folder: Path) -> None:
     needs = [*about["build-system"]["requires"], f"{wheel}[metrics,postgresql]"]
     needs += about["project"]["optional-dependencies"]["migrate"]
     platforms = [f"--platform={libc}_{platform.machine()}" for libc in GLIBC]
-    command = [sys.executable, "-m", "pip", "download", "--quiet", f"--dest={folder}"]
-    command += [f"--python-version={PYTHON}", "--only-binary=:all:", *platforms, *needs]
-    subprocess.run(command, check=True)
+    chosen = [f"--python-version={PYTHON}", "--only-binary=:all:", *platforms]
+    pip("download", f"--dest={folder}", *chosen, *needs)
 
 
 def lock(packages: Path, runtime: Path) -> str:
@@ -129,8 +127,7 @@ class Store:
         """Make the base image that the Dockerfile names."""
         container = self.run("from", "scratch")
         root = Path(self.run("mount", container))
-        command = ["mmdebstrap", "--quiet", "--variant=extract", "--format=directory"]
-        subprocess.run([*command, f"--include={','.join(DEBIAN)}", "trixie", str(root)], check=True)
+        unpack(root, *DEBIAN)
         _configure(root)
         self.run("commit", "--quiet", "--format=docker", "--rm", container, BASE)
 
@@ -196,12 +193,13 @@ class Container:
         self._image, self.process = image, process
         self.log = ""
 
-    def ready(self) -> None:
-        """Read the log until a worker is ready."""
+    def ready(self, workers: int = 2) -> None:
+        """Read the log until so many more workers are ready."""
         assert self.process.stdout
         for line in self.process.stdout:
             self.log += line
-            if "Worker ready" in line:
+            workers -= "Worker ready" in line
+            if not workers:
                 return
         raise AssertionError(self.log)
 

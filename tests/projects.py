@@ -34,8 +34,12 @@ OPTIONS: dict[str, tuple[str, ...]] = {
 }
 PRODUCT = [dict(zip(OPTIONS, values, strict=True)) for values in product(*OPTIONS.values())]
 PATIENCE = 60.0  # seconds for anything to happen
-INSTALLING = 240.0  # seconds for a first start
-LEAVING = 20.0  # seconds for the last process to end
+INSTALLING = 600.0  # seconds for a first start
+LEAVING = 60.0  # seconds for the last process to end
+# Ports below those that the kernel gives to clients: each process of pytest-xdist has its own, and
+# two runs at once hardly begin at the same.
+FIRST = 12_000 + 4_000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+PORTS = iter(range(FIRST + os.getpid() % 3_000, FIRST + 4_000))
 MARK = "API_HOUR_TEST_RUN"  # in the environment of every process of one run, or of one reader
 # What our own surroundings must not hand down to a project of somebody else.
 OURS = {
@@ -86,11 +90,26 @@ def bake(
 
 def git(folder: Path, *arguments: str) -> str:
     """Run git in a folder, as nobody in particular; return what it said."""
-    identity = ["-c", "user.name=Test", "-c", "user.email=test@example.org"]
-    command = ["git", *identity, *arguments]
+    settings = ("user.name=Test", "user.email=test@example.org", "maintenance.auto=false")
+    command = ["git", *(part for one in settings for part in ("-c", one)), *arguments]
     result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     return result.stdout.strip()
+
+
+def pip(*arguments: str) -> None:
+    """Run pip, three times at most: what it fetches comes from a network."""
+    command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments]
+    for last in (False, False, True):
+        if subprocess.run(command, check=last).returncode == 0:
+            return
+
+
+def unpack(folder: Path, *packages: str) -> None:
+    """Unpack Debian's packages into an empty folder, with all that they need."""
+    command = ["mmdebstrap", "--quiet", "--variant=extract", "--format=directory"]
+    command += ['--aptopt=Acquire::Retries "9"', f"--include={','.join(packages)}"]
+    subprocess.run([*command, "trixie", str(folder)], check=True)
 
 
 def eventually(condition: Callable[[], object], seconds: float = PATIENCE) -> None:
@@ -111,10 +130,15 @@ def program(name: str) -> str:
 
 
 def free_port() -> int:
-    """Return a port that was free a moment ago."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """Return a port that is free, and that nobody is given again."""
+    return next(port for port in PORTS if _is_free(port))
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as sock, suppress(OSError):
+        sock.bind(("127.0.0.1", port))
+        return True
+    return False
 
 
 @dataclass(frozen=True)
@@ -208,11 +232,18 @@ class Project:
         """Write ``new`` in the place of ``old`` in one of its files, for a while."""
         text = path.read_text()
         assert old in text
-        path.write_text(text.replace(old, new))
+        _save(path, text.replace(old, new))
         try:
             yield
         finally:
-            path.write_text(text)
+            _save(path, text)
+
+
+def _save(path: Path, text: str) -> None:
+    """Replace a file at once: who watches it sees one change, and reads no half of it."""
+    beside = path.with_name(f"{path.name}~")  # a name that watchers ignore
+    beside.write_text(text)
+    beside.replace(path)
 
 
 class Run:
@@ -291,6 +322,14 @@ class Run:
     def processes(self) -> list[psutil.Process]:
         """Return every process of this run that is alive."""
         return marked(self._mark)
+
+    def names(self) -> set[str]:
+        """Return the names of the programs of this run."""
+        found = set()
+        for process in self.processes():
+            with suppress(psutil.NoSuchProcess):  # it has just ended
+                found.add(process.name())
+        return found
 
     def _kill(self) -> None:
         for process in self.processes():

@@ -20,7 +20,8 @@ from projects import PATIENCE
 
 SYSTEMCTL = """#!{python}
 import json, socket, sys
-with socket.create_connection(("127.0.0.1", {port})) as asked, asked.makefile("rw") as line:
+with socket.socket(socket.AF_UNIX) as asked, asked.makefile("rw") as line:
+    asked.connect({address!r})
     print(json.dumps(sys.argv[1:]), file=line, flush=True)
     code, text = json.loads(line.readline())
 print(text)
@@ -53,7 +54,9 @@ class Supervisor:
         self._name, self._units = name, prefix / "current" / "etc" / "systemd" / "system"
         self._notified = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._notified.bind(str(folder / "notify"))
-        self._asked = socket.create_server(("127.0.0.1", 0))
+        self._asked = socket.socket(socket.AF_UNIX)
+        self._asked.bind(str(folder / "asked"))
+        self._asked.listen()
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Self:
@@ -62,8 +65,8 @@ class Supervisor:
         self._names = [unit["FileDescriptorName"] for unit in units]
         self._sockets = [_listen(unit["ListenStream"]) for unit in units]
         self.bin.mkdir()
-        port = self._asked.getsockname()[1]
-        (self.bin / "systemctl").write_text(SYSTEMCTL.format(python=sys.executable, port=port))
+        program = SYSTEMCTL.format(python=sys.executable, address=self._asked.getsockname())
+        (self.bin / "systemctl").write_text(program)
         (self.bin / "systemctl").chmod(0o755)
         threading.Thread(target=self._answer, daemon=True).start()
         assert self.start() == 0, self.log_text()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from projects import INSTALLING, ROOT, Project, ask, git
+from projects import INSTALLING, ROOT, Project, ask, git, pip
 from remote import published
 
 EXAMPLE = ROOT / "examples" / "all_in_one.py"
@@ -30,8 +30,8 @@ def clone(tmp_path_factory: pytest.TempPathFactory, offline: dict[str, str]) -> 
     folder = tmp_path_factory.mktemp("clone")
     with published(folder) as address:
         git(folder, "clone", "--quiet", address, "clone")
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--requirement=requirements.txt"]
-    subprocess.run([*command, f"--dest={offline['PIP_FIND_LINKS']}"], cwd=ROOT, check=True)
+    requirements = ROOT / "requirements.txt"
+    pip("download", f"--dest={offline['PIP_FIND_LINKS']}", f"--requirement={requirements}")
     return Project(folder / "clone", offline)
 
 
@@ -77,7 +77,7 @@ def test_the_daemon_of_the_readme_answers_as_shown() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)  # it installs
+@pytest.mark.timeout(900)  # it installs
 def test_make_run_in_a_clone_serves_until_its_child_is_killed(clone: Project) -> None:
     with clone.running(patience=INSTALLING) as run:
         steps = re.findall(r"^(Making|Installing|Baking|Building) ", run.console, re.MULTILINE)
@@ -89,7 +89,7 @@ def test_make_run_in_a_clone_serves_until_its_child_is_killed(clone: Project) ->
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_make_run_in_a_clone_serves_again_until_ctrl_c(clone: Project) -> None:
     with clone.running(patience=INSTALLING) as run:
         assert run.ask("/").status == 200
@@ -105,6 +105,7 @@ def test_make_run_in_a_clone_serves_again_until_ctrl_c(clone: Project) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_make_bake_keeps_the_project_before(clone: Project) -> None:
     clone.succeed("bake")
     (clone.folder / "build" / "hello" / "mine.txt").write_text("mine")

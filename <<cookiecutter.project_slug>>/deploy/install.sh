@@ -182,7 +182,9 @@ upgrade() {
     local master=$1 successor=$prefix/$name.pid.2 heir='' left
     echo "Starting a new master beside $master"
     rm -f "$prefix/notify" "$successor"
-    "$prefix/current/venv/bin/python" -c "$hear" "$prefix/notify" "$patience" > "$prefix/told" &
+    # Closed there, the lock ends with this process.
+    "$prefix/current/venv/bin/python" -c "$hear" "$prefix/notify" "$patience" \
+        > "$prefix/told" 9>&- &
     listener=$!
     until [[ -S $prefix/notify ]]; do sleep 0.05; done
     kill -USR2 "$master"

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pages import ROOT
-from projects import Project, bake, git
+from projects import Project, bake, git, pip
 from reader import alone
 from remote import copied
 
@@ -46,11 +46,12 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _fetch(folder: Path, needs: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)  # what another process could not fetch in full
     project = bake(needs / "out", project_slug="needs")
-    _pip("wheel", "--no-deps", f"--wheel-dir={folder}", str(ROOT / "runtime"))
+    pip("wheel", "--no-deps", f"--wheel-dir={folder}", str(ROOT / "runtime"))
     (wheel,) = folder.iterdir()
     wanted = [str(wheel), f"{project}[dev]", *BUILDING, f"-r{ROOT / 'requirements.txt'}"]
-    _pip("download", f"--dest={folder}", *wanted)
+    pip("download", f"--dest={folder}", *wanted)
 
 
 @pytest.fixture(scope="session")
@@ -107,8 +108,3 @@ def project(
         return folder
 
     return fresh
-
-
-def _pip(*arguments: str) -> None:
-    command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments]
-    subprocess.run(command, check=True)

@@ -12,7 +12,7 @@ TYPED = [page for page in names() if ":: console\n" in (DOCS / f"{page}.rst").re
 PAGES = sorted(TYPED, reverse=True)  # the tutorials, which take longest, come first
 
 
-@pytest.mark.timeout(600)  # it installs
+@pytest.mark.timeout(900)  # it installs
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_does_what_it_says(
     page: str, request: pytest.FixtureRequest, tmp_path: Path

@@ -8,7 +8,7 @@ import pytest
 from pages import Block
 from reader import Reader
 
-LONG = 'echo begun; trap "echo ended; exit" INT; while true; do sleep 0.05; done'
+LONG = 'trap "echo ended; exit" INT; echo begun; while true; do sleep 0.05; done'
 
 
 @pytest.fixture
