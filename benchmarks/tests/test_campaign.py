@@ -7,8 +7,9 @@ from benchmarks.campaign import Campaign
 from benchmarks.contender import Contender
 from benchmarks.machine import describe
 from benchmarks.plan import Plan
+from benchmarks.ports import free_port
 from benchmarks.results import LeftOut, Results
-from benchmarks.tests.conftest import free_port, little, needs_wrk
+from benchmarks.tests.conftest import little, needs_wrk
 
 
 def campaign(folder: Path, contenders: list[Contender], **plan: Any) -> tuple[Results, list[int]]:
