@@ -56,5 +56,5 @@ class Plan:
     @classmethod
     def short(cls, **given: object) -> "Plan":
         """Return a plan that shows that everything runs; its figures mean nothing."""
-        least = {"requests": 40, "connections": (8,), "rounds": 1, "seconds": 1, "idle": 100}
+        least = {"requests": 40, "connections": (8,), "rounds": 1, "seconds": 2, "idle": 100}
         return cls(**{**least, **given})  # type: ignore[arg-type]

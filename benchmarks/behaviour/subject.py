@@ -3,18 +3,17 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
 
 from benchmarks.behaviour.declaration import HERE, Entrant
 from benchmarks.connection import Connection, Hangup
+from benchmarks.ports import free_port
 from daemon import Daemon, session
 
 STARTING = 60.0  # seconds
@@ -51,7 +50,7 @@ class Subject(Daemon):
         for name in entrant.declaration.beside:
             shutil.copy(HERE / "applications" / name, self.folder)
         self.write()
-        self.http, self.tcp, self.udp = _free_ports(3)
+        self.http, self.tcp, self.udp = (free_port() for _ in range(3))
         self.lines: list[str] = []
         self._news = threading.Condition()
         self.process = subprocess.Popen(  # noqa: S603
@@ -166,12 +165,3 @@ def serving(entrant: Entrant, command: Sequence[str] = ()) -> Iterator[Subject]:
             yield subject
         finally:
             subject.kill()
-
-
-def _free_ports(count: int) -> list[int]:
-    """Return ports that were free a moment ago."""
-    with ExitStack() as stack:
-        sockets = [
-            stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)
-        ]
-        return [cast(int, one.getsockname()[1]) for one in sockets]

@@ -19,7 +19,6 @@ PATIENCE = 60.0  # seconds for what a server should do
 SYNTAX_ERROR = "\ndef broken(:\n"
 RAISES = '\nraise RuntimeError("this release cannot start")\n'
 DIES = "\nos._exit(7)\n"
-SLACK = 20  # times what it takes on an idle machine
 SHOWN = 400  # characters of a log line
 
 
@@ -52,7 +51,7 @@ def loaded(subject: Subject, form: Form) -> Iterator[Load]:
 def calm(load: Load, form: Form) -> float | None:
     """Wait until the load has had some more answers."""
     goal = load.answered + form.calm
-    return waited(lambda: load.answered >= goal, SLACK * form.calm / form.rate)
+    return waited(lambda: load.answered >= goal, PATIENCE)
 
 
 def account(load: Load, *, without: Outcome | None = None) -> Losses:

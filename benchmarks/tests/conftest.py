@@ -1,9 +1,7 @@
 """Contenders that are one small file, ready to be started."""
 
 import shutil
-import socket
 import sys
-from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,6 +10,7 @@ import pytest
 from benchmarks.contender import Contender, Declaration
 from benchmarks.installation import Installation
 from benchmarks.plan import Plan
+from benchmarks.ports import free_port
 from benchmarks.runner import Runner
 
 LITTLE = Path(__file__).with_name("little.py")
@@ -44,16 +43,3 @@ def little(name: str, fault: str = "", **declared: Any) -> Contender:
     command = [sys.executable, str(LITTLE), "{port}", *([fault] if fault else [])]
     given = {"title": name.capitalize(), "command": command, "cases": ["index"], **declared}
     return Contender(name, LITTLE.parent, Declaration(**given))
-
-
-def free_port(count: int = 1) -> int:
-    """Return a port that was free a moment ago, like the ``count`` - 1 that follow it."""
-    while True:
-        with ExitStack() as stack:
-            sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-            sockets[0].bind(("127.0.0.1", 0))
-            port = int(sockets[0].getsockname()[1])
-            with suppress(OSError, OverflowError):
-                for number, sock in enumerate(sockets[1:], 1):
-                    sock.bind(("127.0.0.1", port + number))
-                return port

@@ -3,12 +3,15 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from benchmarks.campaign import Campaign
 from benchmarks.contender import Contender
 from benchmarks.machine import describe
 from benchmarks.plan import Plan
+from benchmarks.ports import free_port
 from benchmarks.results import LeftOut, Results
-from benchmarks.tests.conftest import free_port, little, needs_wrk
+from benchmarks.tests.conftest import little, needs_wrk
 
 
 def campaign(folder: Path, contenders: list[Contender], **plan: Any) -> tuple[Results, list[int]]:
@@ -61,6 +64,7 @@ def test_cases_that_are_not_asked_for_are_not_asked(tmp_path: Path) -> None:
 
 
 @needs_wrk
+@pytest.mark.slow
 def test_who_has_failed_is_not_run_again(tmp_path: Path) -> None:
     contenders = [little("early", "later=20", cases=["index"]), little("late")]
     results, _ = campaign(tmp_path, contenders, measures=("cpu",), connections=(2, 4))

@@ -25,7 +25,7 @@ def test_connections_that_the_server_closes_do_not_count(prepare: Prepare) -> No
 def test_a_server_that_takes_no_more_is_measured_with_what_it_took(
     prepare: Prepare, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(idle, "PATIENCE", 0.5)
+    monkeypatch.setattr(idle, "PATIENCE", 5.0)
     monkeypatch.setattr(idle, "WARMING", 8)
     with prepare("until=20").start() as server:
         figure = idle.measure(server, CASES["index"], 50)

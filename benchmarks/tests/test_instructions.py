@@ -24,7 +24,8 @@ def each(runner: Runner) -> float:
     with instructions.counting(runner.start) as counter:
         once, thrice = (one.total() for one in counter.measure(CASES["index"], REQUESTS))
         again = [one.total() for one in counter.measure(CASES["index"], REQUESTS)]
-        assert again == pytest.approx([once, thrice], rel=0.03)
+        # Not closer: a server may see its connections closed before the dump, or after it.
+        assert again == pytest.approx([once, thrice], rel=0.1)
     return (thrice - once) / (2 * REQUESTS)
 
 

@@ -60,9 +60,9 @@ def test_a_round_counts_requests_and_the_cpu_they_cost(prepare: Prepare) -> None
         lane.run(runner.plan)
     (second,) = lane.result().rounds
     assert second.requests > 50
-    assert 0.9 < second.seconds < 5
+    assert 0.9 < second.seconds < 60
     assert 0 < second.cpu < second.seconds * 1.2
-    assert 0 < second.p99 < 5
+    assert 0 < second.p99 < 60
     assert second.unanswered == 0
     assert lane.result().memory.worker_rss > 1_000_000
 

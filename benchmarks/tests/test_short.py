@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks.__main__ import main
+from benchmarks.ports import free_port
 from benchmarks.report.__main__ import report
 from benchmarks.results import Results
-from benchmarks.tests.conftest import free_port, needs_wrk
+from benchmarks.tests.conftest import needs_wrk
 
 NAMES = ["api-hour", "api-hour-stock", "aiohttp"]
 

@@ -5,12 +5,13 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from operator import ge
 
 from daemon import PATIENCE, Daemon, until
 
 Client = Callable[[Iterator[int]], None]
 
-TURNS = 20  # between two reloads, at least
+TURNS = 10  # of each client between two reloads, at least; the first may be one of before
 PACE = 0.01  # seconds between two turns of a client: workers that start need the processor, too
 WORKERS = 2
 
@@ -18,34 +19,37 @@ WORKERS = 2
 class Turns:
     """Give numbers that no other client is given, until told to stop."""
 
-    def __init__(self) -> None:
+    def __init__(self, clients: int) -> None:
         self.stopped = threading.Event()
-        self.ended = 0
+        self.ended = [0] * clients
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
 
-    def __iter__(self) -> Iterator[int]:
+    def of(self, client: int) -> Iterator[int]:
+        """Yield the numbers of a client."""
         while not self.stopped.wait(PACE):
             with self._lock:
                 number = next(self._numbers)
             yield number
-            with self._lock:
-                self.ended += 1
+            self.ended[client] += 1
 
 
 def work_through_three_reloads(daemon: Daemon, *clients: Client) -> int:
     """Run each ``client(turns)`` in a thread while HUP comes three times; return the turns taken.
 
-    Between two reloads there are some turns, and the old workers have ended. What a client raises
-    is raised here.
+    Between two reloads each client has some turns, and the old workers have ended. What a client
+    raises is raised here.
     """
-    turns = Turns()
+    turns = Turns(len(clients))
     with ThreadPoolExecutor(len(clients)) as pool:
-        working = [pool.submit(client, iter(turns)) for client in clients]
+        working = [pool.submit(client, turns.of(n)) for n, client in enumerate(clients)]
 
         def go_on() -> None:
-            aim = turns.ended + TURNS
-            until(lambda: turns.ended >= aim or any(one.done() for one in working), "no turns")
+            aims = [ended + TURNS for ended in turns.ended]
+            until(
+                lambda: all(map(ge, turns.ended, aims)) or any(one.done() for one in working),
+                "no turns",
+            )
 
         try:
             for _ in range(3):
@@ -56,7 +60,7 @@ def work_through_three_reloads(daemon: Daemon, *clients: Client) -> int:
             turns.stopped.set()
         for one in working:
             one.result(PATIENCE)
-    return turns.ended
+    return sum(turns.ended)
 
 
 def reload(daemon: Daemon) -> None:

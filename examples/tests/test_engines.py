@@ -1,6 +1,7 @@
 """engines: every visit that was answered is counted once; Redis may go away and come back."""
 
 import shutil
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -20,12 +21,18 @@ def redis(path: Path) -> Iterator[None]:
     """Run a Redis server at a unix socket, with nothing on disk."""
     command = [str(REDIS), "--port", "0", "--unixsocket", str(path), "--save", ""]
     with subprocess.Popen(command, cwd=path.parent, stdout=subprocess.DEVNULL) as server:
-        until(path.exists, "no Redis")
         try:
+            until(lambda: answers(path), "no Redis")
             yield
         finally:
             server.terminate()
             server.wait(PATIENCE)
+
+
+def answers(path: Path) -> bool:
+    """Tell whether a server accepts connections; its socket is there before it does."""
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(str(path)) == 0
 
 
 @pytest.mark.skipif(REDIS is None, reason="redis-server is not installed")
