@@ -1,4 +1,4 @@
-"""Ports for servers that have to be told one; knows nothing of them.
+"""Ports for servers that have to be told one, in the benchmarks and in tests.
 
 They lie below those that the kernel gives to clients, one of which could else be taken between the
 look and the start.
@@ -9,7 +9,7 @@ import socket
 from contextlib import suppress
 
 # Each process of pytest-xdist has its own, and two runs at once hardly begin at the same.
-_FIRST = 22_000 + 4_000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+_FIRST = 12_000 + 4_000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
 _PORTS = iter(range(_FIRST + os.getpid() % 3_000, _FIRST + 4_000))
 
 

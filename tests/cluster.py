@@ -17,9 +17,11 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
+from benchmarks.ports import free_port
+
 from chaos.project import SOURCE
 from daemon import Daemon, until
-from projects import bake, free_port
+from projects import bake
 
 MEMBERS = 3
 NEEDS = ("haproxy", "ip")

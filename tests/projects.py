@@ -6,7 +6,6 @@ import json
 import os
 import pty
 import shutil
-import socket
 import subprocess
 import sys
 import termios
@@ -22,6 +21,7 @@ from typing import Any
 
 import psutil
 import yaml
+from benchmarks.ports import free_port
 from cookiecutter.main import cookiecutter
 
 ROOT = Path(__file__).parent.parent
@@ -36,10 +36,6 @@ PRODUCT = [dict(zip(OPTIONS, values, strict=True)) for values in product(*OPTION
 PATIENCE = 60.0  # seconds for anything to happen
 INSTALLING = 600.0  # seconds for a first start
 LEAVING = 60.0  # seconds for the last process to end
-# Ports below those that the kernel gives to clients: each process of pytest-xdist has its own, and
-# two runs at once hardly begin at the same.
-FIRST = 12_000 + 4_000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
-PORTS = iter(range(FIRST + os.getpid() % 3_000, FIRST + 4_000))
 MARK = "API_HOUR_TEST_RUN"  # in the environment of every process of one run, or of one reader
 # What our own surroundings must not hand down to a project of somebody else.
 OURS = {
@@ -127,18 +123,6 @@ def program(name: str) -> str:
     )
     assert found, f"{name} is not installed: see requirements-dev.txt"
     return found
-
-
-def free_port() -> int:
-    """Return a port that is free, and that nobody is given again."""
-    return next(port for port in PORTS if _is_free(port))
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as sock, suppress(OSError):
-        sock.bind(("127.0.0.1", port))
-        return True
-    return False
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from projects import PATIENCE, ROOT, eventually, free_port, git
+from benchmarks.ports import free_port
+
+from projects import PATIENCE, ROOT, eventually, git
 
 
 @contextmanager

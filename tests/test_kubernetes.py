@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 import yaml
+from benchmarks.ports import free_port
 
 from daemon import Daemon
-from projects import DATABASES, ask, bake, free_port, program, unpack
+from projects import DATABASES, ask, bake, program, unpack
 
 KUSTOMIZE = 5  # the oldest version that will do
 PACKAGE = "kubernetes-client"  # Debian's that has it

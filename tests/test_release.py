@@ -18,10 +18,11 @@ from threading import Thread
 
 import psycopg2
 import pytest
+from benchmarks.ports import free_port
 
 from api_hour.plugins import embedded
 from callers import Account, calling
-from projects import INSTALLING, PATIENCE, Project, ask, eventually, free_port
+from projects import INSTALLING, PATIENCE, Project, ask, eventually
 from supervisor import Supervisor
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # the first one installs for all

@@ -20,6 +20,7 @@ from pathlib import Path
 from statistics import median
 
 import pytest
+from benchmarks.ports import free_port
 
 from api_hour.plugins import embedded
 from projects import (
@@ -33,7 +34,6 @@ from projects import (
     bake,
     covering,
     eventually,
-    free_port,
     git,
 )
 

@@ -15,11 +15,11 @@ from pathlib import Path
 import psycopg2
 import pytest
 import yaml
+from benchmarks.ports import free_port
 
 from api_hour.plugins import embedded, machine
 from daemon import Daemon, until
 from pages import DOCS, ROOT
-from projects import free_port
 from reloads import work_through_three_reloads
 
 HOW_TO = DOCS / "how-to"
