@@ -4,21 +4,24 @@ They lie below those that the kernel gives to clients, one of which could else b
 look and the start.
 """
 
+import itertools
 import os
 import socket
 from contextlib import suppress
 
+EACH = 2_000
 # Each process of pytest-xdist has its own, and two runs at once hardly begin at the same.
-_FIRST = 12_000 + 4_000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
-_PORTS = iter(range(_FIRST + os.getpid() % 3_000, _FIRST + 4_000))
+_FIRST = 10_000 + EACH * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 11)
+_numbers = itertools.count(os.getpid())
 
 
 def free_port(count: int = 1) -> int:
-    """Return a port that is free, like the ``count`` - 1 that follow it; nobody gets them again."""
+    """Return a port that TCP has free, like the ``count`` - 1 that follow it."""
     free: list[int] = []
     while len(free) < count:
-        port = next(_PORTS)
-        free = [*free, port] if _is_free(port) else []
+        port = _FIRST + next(_numbers) % EACH  # nobody gets it again soon
+        follows = not free or port == free[-1] + 1
+        free = [*free, port] if follows and _is_free(port) else []
     return free[0]
 
 

@@ -18,7 +18,6 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.ports import free_port
-
 from chaos.project import SOURCE
 from daemon import Daemon, until
 from projects import bake

@@ -21,8 +21,9 @@ from typing import Any
 
 import psutil
 import yaml
-from benchmarks.ports import free_port
 from cookiecutter.main import cookiecutter
+
+from benchmarks.ports import free_port
 
 ROOT = Path(__file__).parent.parent
 DATABASES = ("aiopg", "asyncpg", "none")

@@ -10,7 +10,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from benchmarks.ports import free_port
-
 from projects import PATIENCE, ROOT, eventually, git
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 import yaml
-from benchmarks.ports import free_port
 
+from benchmarks.ports import free_port
 from daemon import Daemon
 from projects import DATABASES, ask, bake, program, unpack
 

@@ -20,9 +20,9 @@ from pathlib import Path
 from statistics import median
 
 import pytest
-from benchmarks.ports import free_port
 
 from api_hour.plugins import embedded
+from benchmarks.ports import free_port
 from projects import (
     DATABASES,
     INSTALLING,
@@ -157,10 +157,11 @@ def test_an_edit_is_served_and_a_broken_one_is_not(projects: Projects) -> None:
             eventually(lambda: _says(run.http, "Changed"))
         eventually(lambda: run.console.count("Reloaded: ") >= 2)
         eventually(lambda: _says(run.http, "Hello, World!"))
+        eventually(lambda: run.console.count("left: exit code 0") >= 2)
         with project.edited(index, "async def index", "async def"):
             eventually(lambda: "SyntaxError" in run.console)
             assert re.search(r'File ".*endpoints/index\.py", line \d+', run.console)
-            eventually(lambda: _says(run.http, "Hello, World!"))
+            assert _says(run.http, "Hello, World!")
         with project.edited(index, "Hello, World!", "Mended"):
             eventually(lambda: _says(run.http, "Mended"))
         run.press_ctrl_c()

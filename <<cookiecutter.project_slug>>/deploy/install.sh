@@ -7,7 +7,7 @@
 #
 # It needs no network, and nothing but the Python that built the archive. PREFIX, which is
 # /opt/<< cookiecutter.project_slug >> when you name none, holds releases/, current and previous, two links to releases,
-# and environment, lines of NAME=value for the daemon.
+# and environment, lines of NAME=value for the daemon. Of the releases it keeps these two.
 # A step that fails leaves the release before serving, and says so in one line.
 <% if cookiecutter.database != "none" %>
 # What migrations did stays, also at a rollback: the release before must bear it.
@@ -44,7 +44,7 @@ install() {
     version=$(basename "$here/wheels/$name"-*.whl)
     version=${version#"$name-"}
     release=releases/${version%%-*}
-    [[ $release != "$(target current)" && $release != "$(target previous)" ]] ||
+    ! is_linked "$prefix/$release" ||
         fail "${release#*/} is there already: give the new one a new version"
     made=$release
     lay_out
@@ -168,13 +168,17 @@ arrive() {
 # No rollback reaches a release before the one before.
 forget_old() {
     local one
-    for one in "$prefix"/releases/*/; do
-        one=releases/$(basename "$one")
-        [[ $one == "$(target current)" || $one == "$(target previous)" ]] || {
-            echo "Removing $name ${one#*/}"
-            rm -rf -- "${prefix:?}/$one"
+    for one in "$prefix"/releases/*/install.sh; do
+        one=${one%/install.sh}
+        is_linked "$one" || {
+            echo "Removing $name ${one##*/}"
+            rm -rf -- "$one" || echo "install.sh: $one could not be removed" >&2
         }
     done
+}
+
+is_linked() {
+    [[ $1 -ef $prefix/current || $1 -ef $prefix/previous ]]
 }
 
 # Start a master beside this one, on its sockets; when all its workers are ready, end this one.

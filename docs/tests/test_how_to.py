@@ -15,9 +15,9 @@ from pathlib import Path
 import psycopg2
 import pytest
 import yaml
-from benchmarks.ports import free_port
 
 from api_hour.plugins import embedded, machine
+from benchmarks.ports import free_port
 from daemon import Daemon, until
 from pages import DOCS, ROOT
 from reloads import work_through_three_reloads

@@ -1,8 +1,8 @@
 """Accept connections on listening sockets, few a turn; knows no protocol.
 
 Event loops accept a whole burst in one turn, so that one worker may take all of it. One connection
-a turn, and one more for each turn that leaves some waiting, lets every worker that is awake have
-its share, and a busy one have less; yet nobody waits for long.
+a turn, and one more in the next as long as each turn takes all it may, lets every worker that is
+awake have its share, and a busy one have less; yet nobody waits for long.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 PAUSE = 0.5  # seconds without accepting when the process has no descriptor left
 EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+QUIET = 1.0  # seconds without a connection after which the next ones are a new burst
 HANDSHAKE = 10.0  # seconds for a TLS handshake
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,8 @@ class Acceptor:
         self._empty = asyncio.Event()
         self._empty.set()
         self._reading = False
-        self._pace = 1  # connections a turn
+        self._pace = 1  # connections in the next turn
+        self._last = 0.0  # when one was accepted
         self._wake: asyncio.TimerHandle | None = None
 
     def add(self, sock: socket.socket) -> None:
@@ -77,6 +79,9 @@ class Acceptor:
                 await self._empty.wait()
 
     def _accept(self, sock: socket.socket) -> None:
+        now, last = self._loop.time(), self._last
+        self._last = now
+        self._pace = 1 if now - last > QUIET else self._pace
         taken = all(self._take(sock) for _ in range(self._pace))
         self._pace = self._pace + 1 if taken else 1
         if self._full():

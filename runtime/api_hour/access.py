@@ -26,14 +26,17 @@ class AccessLogger(AbstractAccessLogger):
     def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
         """Write what was asked and what was answered, which took ``time`` seconds."""
         message, remote = request._message, request.remote or NO_VALUE
-        headers, status, size = message.headers, response.status, response.body_length
+        method, path, headers = message.method, message.path, message.headers
+        if path[:1] != "/":  # a whole URL, which may hold a password
+            path = request.path_qs
+        status, size = response.status, response.body_length
         now = clock()
         told: dict[str, Any] = {
             "created": now,
             "msecs": now % 1 * 1000,
             "remote": remote,
-            "method": message.method,
-            "path": message.path,
+            "method": method,
+            "path": path,
             "status": status,
             "bytes": size,
             "seconds": round(time, 6),
@@ -42,7 +45,7 @@ class AccessLogger(AbstractAccessLogger):
             told["referer"] = headers[hdrs.REFERER]
         if hdrs.USER_AGENT in headers:
             told["user_agent"] = headers[hdrs.USER_AGENT]
-        line = remote, message.method, message.path, *message.version, status, size, time
+        line = remote, method, path, *message.version, status, size, time
         told["args"] = *line, told.get("referer", NO_VALUE), told.get("user_agent", NO_VALUE)
         record = object.__new__(logging.LogRecord)
         record.__dict__ = _same(self.logger) | told
@@ -51,5 +54,5 @@ class AccessLogger(AbstractAccessLogger):
 
 @cache
 def _same(logger: logging.Logger) -> dict[str, Any]:
-    """Return what is the same in all records of a process."""
+    """Return what is the same in all records; only workers serve, and they fork no other."""
     return vars(logger.makeRecord(logger.name, logging.INFO, "", 0, LINE, (), None))

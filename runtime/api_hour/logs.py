@@ -115,7 +115,7 @@ def _second(second: int) -> tuple[str, str]:
 
 @lru_cache(maxsize=2)
 def _utc(second: int) -> str:
-    """Return a time since the epoch as RFC 3339 writes it."""
+    """Return a time since the epoch in UTC, to the second."""
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
 
 

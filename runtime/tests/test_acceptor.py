@@ -5,10 +5,12 @@ import resource
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import pairwise
 
 import pytest
 
-from api_hour.acceptor import PAUSE, Acceptor
+from api_hour import acceptor as module
+from api_hour.acceptor import PAUSE, QUIET, Acceptor
 
 
 class Echo(asyncio.Protocol):
@@ -76,6 +78,28 @@ def test_above_the_limit_connections_wait_and_are_never_refused() -> None:
                 peer.writer.close()
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("quiet", "steps"), [(QUIET, [*range(1, 10)]), (0.0, [1] * 45)], ids=["burst", "one by one"]
+)
+def test_a_burst_is_taken_by_one_more_each_turn(
+    quiet: float, steps: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> list[int]:
+        async with accepting() as (acceptor, port):
+            clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(45)]
+            counts = [0]
+            while counts[-1] < len(clients):
+                await asyncio.sleep(0)
+                counts.append(acceptor._open)
+            for client in clients:
+                client.close()
+            await acceptor.emptied(asyncio.get_running_loop().time() + 30)
+        return [after - before for before, after in pairwise(counts) if after > before]
+
+    monkeypatch.setattr(module, "QUIET", quiet)
+    assert asyncio.run(scenario()) == steps
 
 
 def test_what_is_queued_when_it_closes_is_still_accepted() -> None:

@@ -82,6 +82,14 @@ def test_the_record_is_like_that_of_any_logger(kept: Kept) -> None:
     assert 0 <= told.msecs < 1000
 
 
+def test_what_was_asked_is_told_as_it_was_written_but_no_password(kept: Kept) -> None:
+    paths = {"/%41?b=%20": "/%41?b=%20", "*": "*", "http://me:secret@x/a?b=c": "/a?b=c"}
+    for asked, shown in paths.items():
+        request = make_mocked_request("GET", asked)
+        AccessLogger(LOGGER, "").log(request, web.Response(), 0.0)
+        assert kept.records.pop().__dict__["path"] == shown
+
+
 def test_a_line_cannot_be_forged(kept: Kept) -> None:
     forged = 'x"\r\n[2026-11-22 08:00:00.000 +0000] [1] [INFO] [root] all is well'
     line = Text().format(record(kept, User_Agent=forged))

@@ -223,7 +223,7 @@ def test_a_body_that_is_not_json_is_a_400_that_says_where(
 def test_a_hundred_thousand_brackets_are_a_400_at_once(port: int, path: str, body: bytes) -> None:
     start = time.monotonic()
     assert post(port, path, body) == (400, error(400, "The body is nested too deeply"))
-    assert time.monotonic() - start < 30
+    assert time.monotonic() - start < 5
 
 
 CURE = "Send the body with Content-Type: application/json, not "

@@ -20,6 +20,7 @@ class Loss:
     limits: Mapping[Outcome, float] = field(default_factory=dict)
     total: float = math.inf
     drops: bool = False  # idle connections may be closed without notice
+    kept: bool = True  # requests on a connection that was there before may be among them
 
     def excess(self, records: Collection[Record], drops: Collection[float]) -> str:
         """Return what was lost when it is more than may be, else an empty text."""
@@ -27,6 +28,8 @@ class Loss:
         within = all(count <= self.limits.get(kind, 0) for kind, count in counts.items())
         if not within or counts.total() > self.total:
             return "lost " + ", ".join(f"{count} {kind}" for kind, count in counts.items())
+        if not self.kept and any(one.idle for one in lost_of(records)):
+            return "lost requests on connections that were open before"
         if drops and not self.drops:
             return f"{len(drops)} idle connections closed without notice"
         return ""

@@ -117,10 +117,10 @@ def _waiting(daemon: Deaf) -> int:
 
 def share_out(stage: Stage) -> None:
     """Open 400 connections over a second, then 400 at once, and count who accepted them."""
-    spread = max(_least(stage, SPREAD) for _ in range(3))  # a worker may sleep for a second
-    burst = _least(stage, BURST)
+    # At best: a machine that does other work may let a worker sleep meanwhile.
+    spread, burst = (max(_least(stage, one) for _ in range(3)) for one in (SPREAD, BURST))
     stage.note(f"least share of 400: over a second {spread:.0%}, in a burst {burst:.0%}")
-    assert spread >= 0.05
+    assert min(spread, burst) >= 0.05
 
 
 def _least(stage: Stage, profile: Profile) -> float:

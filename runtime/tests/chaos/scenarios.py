@@ -21,8 +21,8 @@ def _deaths(count: int) -> Loss:
 IN_HAND = _deaths(1)
 CUT_SHORT = Loss(dict.fromkeys((*CUT, Outcome.REFUSED), 20))
 # A connection that is complete between the last accept() and the close() that follows is reset.
-REFUSED = Loss({Outcome.REFUSED: math.inf, Outcome.RESET: 4})
-RUSHED = Loss({Outcome.REFUSED: math.inf, Outcome.RESET: 20})
+REFUSED = Loss({Outcome.REFUSED: math.inf, Outcome.RESET: 4}, kept=False)
+RUSHED = Loss({Outcome.REFUSED: math.inf, Outcome.RESET: 20}, kept=False)
 PATIENT = Profile(bound=60.0)  # a restart takes as long as a boot
 RUSH = Profile(keepalive=0, fresh=60, rate=2000, kinds=(Kind("quick"),))
 SLOTS = ("--balance", "slots")  # a socket of its own for each worker

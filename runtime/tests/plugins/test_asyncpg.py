@@ -253,7 +253,8 @@ async def test_a_ping_tells_in_less_than_a_second(
         assert monotonic() - started < PING_TIMEOUT + AT_ONCE
 
     assert PING_TIMEOUT < 1.0
-    async with door, create_pool(door.url, maxsize=1) as pool:
+    patient: dict[str, Any] = {"acquire_timeout": 60.0, "statement_timeout": 60.0}
+    async with door, create_pool(door.url, maxsize=1, **patient) as pool:
         await pool.ping()
         monkeypatch.setattr(plugin, "PING_TIMEOUT", PING_TIMEOUT)
         async with pool.connection():

@@ -593,7 +593,7 @@ def test_a_server_that_cannot_start_shows_its_cause(data: Path, tmp_path: Path) 
     finally:
         settings.write_text(before)
     assert code == 1
-    assert "PostgreSQL did not start:\n" in errors
+    assert "PostgreSQL did not start:\n" in errors  # after "Waiting ...", if that took a while
     assert 'unrecognized configuration parameter "no_such_setting"' in errors
 
 
