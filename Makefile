@@ -67,7 +67,7 @@ check: $(VENV)/.docs ## lint, format and types; changes nothing
 	@$(BIN)/python -m ruff check
 	@$(BIN)/python -m ruff format --check
 	@$(BIN)/python -m mypy runtime/api_hour hooks update.py
-	@$(BIN)/python -m mypy runtime/tests
+	@$(BIN)/python -m mypy --explicit-package-bases runtime/tests testkit
 	@$(BIN)/python -m mypy tests
 	@$(BIN)/python -m mypy examples
 	@$(BIN)/python -m mypy benchmarks

@@ -62,7 +62,7 @@ def missing() -> list[str]:
 def packages(project: Project, wheel: Path, folder: Path) -> None:
     """Fetch the wheels that the image needs, for its Python."""
     about = tomllib.loads((project.folder / "pyproject.toml").read_text())
-    needs = [*about["build-system"]["requires"], f"{wheel}[metrics,postgresql]"]
+    needs = [*about["build-system"]["requires"], f"{wheel}[metrics,aiopg]"]
     needs += about["project"]["optional-dependencies"]["migrate"]
     platforms = [f"--platform={libc}_{platform.machine()}" for libc in GLIBC]
     chosen = [f"--python-version={PYTHON}", "--only-binary=:all:", *platforms]

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from cookiecutter.exceptions import FailedHookException
 
-from api_hour.logconfig import load
+from api_hour.config.logging_yaml import load
 from projects import DATABASES, PRODUCT, ROOT, bake
 
 TAGS = ("<<", ">>", "<%", "%>", "<#", "#>", "cookiecutter.", "cookiecutter |")

@@ -10,8 +10,8 @@ import pytest
 import yaml
 from gunicorn.config import Config
 
-import api_hour.settings  # noqa: F401 - it registers the settings that Config() knows
-from api_hour.worker import CLOSING
+import api_hour.config.settings  # noqa: F401 - it registers the settings that Config() knows
+from api_hour.worker.process import CLOSING
 from projects import bake
 
 UNITS = Path("etc", "systemd", "system")

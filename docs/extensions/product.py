@@ -20,7 +20,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.typing import ExtensionMetadata
 
-from api_hour import application  # registers the settings of API-Hour, too
+from api_hour.config import loader  # registers the settings of API-Hour, too
 
 ROOT = Path(__file__).parents[2]
 SETTINGS: dict[str, Any] = {setting.name: setting for setting in KNOWN_SETTINGS}
@@ -45,7 +45,7 @@ class RefusedSettings(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Return a list of definitions."""
-        text = "\n".join(f"``{name}``\n    {why}\n" for name, why in application.REFUSED.items())
+        text = "\n".join(f"``{name}``\n    {why}\n" for name, why in loader.REFUSED.items())
         return self.parse_text_to_nodes(text)
 
 

@@ -16,7 +16,8 @@ import psycopg2
 import pytest
 import yaml
 
-from api_hour.plugins import embedded, machine
+from api_hour.plugins import embedded
+from api_hour.plugins.embedded import host
 from benchmarks.ports import free_port
 from daemon import Daemon, until
 from pages import DOCS, ROOT
@@ -170,7 +171,7 @@ def _bouncer(program: str, behind: str) -> Iterator[int]:
         place = Path(name)
         (place / "pgbouncer.ini").write_text(own)
         (place / "users.txt").write_text('"hello" "secret"\n')
-        who = machine.identity(place)  # it refuses root
+        who = host.identity(place)  # it refuses root
         for path in (place, *place.iterdir()):
             os.chown(path, who.uid, -1)
         command = [program, "--quiet", "pgbouncer.ini"]

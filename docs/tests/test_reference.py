@@ -9,7 +9,7 @@ from gunicorn.config import KNOWN_SETTINGS
 from sphinx import addnodes
 
 import api_hour
-from api_hour import addresses, application, logconfig
+from api_hour.config import addresses, loader, logging_yaml
 from pages import DOCS, ROOT, built
 
 
@@ -17,8 +17,8 @@ def test_every_setting_stands_once_among_the_settings() -> None:
     described = [node.astext() for node in _described("reference/settings")]
     assert len(described) == len(set(described))
     known = {setting.name for setting in KNOWN_SETTINGS}
-    assert {*described, *application.REFUSED} == known
-    assert {*described} & {*application.REFUSED} == set()
+    assert {*described, *loader.REFUSED} == known
+    assert {*described} & {*loader.REFUSED} == set()
 
 
 def test_what_has_an_effect_is_what_the_runtime_or_gunicorn_s_master_reads() -> None:
@@ -38,8 +38,8 @@ def test_every_public_name_stands_in_the_api() -> None:
     "names",
     [
         ["url", *addresses.OPTIONS],
-        [field.name for field in msgspec.structs.fields(logconfig._File)],
-        [field.name for field in msgspec.structs.fields(logconfig._Logger)],
+        [field.name for field in msgspec.structs.fields(logging_yaml._File)],
+        [field.name for field in msgspec.structs.fields(logging_yaml._Logger)],
     ],
     ids=["options of a listener", "logging.yaml", "a logger"],
 )

@@ -4,7 +4,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from api_hour.bodies import read_json as read_json
     from api_hour.container import Container as Container
     from api_hour.container import Server as Server
     from api_hour.exceptions import APIHourError as APIHourError
@@ -13,17 +12,18 @@ if TYPE_CHECKING:
     from api_hour.exceptions import DatabaseUnavailable as DatabaseUnavailable
     from api_hour.exceptions import PoolExhausted as PoolExhausted
     from api_hour.exceptions import QueryTimeout as QueryTimeout
-    from api_hour.exposition import show_metrics as show_metrics
-    from api_hour.http import HTTPServer as HTTPServer
-    from api_hour.http import from_thread as from_thread
-    from api_hour.http import threaded as threaded
+    from api_hour.http.json_body import read_json as read_json
+    from api_hour.http.metrics_endpoint import show_metrics as show_metrics
+    from api_hour.http.responses import HTML as HTML
+    from api_hour.http.responses import JSON as JSON
+    from api_hour.http.responses import json_errors as json_errors
+    from api_hour.http.server import HTTPServer as HTTPServer
+    from api_hour.http.server import from_thread as from_thread
+    from api_hour.http.server import threaded as threaded
     from api_hour.metrics import observed as observed
-    from api_hour.responses import HTML as HTML
-    from api_hour.responses import JSON as JSON
-    from api_hour.responses import json_errors as json_errors
-    from api_hour.servers import DatagramServer as DatagramServer
-    from api_hour.servers import SocketServer as SocketServer
-    from api_hour.servers import StreamServer as StreamServer
+    from api_hour.servers.protocols import DatagramServer as DatagramServer
+    from api_hour.servers.protocols import SocketServer as SocketServer
+    from api_hour.servers.protocols import StreamServer as StreamServer
 
 _HOMES = {
     "APIHourError": "exceptions",
@@ -31,21 +31,21 @@ _HOMES = {
     "Container": "container",
     "DatabaseError": "exceptions",
     "DatabaseUnavailable": "exceptions",
-    "HTML": "responses",
-    "HTTPServer": "http",
-    "JSON": "responses",
+    "HTML": "http.responses",
+    "HTTPServer": "http.server",
+    "JSON": "http.responses",
     "PoolExhausted": "exceptions",
     "QueryTimeout": "exceptions",
-    "DatagramServer": "servers",
+    "DatagramServer": "servers.protocols",
     "Server": "container",
-    "SocketServer": "servers",
-    "StreamServer": "servers",
-    "from_thread": "http",
-    "json_errors": "responses",
+    "SocketServer": "servers.protocols",
+    "StreamServer": "servers.protocols",
+    "from_thread": "http.server",
+    "json_errors": "http.responses",
     "observed": "metrics",
-    "read_json": "bodies",
-    "show_metrics": "exposition",
-    "threaded": "http",
+    "read_json": "http.json_body",
+    "show_metrics": "http.metrics_endpoint",
+    "threaded": "http.server",
 }
 __all__ = sorted(_HOMES)
 __version__ = "1.0.0"

@@ -7,9 +7,9 @@ import ujson
 from aiohttp import web
 
 import api_hour
-from api_hour.plugins import postgresql
+from api_hour.plugins import aiopg
 
-POOL = web.AppKey("POOL", postgresql.Pool)
+POOL = web.AppKey("POOL", aiopg.Pool)
 AGENT = "SELECT id, number, first_name, last_name FROM agent_features WHERE id = %s"
 AGENTS = """
     SELECT id, number, first_name, last_name, extension, context, state_interface
@@ -66,7 +66,7 @@ class Container(api_hour.Container):
 
     @asynccontextmanager
     async def engines(self):
-        async with postgresql.create_pool(self.config.dsn) as self.pool:
+        async with aiopg.create_pool(self.config.dsn) as self.pool:
             yield
 
     def servers(self):

@@ -34,7 +34,7 @@ async def create_pool(
 ) -> AsyncIterator["Pool"]:
     """Yield a pool of at most ``maxsize`` connections to PostgreSQL 14 or newer, then close it.
 
-    The arguments mean what they mean for ``api_hour.plugins.postgresql.create_pool``.
+    The arguments mean what they mean for ``api_hour.plugins.aiopg.create_pool``.
     ``statement_cache_size`` is the number of prepared statements a connection keeps; make it 0
     behind PgBouncer in transaction mode, unless that tracks them (``max_prepared_statements``).
     Raise ConfigError when ``dsn`` is not a PostgreSQL URL.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gunicorn.config import Config
 
-import api_hour.settings  # noqa: F401 - it registers the settings that Config() knows
+import api_hour.config.settings  # noqa: F401 - it registers the settings that Config() knows
 from chaos.account import Loss, describe, lost_of, percentile
 from chaos.load import Profile, Record
 from chaos.stage import WORKERS, Form, Stage

@@ -71,7 +71,7 @@ SCENARIOS = [
         planned.restart_held,
         load=PATIENT,
         held=True,
-        needs=("api_hour.systemd",),
+        needs=("api_hour.master.systemd",),
     ),
     Scenario(
         "HUP with a syntax error",
@@ -133,7 +133,7 @@ SCENARIOS = [
         deaths.kill_held_master,
         load=PATIENT,
         held=True,
-        needs=("api_hour.systemd",),
+        needs=("api_hour.master.systemd",),
     ),
     Scenario(
         "workers that crash right after boot",

@@ -11,7 +11,7 @@ import pytest
 import uvloop
 from psycopg2.extensions import parse_dsn
 
-from api_hour.plugins import asyncpg, embedded, postgresql
+from api_hour.plugins import aiopg, asyncpg, embedded
 
 Ask = Callable[..., Any]
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
@@ -182,7 +182,7 @@ def _fatal(code: str, message: str) -> bytes:
 @pytest.fixture(autouse=True)
 def patient_pings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a pool that opens wait for its connections, however busy the machine is."""
-    for plugin in (asyncpg, postgresql):
+    for plugin in (asyncpg, aiopg):
         monkeypatch.setattr(plugin, "PING_TIMEOUT", AT_ONCE)
 
 

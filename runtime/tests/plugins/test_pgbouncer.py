@@ -20,8 +20,8 @@ import psycopg2
 import pytest
 
 from api_hour.exceptions import DatabaseUnavailable, QueryTimeout
-from api_hour.plugins import asyncpg, machine, postgresql
-from api_hour.plugins.embedded import PostgreSQL
+from api_hour.plugins import aiopg, asyncpg
+from api_hour.plugins.embedded import PostgreSQL, host
 from plugins.conftest import AT_ONCE, END_OTHERS
 
 SHARED = 3  # connections of PgBouncer to the server
@@ -64,19 +64,19 @@ class Aiopg:
 
     def pool(self, url: str, **options: Any) -> AbstractAsyncContextManager[Any]:
         options.pop("statement_cache_size", None)  # psycopg2 prepares nothing
-        return postgresql.create_pool(url, **options)
+        return aiopg.create_pool(url, **options)
 
-    async def add(self, pool: postgresql.Pool, number: int) -> tuple[int, int]:
+    async def add(self, pool: aiopg.Pool, number: int) -> tuple[int, int]:
         async with pool.cursor() as cursor:
             await cursor.execute("SELECT %s + 1, pg_backend_pid()", (number,))
             row: tuple[int, int] = await cursor.fetchone()
             return row
 
-    async def run(self, pool: postgresql.Pool, sql: str) -> None:
+    async def run(self, pool: aiopg.Pool, sql: str) -> None:
         async with pool.cursor() as cursor:
             await cursor.execute(sql)
 
-    async def transact(self, pool: postgresql.Pool, pause: float) -> set[int]:
+    async def transact(self, pool: aiopg.Pool, pause: float) -> set[int]:
         async with pool.cursor() as cursor, cursor.begin():
             return {await self._backend(cursor, pause) for _ in range(3)}
 
@@ -128,7 +128,7 @@ def start(server: PostgreSQL) -> Iterator[Start]:
 
         def start(*, ignored: str = "", wait: int = 60) -> str:
             port = _configure(Path(place), server, ignored=ignored, wait=wait)
-            who = machine.identity(Path(place))  # PgBouncer, too, refuses root
+            who = host.identity(Path(place))  # PgBouncer, too, refuses root
             for path in (Path(place), *Path(place).iterdir()):
                 os.chown(path, who.uid, -1)
             command = [program, "--quiet", "pgbouncer.ini"]

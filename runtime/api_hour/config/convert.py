@@ -1,0 +1,134 @@
+"""Configuration: a YAML document becomes the project's settings, or one line says why not."""
+
+import re
+from difflib import get_close_matches
+from typing import Any, TypeVar, Union
+
+import msgspec
+
+from api_hour import validation
+from api_hour.config.yaml_document import Document, Keys, at
+from api_hour.exceptions import ConfigError
+from api_hour.validation import Complaint
+
+T = TypeVar("T")
+
+NOUNS = {**validation.NOUNS, "array": "a list", "object": "a mapping"}
+ANY = "[...]"  # how msgspec writes the key of a dict's value
+LAX = {"int": int, "float": float, "bool": bool, "null": None}  # what text may be read as
+
+
+def convert(document: Document, declared: type[T]) -> T:
+    """Return the data as ``declared``; raises ConfigError with file, line, key and the rule.
+
+    Types are strict, except that text from ``!env`` and ``!file`` is read as a number, a boolean
+    or null where ``declared`` takes no text.
+    """
+    data: Any = document.data
+    while True:
+        try:
+            return msgspec.convert(data, declared)
+        except msgspec.ValidationError as error:
+            complaint = validation.read(error, declared, NOUNS)
+        keys, rest = _locate(data, declared, complaint)
+        try:
+            data = _replaced(data, keys, _relaxed(document, data, keys, complaint))
+        except msgspec.ValidationError:
+            raise _explain(document, declared, keys, rest, complaint) from None
+
+
+def _relaxed(document: Document, data: Any, keys: Keys, complaint: Complaint) -> Any:
+    """Return text that YAML could not type as what is expected; raises ValidationError."""
+    value = at(data, keys)
+    kinds = [LAX[name] for name in complaint.expected if name in LAX]
+    if not kinds or not document.origin(keys) or not isinstance(value, str):
+        raise msgspec.ValidationError
+    return msgspec.convert(value, Union[tuple(kinds)], strict=False)  # noqa: UP007
+
+
+def _explain(
+    document: Document, declared: Any, keys: Keys, rest: str, complaint: Complaint
+) -> ConfigError:
+    if complaint.field:
+        return _field(document, declared, keys, complaint)
+    name = document.name(keys) + rest
+    if complaint.own:
+        rule = " ".join(censored(document, complaint.rule).split())
+        return document.error(keys, f"{name}: {rule}" if name else rule)
+    if complaint.of_key:
+        return document.error(keys, f"the key {name} {complaint.rule}", of_key=True)
+    got = "" if rest else f", got {document.got(keys)}"
+    return document.error(keys, f"{name} {complaint.rule}{got}")
+
+
+def _field(document: Document, declared: Any, keys: Keys, complaint: Complaint) -> ConfigError:
+    """Explain a field that is missing, or one that is not known and what it may have meant."""
+    name = document.name((*keys, complaint.field))
+    if complaint.rule == validation.MISSING:
+        return document.error(keys, f"{name} is missing: add it")
+    known = validation.fields(declared, complaint.where, at(document.data, keys))
+    known += () if keys else document.taken
+    close = get_close_matches(complaint.field, known, 1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    message = f"{name} is not a known key{hint} (known: {', '.join(known) or 'none'})"
+    return document.error((*keys, complaint.field), message, of_key=True)
+
+
+def censored(document: Document, text: str) -> str:
+    """Return ``text`` with every value of an ``!env`` or ``!file`` replaced by its origin."""
+    origins: dict[str, str] = {}
+    for keys in filter(document.origin, document.places):
+        value = at(document.data, keys)
+        origins |= dict.fromkeys([value, repr(value)[1:-1]], document.origin(keys))
+    for value in sorted(filter(None, origins), key=len, reverse=True):
+        # A short one may be part of an innocent word.
+        pattern = re.escape(value) if len(value) > 7 else rf"(?<!\w){re.escape(value)}(?!\w)"
+        text = re.sub(pattern, f"the value of {origins[value]}".replace("\\", "/"), text)
+    return text
+
+
+def _locate(data: Any, declared: Any, complaint: Complaint) -> tuple[Keys, str]:
+    """Return the keys of ``complaint.where``, and what of it leads nowhere in ``data``."""
+    keys: Keys = ()
+    rest = complaint.where + (ANY if complaint.of_key else "")
+    while rest:
+        key, after = _step(at(data, keys), rest)
+        if key == ANY:
+            key = _culprit(data, declared, keys, complaint.said)
+        if key is None:
+            break
+        keys, rest = (*keys, key), after
+    return keys, rest
+
+
+def _step(value: Any, rest: str) -> tuple[str | int | None, str]:
+    """Return the first key of ``rest`` and what follows it; a name may hold dots itself."""
+    ways: dict[str, str | int] = {}
+    if isinstance(value, dict):
+        ways = {ANY: ANY} | {f".{key}": key for key in value}
+    if isinstance(value, list):
+        ways = {f"[{number}]": number for number in range(len(value))}
+    fits = [way for way in ways if rest == way or rest.startswith((f"{way}.", f"{way}["))]
+    longest = max(fits, key=len, default=None)
+    return (None, "") if longest is None else (ways[longest], rest[len(longest) :])
+
+
+def _culprit(data: Any, declared: Any, keys: Keys, said: str) -> str | int | None:
+    """Return the key of a dict that msgspec's complaint is about, which it leaves out."""
+    mapping: dict[str | int, Any] = at(data, keys)
+    for key in mapping:
+        try:
+            msgspec.convert(_replaced(data, keys, {key: mapping[key]}), declared)
+        except msgspec.ValidationError as error:
+            if str(error) == said:
+                return key
+    return None
+
+
+def _replaced(data: Any, keys: Keys, value: Any) -> Any:
+    """Return a copy of ``data`` with another value at ``keys``."""
+    if not keys:
+        return value
+    copy = data.copy()
+    copy[keys[0]] = _replaced(data[keys[0]], keys[1:], value)
+    return copy

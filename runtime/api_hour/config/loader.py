@@ -1,0 +1,206 @@
+"""The command line: find etc/NAME, read the configuration, hand over to the arbiter.
+
+It never imports the project's code: workers do.
+"""
+
+import difflib
+import os
+import runpy
+import sys
+import traceback
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from gunicorn.app.base import Application as GunicornApplication
+from gunicorn.app.base import BaseApplication
+from gunicorn.config import Config
+from gunicorn.errors import ConfigError as GunicornConfigError
+
+from api_hour.config import logging_yaml, yaml_document
+from api_hour.config import settings as settings  # registers them with Gunicorn
+from api_hour.config.addresses import Address
+from api_hour.config.generation import Generation
+from api_hour.exceptions import ConfigError
+from api_hour.master.arbiter import Arbiter
+from api_hour.worker import importer
+from api_hour.worker.process import Worker
+
+DEFAULT = {"http": "tcp://127.0.0.1:8000"}
+BY_FILE = "logging.yaml, beside main.yaml, configures the logs"
+REFUSED = {
+    "preload_app": "the master never imports the project's code, or a broken release would end it",
+    "reuse_port": "the master owns every listening socket, so that none is lost with a worker",
+    "worker_class": "a worker runs one api_hour.Container",
+    "certfile": "TLS belongs to a listener",
+    "keyfile": "TLS belongs to a listener",
+    **dict.fromkeys(["logconfig", "logconfig_dict", "logconfig_json"], BY_FILE),
+    "dirty_apps": "API-Hour runs no dirty arbiter",
+    "dirty_workers": "API-Hour runs no dirty arbiter",
+}
+
+
+def main() -> NoReturn:
+    """Run the command ``api_hour``."""
+    try:
+        Application("%(prog)s [OPTIONS] MODULE:CONTAINER", prog="api_hour").run()
+    except (ConfigError, RuntimeError) as error:
+        sys.exit(f"api_hour: error: {error}")
+    sys.exit(0)
+
+
+class _Config(Config):  # type: ignore[misc]
+    """Name the setting in the error of a bad value."""
+
+    def set(self, name: str, value: object) -> None:
+        try:
+            super().set(name, value)
+        except (ValueError, TypeError) as error:
+            raise ConfigError(f"{name}: {error}") from None
+
+
+class _Run(BaseApplication):  # type: ignore[misc]
+    """Put our arbiter where Gunicorn's Application.run() ends."""
+
+    def run(self) -> None:
+        Arbiter(self).run()
+
+
+class Application(GunicornApplication, _Run):  # type: ignore[misc]
+    """Load the settings: YAML, then gunicorn.conf.py, the environment and the command line."""
+
+    generation: Generation
+
+    def load(self) -> None:
+        """Import nothing for --check-config and --print-config; --check boots a worker."""
+
+    def do_load_config(self) -> None:
+        """Load everything into ``self.generation``; raises ConfigError, never ends the process."""
+        self.cfg = _Config(self.usage, prog=self.prog)
+        try:
+            self.load_config()
+            self.cfg.validate()
+        except (OSError, RuntimeError, GunicornConfigError) as error:
+            raise ConfigError(str(error)) from error
+        self._refuse()
+        self.cfg.set("worker_class", Worker)
+        self.cfg.set("control_socket_disable", True)
+        if self.cfg.check:
+            self.cfg.set("loglevel", "critical")
+        self.generation = Generation(
+            spec=self._spec,
+            folder=os.path.realpath(self.cfg.chdir),
+            cfg=self.cfg,
+            document=self._document,
+            addresses=self._addresses(),
+            logs={} if self.cfg.check else self._logs,
+        )
+
+    def next_generation(self, current: Generation) -> Generation:
+        """Read everything again; raises ConfigError and keeps ``current`` when that fails."""
+        try:
+            self.do_load_config()
+            self._same_listeners(current)
+            return self.generation
+        finally:
+            self.cfg, self.generation = current.cfg, current
+
+    def init(self, parser: ArgumentParser, opts: Namespace, args: list[str]) -> None:
+        """Apply the YAML file, which everything else overrides."""
+        if len(args) != 1:
+            parser.error("name one Container: api_hour MODULE:CONTAINER, as in hello:Container")
+        self._spec = args[0]
+        name = importer.split(self._spec)[0].partition(".")[0]
+        self.cfg.set("default_proc_name", self._spec)
+        folder = _config_folder(name, opts.config_dir)
+        self._section, self._document = yaml_document.load(folder / "main.yaml").split("api_hour")
+        for key, value in self._section.data.items():
+            if key != "listeners":
+                self._set(key, value)
+        self._logs = logging_yaml.load(folder / "logging.yaml", name)
+        file = folder / "gunicorn.conf.py"
+        if opts.config is None and file.is_file():
+            opts.config = str(file)
+
+    def _set(self, key: str, value: object) -> None:
+        if key not in self.cfg.settings:
+            known = difflib.get_close_matches(key, [*self.cfg.settings, "listeners"], 1)
+            hint = f"; did you mean {known[0]}?" if known else "; see api_hour --help"
+            raise self._section.error((key,), f"api_hour.{key} is not a setting{hint}")
+        try:
+            self.cfg.set(key, value)
+        except ConfigError as error:
+            raise self._section.error((key,), f"api_hour.{error}") from None
+
+    def get_config_from_filename(self, filename: str) -> dict[str, Any]:
+        """Run gunicorn.conf.py; raises ConfigError with the line that failed."""
+        try:
+            return runpy.run_path(filename)
+        except FileNotFoundError:
+            raise ConfigError(f"{filename} does not exist: name another with --config") from None
+        except (Exception, SystemExit) as error:
+            line = getattr(error, "lineno", None)
+            for frame in traceback.extract_tb(error.__traceback__):
+                line = frame.lineno if frame.filename == filename else line
+            place = f"{filename}:{line}" if line else filename
+            raise ConfigError(f"{place}: {type(error).__name__}: {error}") from None
+
+    def _refuse(self) -> None:
+        defaults = type(self.cfg)().settings
+        both = dict.fromkeys(["accesslog", "errorlog", "loglevel", "syslog"], BY_FILE)
+        for name, why in (REFUSED | both if self._logs else REFUSED).items():
+            if self.cfg.settings[name].get() != defaults[name].get():
+                raise ConfigError(f"{name} cannot be set: {why}; remove it")
+
+    def _addresses(self) -> Mapping[str, Address]:
+        addresses = self._from_yaml()
+        default = type(self.cfg)().settings["bind"].get()
+        urls = [f"http={_from_bind(bind)}" for bind in self.cfg.bind if self.cfg.bind != default]
+        if len(urls) > 1:
+            raise ConfigError("--bind names the one listener http: use --listen for more")
+        for item in [*urls, *self.cfg.listen]:
+            name, _, url = item.partition("=")
+            addresses[name] = Address.parse(name, url, like=addresses.get(name))
+        if self.cfg.check:
+            return {name: address.anywhere() for name, address in addresses.items()}
+        return addresses
+
+    def _from_yaml(self) -> dict[str, Address]:
+        given = self._section.data.get("listeners", DEFAULT)
+        if not isinstance(given, dict):
+            raise self._section.error(("listeners",), "api_hour.listeners must map names to URLs")
+        addresses = {}
+        for name, value in given.items():
+            try:
+                addresses[name] = Address.read(name, value)
+            except ConfigError as error:
+                raise self._section.error(("listeners", name), str(error)) from None
+        return addresses
+
+    def _same_listeners(self, current: Generation) -> None:
+        if _urls(self.generation) != _urls(current):
+            raise ConfigError(
+                "listeners cannot change at a reload: restart the daemon to change them"
+            )
+
+
+def _urls(generation: Generation) -> dict[str, str]:
+    return {name: str(address) for name, address in generation.addresses.items()}
+
+
+def _config_folder(name: str, given: str | None) -> Path:
+    """Return etc/NAME below the working directory, else /etc/NAME; ``given`` must exist."""
+    if given is None:
+        local = Path("etc", name)
+        return local if local.is_dir() else Path("/etc", name)
+    if not Path(given).is_dir():
+        raise ConfigError(f"--config-dir {given}: there is no such folder")
+    return Path(given)
+
+
+def _from_bind(bind: str) -> str:
+    """Return Gunicorn's ADDRESS as a listener's URL."""
+    if bind.startswith("unix:"):
+        return bind
+    return f"tcp://{bind}" if ":" in bind else f"tcp://{bind}:8000"

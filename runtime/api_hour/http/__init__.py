@@ -1,0 +1,1 @@
+"""Serves an ordinary aiohttp application; usable, and tested, without Gunicorn."""

@@ -1,0 +1,1 @@
+"""Answers simple requests sooner than aiohttp, and never differently."""

@@ -1,0 +1,101 @@
+"""Bodies: what a client sends becomes a typed value, or a JSON 4xx that names what is wrong."""
+
+import re
+from contextlib import suppress
+from typing import Any, TypeVar, overload
+
+import msgspec
+from aiohttp import hdrs, web
+
+from api_hour import validation
+from api_hour.http.responses import as_json
+
+T = TypeVar("T")
+
+MAX_ECHO = 200  # characters of what the client sent, in an answer
+
+
+@overload
+async def read_json(request: web.Request, type: type[T], *, limit: int | None = None) -> T: ...
+@overload
+async def read_json(request: web.Request, type: Any = Any, *, limit: int | None = None) -> Any: ...
+async def read_json(request: web.Request, type: Any = Any, *, limit: int | None = None) -> Any:
+    """Return the body of ``request`` as ``type``, read strictly by msgspec.
+
+    ``limit`` is in bytes and stands in for the application's ``client_max_size``. Raises an
+    HTTPException with a JSON body: 415 when the body is not declared as JSON, 413 when it is
+    larger, 400 when it is not JSON, and 422, which names the ``field``, when it is no ``type``.
+    """
+    _check_media(request)
+    if limit is not None:
+        request._client_max_size = limit  # there is no public way to set it for one request
+    body = await _read(request)
+    try:
+        return _decode(body, type)
+    except msgspec.ValidationError as error:
+        raise _invalid(error, type) from None
+    except (ValueError, RecursionError) as error:
+        raise as_json(web.HTTPBadRequest(), _malformed(body, error)) from None
+
+
+def _check_media(request: web.Request) -> None:
+    """Refuse a body that is not declared as JSON in UTF-8, the only encoding JSON has."""
+    media, charset = request.content_type, request.charset or "utf-8"
+    if not re.fullmatch(r"application/(json|.+\+json)", media):
+        sent = media[:MAX_ECHO] if hdrs.CONTENT_TYPE in request.headers else "none"
+        message = f"Send the body with Content-Type: application/json, not {sent}"
+    elif charset.lower() not in ("utf-8", "utf8"):
+        message = f"The body must be in UTF-8, not {charset[:MAX_ECHO]}"
+    else:
+        return
+    raise as_json(web.HTTPUnsupportedMediaType(), message)
+
+
+async def _read(request: web.Request) -> bytes:
+    """Return the whole body, and never take in more than the limit."""
+    limit = request.client_max_size
+    try:
+        if limit and (request.content_length or 0) > limit:
+            raise web.HTTPRequestEntityTooLarge(limit)
+        body = await request.read()
+        if limit and len(body) > limit:  # a middleware had read it under a larger limit
+            raise web.HTTPRequestEntityTooLarge(limit)
+        return body
+    except web.HTTPRequestEntityTooLarge as error:
+        raise as_json(error, f"The body is larger than {limit} bytes") from None
+    except (web.RequestPayloadError, ConnectionError):
+        request.content.feed_eof()  # else aiohttp reads on, and logs the same error itself
+        incomplete = as_json(web.HTTPBadRequest(), "The body did not arrive whole")
+        incomplete.force_close()
+        raise incomplete from None
+
+
+def _decode(body: bytes, type: Any) -> Any:
+    if not body.isascii():
+        body.decode()  # msgspec does not look into text that it skips
+    try:
+        return msgspec.json.decode(body, type=type)
+    except msgspec.ValidationError:
+        with suppress(msgspec.ValidationError):
+            msgspec.json.decode(body)  # the rest, which was not read, may not even be JSON
+        raise
+
+
+def _malformed(body: bytes, error: Exception) -> str:
+    if not body or body.isspace():
+        return "The body is empty"
+    if isinstance(error, RecursionError):
+        return "The body is nested too deeply"
+    if isinstance(error, UnicodeDecodeError):
+        return f"The body is not UTF-8 (byte {error.start})"
+    return f"The body is not JSON: {str(error).removeprefix('JSON is malformed: ')}"
+
+
+def _invalid(error: msgspec.ValidationError, type: Any) -> web.HTTPException:
+    complaint = validation.read(error, type)
+    field = complaint.where + (f".{complaint.field}" if complaint.field else "")
+    field = field.removeprefix(".")[:MAX_ECHO]
+    subject = f"A key of {field or 'the body'}" if complaint.of_key else field or "The body"
+    rule = f": {complaint.rule}" if complaint.own else f" {complaint.rule}"
+    got = f", got {complaint.got}" if complaint.got else ""
+    return as_json(web.HTTPUnprocessableEntity(), subject + rule + got, field or None)

@@ -1,0 +1,66 @@
+"""Live reload in development: a process beside the master that sends it HUP when a file changes.
+
+``python -m api_hour.master.reloader MASTER_PID PATH...``; it ends with its standard input, which
+the master holds.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from importlib.machinery import PathFinder
+from importlib.util import find_spec
+
+from api_hour.config.generation import Generation
+from api_hour.exceptions import ConfigError
+
+DEBOUNCE = 50  # milliseconds of silence that end a burst of changes
+
+
+def start(generation: Generation) -> "subprocess.Popen[bytes]":
+    """Start the watcher of a project's code and configuration; raises ConfigError without one."""
+    if find_spec("watchfiles") is None:
+        raise ConfigError("--reload needs watchfiles: pip install 'api-hour-runtime[watch]'")
+    command = [
+        sys.executable,
+        "-m",
+        "api_hour.master.reloader",
+        str(os.getpid()),
+        *_paths(generation),
+    ]
+    return subprocess.Popen(command, stdin=subprocess.PIPE)  # noqa: S603 - our own interpreter
+
+
+def _paths(generation: Generation) -> list[str]:
+    """Return what to watch: the package or the lone module, and the configuration's folder."""
+    package = generation.spec.partition(":")[0].partition(".")[0]
+    found = PathFinder.find_spec(package, [generation.folder, *sys.path])
+    paths = [os.path.dirname(os.path.abspath(generation.document.file))]
+    if found:
+        paths += found.submodule_search_locations or [found.origin or generation.folder]
+    return [path for path in paths if os.path.exists(path)]
+
+
+def main() -> None:
+    """Send HUP to the master for every burst of changes, until standard input ends."""
+    import watchfiles
+
+    master, paths = int(sys.argv[1]), sys.argv[2:]
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the master's to handle
+    threading.Thread(target=_leave_with_master, daemon=True).start()
+    try:
+        for _ in watchfiles.watch(*paths, debounce=1600, step=DEBOUNCE, raise_interrupt=False):
+            os.kill(master, signal.SIGHUP)
+    except ProcessLookupError:
+        return
+
+
+def _leave_with_master() -> None:
+    while os.read(sys.stdin.fileno(), 1):
+        pass
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Turns a listening socket into served connections, for any protocol."""

@@ -1,0 +1,1 @@
+"""One process, one loop, one Container, from fork to exit."""

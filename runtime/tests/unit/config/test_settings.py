@@ -1,0 +1,99 @@
+"""The process manager's settings: one meaning in YAML, gunicorn.conf.py and on the command line."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gunicorn.config import Config
+
+from api_hour.config import settings as settings  # registers them
+
+GOOD: dict[str, list[tuple[Any, Any]]] = {
+    "balance": [("slots", "slots")],
+    "boot_timeout": [("1.5", 1.5), (2, 2.0)],
+    "drain_idle": [("0", 0.0)],
+    "fast": [("false", False), (True, True)],
+    "listen": [("http=tcp://127.0.0.1:80", ["http=tcp://127.0.0.1:80"])],
+    "loop": [("uvloop", "uvloop")],
+    "max_surge": [("3", 3)],
+    "max_worker_age": [("60", 60.0)],
+    "max_worker_age_jitter": [("1", 1.0)],
+    "max_worker_rss": [("512M", 512 << 20), ("1g", 1 << 30), (4096, 4096)],
+    "max_worker_rss_jitter": [("1K", 1024)],
+    "metrics": [("true", True)],
+    "request_ids": [("true", True), (False, False)],
+    "trusted_proxies": [("10.0.0.0/8,unix", ["10.0.0.0/8", "unix"]), (["::1"], ["::1"])],
+    "stop_delay": [("5", 5.0)],
+}
+BAD: dict[str, Any] = {
+    "balance": "round",
+    "boot_timeout": "-1",
+    "drain_idle": "inf",
+    "fast": "perhaps",
+    "listen": "tcp://127.0.0.1:80",
+    "loop": "trio",
+    "max_surge": "0",
+    "max_worker_age": "soon",
+    "max_worker_age_jitter": True,
+    "max_worker_rss": "12T",
+    "max_worker_rss_jitter": "-5",
+    "metrics": "some",
+    "request_ids": "few",
+    "trusted_proxies": "proxy.example",
+    "stop_delay": "nan",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "meant"),
+    [(name, given, meant) for name, pairs in GOOD.items() for given, meant in pairs],
+)
+def test_a_good_value_is_understood_as_text_and_as_itself(
+    name: str, given: Any, meant: Any
+) -> None:
+    config = Config()
+    config.set(name, given)
+    assert config.settings[name].get() == meant
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_value_is_refused_with_the_value_in_the_message(name: str) -> None:
+    with pytest.raises(ValueError, match=str(BAD[name])):
+        Config().set(name, BAD[name])
+
+
+def test_every_setting_has_good_and_bad_examples_here() -> None:
+    sections = {name: one.section for name, one in Config().settings.items()}
+    ours = {name for name, section in sections.items() if section == "API-Hour"}
+    without_value = {"auto_config", "check", "config_dir"}
+    assert ours - without_value == set(GOOD) == set(BAD)
+
+
+SHOW = """\
+import sys
+from api_hour.config.loader import Application
+sys.argv = ["api_hour", *sys.argv[1:]]
+print(Application().cfg.max_surge, Application().cfg.drain_idle)
+"""
+
+
+@pytest.mark.parametrize(
+    ("yaml", "python", "option", "expected"),
+    [
+        ("", "", [], "1 5.0"),
+        ("api_hour: {max_surge: 2}", "", [], "2 5.0"),
+        ("api_hour: {max_surge: 2}", "max_surge = 3\ndrain_idle = 1", [], "3 1.0"),
+        ("api_hour: {max_surge: 2}", "max_surge = 3", ["--max-surge", "4"], "4 5.0"),
+    ],
+)
+def test_the_command_line_wins_over_python_which_wins_over_yaml(
+    project: Path, yaml: str, python: str, option: list[str], expected: str
+) -> None:
+    (project / "etc" / "hello").mkdir(parents=True)
+    (project / "etc" / "hello" / "main.yaml").write_text(yaml)
+    (project / "etc" / "hello" / "gunicorn.conf.py").write_text(python)
+    command = [sys.executable, "-c", SHOW, "hello:Container", *option]
+    ended = subprocess.run(command, cwd=project, capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == expected

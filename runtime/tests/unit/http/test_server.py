@@ -1,0 +1,266 @@
+"""HTTPServer on real sockets: threads, and a drain that answers everyone who may still ask."""
+
+import asyncio
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import pytest
+import uvloop
+from aiohttp import web
+
+import api_hour
+from api_hour.container import Options
+from api_hour.http.server import Hub
+
+Run = Callable[[Coroutine[None, None, None]], None]
+LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture(params=LOOPS)
+def run(request: pytest.FixtureRequest) -> Run:
+    """Return a function that runs a coroutine on one of the event loops."""
+
+    def run_on(coroutine: Coroutine[None, None, None]) -> None:
+        with asyncio.Runner(loop_factory=LOOPS[request.param]) as runner:
+            runner.run(asyncio.wait_for(coroutine, 60))
+
+    return run_on
+
+
+async def hello(request: web.Request) -> web.Response:
+    return web.json_response({"message": "hello"})
+
+
+class Gate:
+    """An endpoint that answers when the test says so."""
+
+    def __init__(self) -> None:
+        self.entered, self.opened = asyncio.Event(), asyncio.Event()
+
+    async def __call__(self, request: web.Request) -> web.Response:
+        self.entered.set()
+        await self.opened.wait()
+        return web.Response(text="late")
+
+
+@asynccontextmanager
+async def served(app: web.Application, **options: float) -> AsyncIterator["Service"]:
+    sock = socket.create_server(("127.0.0.1", 0))
+    sock.setblocking(False)
+    server = api_hour.HTTPServer(app)
+    server.options = Options(**options)  # type: ignore[arg-type]
+    await server.start(sock.dup())
+    service = Service(server, sock.getsockname()[1])
+    try:
+        yield service
+    finally:
+        await service.drain(0)
+        for client in service.clients:
+            client.writer.close()
+        sock.close()
+
+
+class Service:
+    def __init__(self, server: api_hour.HTTPServer, port: int) -> None:
+        self.server, self.port = server, port
+        self.clients: list[Client] = []
+        self._drained = False
+
+    async def drain(self, seconds: float) -> None:
+        if not self._drained:
+            self._drained = True
+            await self.server.drain(asyncio.get_running_loop().time() + seconds)
+
+    async def connect(self) -> "Client":
+        self.clients.append(Client(*await asyncio.open_connection("127.0.0.1", self.port)))
+        return self.clients[-1]
+
+
+class Client:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    def send(self, path: str) -> None:
+        self.writer.write(f"GET {path} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
+
+    async def answer(self) -> tuple[int, bool]:
+        """Return the status, and whether the connection is to be closed."""
+        head = await self.reader.readuntil(b"\r\n\r\n")
+        lines = head.decode().lower().split("\r\n")
+        length = next(int(line.partition(":")[2]) for line in lines if "content-length" in line)
+        await self.reader.readexactly(length)
+        return int(lines[0].split()[1]), "connection: close" in lines
+
+    async def ended(self) -> bool:
+        """Wait for the end of the stream; tell that nothing came before it."""
+        return await self.reader.read() == b""
+
+
+def app_with(
+    **endpoints: Callable[[web.Request], Coroutine[Any, Any, web.StreamResponse]],
+) -> web.Application:
+    app = web.Application()
+    app.router.add_get("/", hello)
+    for name, endpoint in endpoints.items():
+        app.router.add_get(f"/{name}", endpoint)
+    return app
+
+
+def gated(gate: Gate) -> Callable[[web.Request], Coroutine[Any, Any, web.StreamResponse]]:
+    async def endpoint(request: web.Request) -> web.StreamResponse:
+        return await gate(request)
+
+    return endpoint
+
+
+def test_a_drain_answers_fresh_idle_and_busy_connections_and_closes_each(run: Run) -> None:
+    async def scenario() -> None:
+        gate = Gate()
+        async with served(app_with(gate=gated(gate)), drain_idle=30) as service:
+            fresh, idle, busy = [await service.connect() for _ in range(3)]
+            idle.send("/")
+            assert await idle.answer() == (200, False)
+            busy.send("/gate")
+            await gate.entered.wait()
+            drain = asyncio.create_task(service.drain(30))
+            await until_draining(service)
+            fresh.send("/")
+            idle.send("/")
+            gate.opened.set()
+            for client in (fresh, idle, busy):
+                assert await client.answer() == (200, True)
+                assert await client.ended()
+            await drain
+
+    run(scenario())
+
+
+async def until_draining(service: Service) -> None:
+    while not cast(Hub, service.server._hub).draining:
+        await asyncio.sleep(0)
+
+
+def test_idle_connections_are_closed_when_their_window_is_over(run: Run) -> None:
+    async def scenario() -> None:
+        async with served(app_with(), drain_idle=0.1) as service:
+            client = await service.connect()
+            client.send("/")
+            assert await client.answer() == (200, False)
+            await service.drain(30)
+            assert await client.ended()
+
+    run(scenario())
+
+
+def test_a_request_that_has_begun_to_arrive_is_waited_for(run: Run) -> None:
+    async def scenario() -> None:
+        async with served(app_with(), drain_idle=0.05) as service:
+            client = await service.connect()
+            client.writer.write(b"GET / HTTP/1.1\r\nHo")
+            await until_begun(service)
+            drain = asyncio.create_task(service.drain(30))
+            await asyncio.sleep(0.3)
+            client.writer.write(b"st: test\r\n\r\n")
+            assert await client.answer() == (200, True)
+            await drain
+
+    run(scenario())
+
+
+async def until_begun(service: Service) -> None:
+    while not any(connection._begun for connection in cast(Hub, service.server._hub).open):
+        await asyncio.sleep(0)
+
+
+def test_work_that_overstays_the_deadline_is_cancelled(run: Run) -> None:
+    async def scenario() -> None:
+        cancelled = asyncio.Event()
+
+        async def endless(request: web.Request) -> web.Response:
+            entered.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                cancelled.set()
+            return web.Response()
+
+        entered = asyncio.Event()
+        async with served(app_with(endless=endless), drain_idle=0) as service:
+            client = await service.connect()
+            client.send("/endless")
+            await entered.wait()
+            await service.drain(0.1)
+            assert cancelled.is_set()
+            assert await client.ended()
+
+    run(scenario())
+
+
+def test_a_stream_that_began_before_the_drain_ends_whole(run: Run) -> None:
+    async def scenario() -> None:
+        gate = Gate()
+
+        async def stream(request: web.Request) -> web.StreamResponse:
+            response = web.StreamResponse(headers={"Content-Length": "10"})
+            await response.prepare(request)
+            await response.write(b"first")
+            await gate(request)
+            await response.write(b"later")
+            return response
+
+        async with served(app_with(stream=stream), drain_idle=0) as service:
+            client = await service.connect()
+            client.send("/stream")
+            await gate.entered.wait()
+            drain = asyncio.create_task(service.drain(30))
+            await asyncio.sleep(0)
+            gate.opened.set()
+            assert (await client.answer())[0] == 200
+            assert await client.ended()
+            await drain
+
+    run(scenario())
+
+
+def test_a_threaded_endpoint_runs_in_a_thread_and_reaches_the_loop(run: Run) -> None:
+    async def scenario() -> None:
+        @api_hour.threaded
+        def report(request: web.Request) -> web.Response:
+            assert threading.current_thread() is not threading.main_thread()
+            answer = api_hour.from_thread(asyncio.sleep(0, "from the loop"))
+            return web.json_response({"answer": answer})
+
+        async with served(app_with(report=report)) as service:
+            client = await service.connect()
+            client.send("/report")
+            assert await client.answer() == (200, False)
+
+    run(scenario())
+
+
+def test_from_thread_outside_a_threaded_endpoint_says_where_it_works() -> None:
+    async def answer() -> int:
+        return 1
+
+    with pytest.raises(RuntimeError, match=r"inside an @api_hour\.threaded endpoint only"):
+        api_hour.from_thread(answer())
+
+
+def test_a_plain_function_is_refused_by_name_with_the_cure(run: Run) -> None:
+    async def scenario() -> None:
+        def report(request: web.Request) -> web.Response:
+            return web.Response()
+
+        app = web.Application()
+        with pytest.warns(DeprecationWarning, match="Bare functions"):
+            app.router.add_get("/", report)  # type: ignore[arg-type]
+        with (
+            socket.socket() as sock,
+            pytest.raises(api_hour.ConfigError, match=r"report is a plain.*@api_hour\.threaded"),
+        ):
+            await api_hour.HTTPServer(app).start(sock)
+
+    run(scenario())

@@ -1,0 +1,219 @@
+"""A line of the log holds what was told, and nothing in it can pass for another line."""
+
+import fcntl
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from api_hour.logs import request_id
+from api_hour.logs.formatters import JSONFormatter, NonBlockingHandler, TextFormatter
+from testkit.log_lines import HEAD, read
+
+FORGED = "x\r\n[2026-11-22 08:00:00.000 +0000] [1] [INFO] [root] all is well"
+NASTY = [*map(chr, range(32)), *map(chr, range(127, 160)), "\u2028", "\u2029", "\u202e", "\udc80"]
+
+
+class Unspeakable:
+    """Raise where text is wanted."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+    __repr__ = __str__
+
+
+def record(message: object, *args: object, **extra: object) -> logging.LogRecord:
+    """Return a record as ``logging.getLogger("hello.services").warning`` makes it."""
+    made = logging.LogRecord("hello.services", logging.WARNING, "", 0, message, args, None)
+    vars(made).update(extra)
+    return made
+
+
+@pytest.fixture
+def request_7() -> Iterator[None]:
+    """Be inside of a request."""
+    token = request_id.current.set("client-7")
+    yield
+    request_id.current.reset(token)
+
+
+def failure(message: str) -> BaseException:
+    """Return an exception that was raised because of another."""
+    try:
+        try:
+            raise KeyError("first")
+        except KeyError as error:
+            raise ValueError(message) from error
+    except ValueError as error:
+        return error
+
+
+def told(error: BaseException) -> Any:
+    return (type(error), error, error.__traceback__)
+
+
+def test_text_tells_time_process_level_logger_and_message() -> None:
+    found = re.fullmatch(HEAD + "low on 3", TextFormatter().format(record("low on %d", 3)))
+    assert found
+    assert found.groups() == (str(os.getpid()), "WARNING", "hello.services")
+
+
+@pytest.mark.usefixtures("request_7")
+def test_text_tells_the_id_of_the_request() -> None:
+    assert re.fullmatch(HEAD + r"\[client-7\] low", TextFormatter().format(record("low")))
+
+
+@pytest.mark.usefixtures("request_7")
+def test_json_tells_the_same_in_fields() -> None:
+    line = read(JSONFormatter().format(record("low on %d", 3)))
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}\+00:00", line.pop("time"))
+    assert line == {
+        "level": "WARNING",
+        "logger": "hello.services",
+        "pid": os.getpid(),
+        "request_id": "client-7",
+        "message": "low on 3",
+    }
+
+
+def test_outside_of_a_request_there_is_no_id() -> None:
+    assert "request_id" not in read(JSONFormatter().format(record("low")))
+
+
+@pytest.mark.parametrize("nasty", NASTY, ids=ascii)
+def test_no_control_character_reaches_the_log_raw(nasty: str) -> None:
+    for message, *args in ((f"a{nasty}b",), ("a%sb", nasty)):
+        text = TextFormatter().format(record(message, *args))
+        assert text.isprintable()
+        assert text.endswith(f"a{ascii(nasty)[1:-1]}b")
+        assert read(JSONFormatter().format(record(message, *args)))["message"] == f"a{nasty}b"
+
+
+@given(st.text())
+def test_whatever_the_message_is_it_stays_one_line(message: str) -> None:
+    assert TextFormatter().format(record("%s", message)).isprintable()
+    assert read(JSONFormatter().format(record("%s", message))).get("message", "") == message
+
+
+def test_a_traceback_keeps_its_own_lines_and_no_others() -> None:
+    error = failure(FORGED)
+    lines = TextFormatter().format(record("broken", exc_info=told(error))).split("\n")
+    assert re.fullmatch(HEAD + "broken", lines[0])
+    assert [line for line in lines[1:] if not line.startswith("    ")] == []
+    assert [line for line in lines if not line.isprintable()] == []
+    assert lines[1] == "    Traceback (most recent call last):"
+    assert "    KeyError: 'first'" in lines
+    assert lines[-1] == "    ValueError: " + ascii(FORGED)[1:-1]
+
+
+def test_what_a_note_of_an_exception_says_cannot_pass_for_a_line() -> None:
+    error = failure("plain")
+    error.add_note(FORGED)
+    lines = TextFormatter().format(record("broken", exc_info=told(error))).split("\n")
+    assert [line for line in lines if re.match(HEAD, line)] == lines[:1]
+
+
+def test_a_stack_stands_below_the_line() -> None:
+    lines = TextFormatter().format(record("here", stack_info="Stack:\n  one\n  two")).split("\n")
+    assert lines[1:] == ["    Stack:", "      one", "      two"]
+
+
+def test_json_holds_the_traceback_in_one_field() -> None:
+    line = read(JSONFormatter().format(record("broken", exc_info=told(failure("late")))))
+    assert line["exception"].startswith("Traceback (most recent call last):\n")
+    assert line["exception"].endswith("\nValueError: late")
+
+
+def test_an_exception_that_is_none_is_none() -> None:
+    assert "exception" not in read(JSONFormatter().format(record("x", exc_info=(None, None, None))))
+
+
+def test_json_holds_every_field_of_extra() -> None:
+    line = read(JSONFormatter().format(record("x", user=7, tags=["a", {"b": None}], ok=True)))
+    assert (line["user"], line["tags"], line["ok"]) == (7, ["a", {"b": None}], True)
+
+
+def test_a_field_of_extra_hides_none_of_ours() -> None:
+    line = read(JSONFormatter().format(record("x", level="mine", time=1)))
+    assert (line["level"], line["extra.level"], line["extra.time"]) == ("WARNING", "mine", 1)
+
+
+CIRCLE: list[object] = []
+CIRCLE.append(CIRCLE)
+DEEP: list[object] = []
+for _ in range(sys.getrecursionlimit() * 2):
+    DEEP = [DEEP]
+ODD = {
+    "not a number": float("nan"),
+    "infinite": float("inf"),
+    "bytes": b"\xff\n",
+    "a circle": CIRCLE,
+    "a key that is no text": {(1, 2): 3},
+    "deep": DEEP,
+    "unspeakable": Unspeakable(),
+    "unspeakable inside": {"a": [Unspeakable()]},
+    "half a pair": "\ud800",
+    "an exception": ValueError("x"),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_json_never_fails_on_an_odd_value(name: str) -> None:
+    line = read(JSONFormatter().format(record("x", odd=ODD[name], user=7)))
+    assert "odd" in line
+    assert (line["message"], line["user"], line["pid"]) == ("x", 7, os.getpid())
+
+
+@pytest.mark.parametrize("form", [TextFormatter, JSONFormatter])
+@pytest.mark.parametrize("args", [("%d", "x"), ("%s %s", 1), ("%s", Unspeakable())])
+def test_a_message_that_cannot_be_written_says_why(
+    form: Callable[[], logging.Formatter], args: tuple[object, ...]
+) -> None:
+    line = form().format(record(*args))
+    assert line.isprintable()
+    assert re.search("cannot be written: (TypeError|RuntimeError): ", line)
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, Any]]:
+    """Return both ends of a pipe that holds one page."""
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    with os.fdopen(writing, "w") as stream:
+        yield reading, stream
+    os.close(reading)
+
+
+def test_a_pipe_that_nobody_reads_costs_records_and_no_time(pipe: tuple[int, Any]) -> None:
+    reading, stream = pipe
+    handler = NonBlockingHandler(stream)
+    handler.setFormatter(JSONFormatter())
+    for number in range(100):
+        handler.handle(record("x" * 100, number=number))
+    taken = os.read(reading, 65536).decode().splitlines()
+    handler.handle(record("later"))
+    said, later = map(read, os.read(reading, 65536).decode().splitlines())
+    assert [read(line)["number"] for line in taken] == list(range(len(taken)))
+    lost = f"{100 - len(taken)} log records were lost: the log could not be written"
+    assert (said["message"], said["level"]) == (lost, "WARNING")
+    assert later["message"] == "later"
+
+
+def test_a_handler_for_a_stream_that_is_known_opens_nothing(pipe: tuple[int, Any]) -> None:
+    NonBlockingHandler(pipe[1])
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    NonBlockingHandler(pipe[1])
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_without_a_formatter_a_line_is_text(pipe: tuple[int, Any]) -> None:
+    NonBlockingHandler(pipe[1]).handle(record("a\nb"))
+    assert re.fullmatch(HEAD + r"a\\nb\n", os.read(pipe[0], 4096).decode())

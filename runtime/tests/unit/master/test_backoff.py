@@ -1,0 +1,51 @@
+"""The back-off: the first death costs nothing, a series of them ever more, quiet forgives."""
+
+import pytest
+
+from api_hour.master import backoff
+from api_hour.master.backoff import Backoff
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [1000.0]
+    monkeypatch.setattr("api_hour.master.backoff.time.monotonic", lambda: now[0])
+    return now
+
+
+def test_pauses_double_up_to_the_longest(clock: list[float]) -> None:
+    pauses = [Backoff.note(instance) for instance in [Backoff()] * 12]
+    assert pauses[:5] == [0.0, 0.25, 0.5, 1.0, 2.0]
+    assert pauses[-1] == backoff.LONGEST
+
+
+def test_a_worker_may_start_when_the_pause_is_over(clock: list[float]) -> None:
+    pause = Backoff()
+    pause.note()
+    assert pause.over()
+    pause.note()
+    assert not pause.over()
+    clock[0] += backoff.FIRST
+    assert pause.over()
+
+
+def test_at_most_ten_starts_in_ten_seconds_of_instant_deaths(clock: list[float]) -> None:
+    pause, starts = Backoff(), 0
+    while clock[0] < 1010.0:
+        if pause.over():
+            starts += 1
+            pause.note()
+        clock[0] += 0.01
+    assert 3 <= starts <= 10
+
+
+def test_quiet_and_new_code_forgive(clock: list[float]) -> None:
+    pause = Backoff()
+    for _ in range(5):
+        pause.note()
+    clock[0] += backoff.FORGET + 1
+    assert pause.note() == 0.0
+    pause.note()
+    pause.reset()
+    assert pause.over()
+    assert pause.note() == 0.0

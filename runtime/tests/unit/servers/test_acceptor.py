@@ -1,0 +1,146 @@
+"""The acceptor: everyone gets in, in turn, as many at once as were asked for, and no busy loop."""
+
+import asyncio
+import resource
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from itertools import pairwise
+
+import pytest
+
+from api_hour.servers import acceptor as module
+from api_hour.servers.acceptor import PAUSE, QUIET, Acceptor
+
+
+class Echo(asyncio.Protocol):
+    """Echo, and tell the acceptor of the end."""
+
+    def __init__(self) -> None:
+        self.acceptor: Acceptor | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.transport.write(data)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        assert self.acceptor is not None
+        self.acceptor.release()
+
+
+class Peer:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    async def answered(self, patience: float = 30) -> bool:
+        """Tell whether an echo comes within ``patience`` seconds."""
+        self.writer.write(b"?")
+        try:
+            async with asyncio.timeout(patience):
+                return await self.reader.readexactly(1) == b"?"
+        except TimeoutError:
+            return False
+
+
+@asynccontextmanager
+async def accepting(limit: int = 0) -> AsyncIterator[tuple[Acceptor, int]]:
+    def make() -> Echo:
+        protocol = Echo()
+        protocol.acceptor = acceptor
+        return protocol
+
+    acceptor = Acceptor(make, limit=limit)
+    sock = socket.create_server(("127.0.0.1", 0))
+    sock.setblocking(False)
+    acceptor.add(sock)
+    yield acceptor, sock.getsockname()[1]
+    await acceptor.close()
+
+
+async def connect(port: int) -> Peer:
+    return Peer(*await asyncio.open_connection("127.0.0.1", port))
+
+
+def test_above_the_limit_connections_wait_and_are_never_refused() -> None:
+    async def scenario() -> None:
+        async with accepting(limit=2) as (_, port):
+            first, second, third = [await connect(port) for _ in range(3)]
+            assert await first.answered()
+            assert await second.answered()
+            assert not await third.answered(0.2)
+            first.writer.close()
+            async with asyncio.timeout(30):
+                assert await third.reader.readexactly(1) == b"?"
+            for peer in (second, third):
+                peer.writer.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("quiet", "steps"), [(QUIET, [*range(1, 10)]), (0.0, [1] * 45)], ids=["burst", "one by one"]
+)
+def test_a_burst_is_taken_by_one_more_each_turn(
+    quiet: float, steps: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> list[int]:
+        async with accepting() as (acceptor, port):
+            clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(45)]
+            counts = [0]
+            while counts[-1] < len(clients):
+                await asyncio.sleep(0)
+                counts.append(acceptor._open)
+            for client in clients:
+                client.close()
+            await acceptor.emptied(asyncio.get_running_loop().time() + 30)
+        return [after - before for before, after in pairwise(counts) if after > before]
+
+    monkeypatch.setattr(module, "QUIET", quiet)
+    assert asyncio.run(scenario()) == steps
+
+
+def test_what_is_queued_when_it_closes_is_still_accepted() -> None:
+    async def scenario() -> None:
+        async with accepting() as (acceptor, port):
+            clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(20)]
+            await acceptor.close()  # the loop had no turn to accept any of them
+            for client in clients:
+                client.setblocking(False)
+                await asyncio.get_running_loop().sock_sendall(client, b"!")
+                assert await asyncio.get_running_loop().sock_recv(client, 1) == b"!"
+                client.close()
+            async with asyncio.timeout(30):
+                await acceptor.emptied(asyncio.get_running_loop().time() + 30)
+
+    asyncio.run(scenario())
+
+
+def test_without_descriptors_it_rests_and_recovers(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        async with accepting() as (_, port):
+            served = await connect(port)
+            assert await served.answered()
+            waiting = [socket.create_connection(("127.0.0.1", port)) for _ in range(3)]
+            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (waiting[-1].fileno() + 1, hard))
+            try:
+                async with asyncio.timeout(30):
+                    while "Cannot accept for now" not in caplog.text:
+                        await asyncio.sleep(PAUSE / 10)
+                turns = len(caplog.records)
+                assert await served.answered()
+                await asyncio.sleep(PAUSE * 2)
+                assert len(caplog.records) - turns <= 4  # a busy loop would log thousands
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            for client in waiting:
+                client.setblocking(False)
+                await asyncio.get_running_loop().sock_sendall(client, b"!")
+                assert await asyncio.get_running_loop().sock_recv(client, 1) == b"!"
+                client.close()
+            served.writer.close()
+
+    asyncio.run(scenario())

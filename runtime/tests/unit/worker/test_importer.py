@@ -1,0 +1,45 @@
+"""``module:Name`` and what is said of a project that cannot be imported."""
+
+from pathlib import Path
+
+import pytest
+
+from api_hour.exceptions import ConfigError
+from api_hour.worker import importer
+
+
+@pytest.mark.parametrize("text", ["", "hello", ":Container", "hello:", "hello:Con tainer", "a:b:c"])
+def test_a_spec_without_module_or_name_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"names no Container: write MODULE:NAME, as in hello:"):
+        importer.split(text)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return tmp_path
+
+
+def explained(text: str) -> str:
+    with pytest.raises(Exception) as failure:  # noqa: PT011 - of any kind, as a project raises it
+        importer.load(text)
+    return importer.explain(text, failure.value)
+
+
+def test_the_innermost_frame_of_the_project_is_the_place(here: Path) -> None:
+    (here / "outer_one.py").write_text("import inner_one\n")
+    (here / "inner_one.py").write_text("import json\n\njson.loads('{')\n")
+    assert explained("outer_one:Container").startswith("inner_one.py:3: JSONDecodeError: ")
+
+
+def test_an_error_of_many_lines_becomes_one(here: Path) -> None:
+    (here / "wordy_one.py").write_text("raise ValueError('first\\nsecond')\n")
+    assert explained("wordy_one:Container") == "wordy_one.py:1: ValueError: first second"
+
+
+def test_a_module_that_is_not_there_comes_with_the_cure(here: Path) -> None:
+    assert explained("not_there_at_all:Container") == (
+        "not_there_at_all:Container: ModuleNotFoundError: No module named 'not_there_at_all'; "
+        "run it in the folder that holds not_there_at_all, or install it"
+    )

@@ -1,0 +1,1 @@
+"""What several test trees use: no tree imports another."""
