@@ -49,7 +49,7 @@ test-template: $(VENV)/.dev ## run the template's tests
 	@$(BIN)/python -m pytest tests $(PYTEST_ARGS)
 
 chaos: $(VENV)/.dev ## play every fault in full, and print what it cost; narrow with CHAOS_ARGS=HUP
-	@cd runtime/tests && "$(CURDIR)/$(BIN)/python" -m chaos $(CHAOS_ARGS)
+	@cd runtime/tests && PYTHONPATH="$(CURDIR)" "$(CURDIR)/$(BIN)/python" -m chaos $(CHAOS_ARGS)
 
 bench: $(VENV)/.dev ## measure API-Hour beside other servers; narrow with BENCH_ARGS="--only aiohttp"
 	@$(BIN)/python -m benchmarks $(BENCH_ARGS)

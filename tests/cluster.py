@@ -17,10 +17,11 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
-from benchmarks.ports import free_port
-from chaos.project import SOURCE
-from daemon import Daemon, until
-from projects import bake
+from testkit.ports import free_port
+from testkit.processes import Daemon
+from testkit.projects import bake
+from testkit.target import SOURCE
+from testkit.waiting import until
 
 MEMBERS = 3
 NEEDS = ("haproxy", "ip")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from projects import ROOT, Project, bake, git, pip
-from remote import published
+from testkit.projects import ROOT, Project, bake, git, pip
+from testkit.remote import published
 
 BUILDING = ["flit_core>=3.11,<5", "setuptools>=77"]  # what builds the projects and the runtime
 

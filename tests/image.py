@@ -21,7 +21,7 @@ from typing import Any
 
 import psutil
 
-from projects import Project, eventually, pip, unpack
+from testkit.projects import Project, eventually, pip, unpack
 
 BASE = "docker.io/library/python:3.13-slim-trixie"
 PYTHON = "3.13"

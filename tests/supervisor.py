@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from projects import PATIENCE
+from testkit.projects import PATIENCE
 
 SYSTEMCTL = """#!{python}
 import json, socket, sys

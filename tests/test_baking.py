@@ -14,7 +14,7 @@ import yaml
 from cookiecutter.exceptions import FailedHookException
 
 from api_hour.config.logging_yaml import load
-from projects import DATABASES, PRODUCT, ROOT, bake
+from testkit.projects import DATABASES, PRODUCT, ROOT, bake
 
 TAGS = ("<<", ">>", "<%", "%>", "<#", "#>", "cookiecutter.", "cookiecutter |")
 LONGEST_SLUG = "a_name_of_forty_characters_in_lower_case"

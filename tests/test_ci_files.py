@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from projects import ROOT, Project, bake, program
+from testkit.projects import ROOT, Project, bake, program
 
 OURS = ROOT / ".github" / "workflows" / "ci.yml"
 GITHUB = Path(".github", "workflows", "ci.yml")

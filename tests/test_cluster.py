@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator
 import pytest
 
 import cluster as clusters
-from chaos.line import Kind, Outcome
-from chaos.load import Load, Profile, Record
 from cluster import Cluster, Place
-from daemon import until
+from testkit.line import Kind, Outcome
+from testkit.load import Load, Profile, Record
+from testkit.waiting import until
 
 pytestmark = pytest.mark.slow
 CALM = 100  # answers between two steps

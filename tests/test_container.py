@@ -14,7 +14,7 @@ import pytest
 import image as images
 from api_hour.plugins import embedded
 from image import Image, Store
-from projects import DATABASES, Project, bake, eventually, program
+from testkit.projects import DATABASES, Project, bake, eventually, program
 
 NOWHERE = "postgresql://nobody:none@127.0.0.1:1/none"
 Build = Callable[..., "subprocess.CompletedProcess[str]"]

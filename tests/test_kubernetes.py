@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
-from benchmarks.ports import free_port
-from daemon import Daemon
-from projects import DATABASES, ask, bake, program, unpack
+from testkit.ports import free_port
+from testkit.processes import Daemon
+from testkit.projects import DATABASES, ask, bake, program, unpack
 
 KUSTOMIZE = 5  # the oldest version that will do
 PACKAGE = "kubernetes-client"  # Debian's that has it

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from projects import DATABASES, Project, bake
+from testkit.projects import DATABASES, Project, bake
 
 
 @pytest.fixture(params=DATABASES)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from projects import ROOT, bake, git
+from testkit.projects import ROOT, bake, git
 
 
 @pytest.fixture(scope="module")

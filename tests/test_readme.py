@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from projects import INSTALLING, ROOT, Project, ask, git, pip
-from remote import published
+from testkit.projects import INSTALLING, ROOT, Project, ask, git, pip
+from testkit.remote import published
 
 EXAMPLE = ROOT / "examples" / "all_in_one.py"
 README = (ROOT / "README.rst").read_text()

@@ -20,10 +20,10 @@ import psycopg2
 import pytest
 
 from api_hour.plugins import embedded
-from benchmarks.ports import free_port
 from callers import Account, calling
-from projects import INSTALLING, PATIENCE, Project, ask, eventually
 from supervisor import Supervisor
+from testkit.ports import free_port
+from testkit.projects import INSTALLING, PATIENCE, Project, ask, eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # the first one installs for all
 NOWHERE = "http://127.0.0.1:9"  # where no package index is, nor anything else

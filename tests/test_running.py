@@ -22,8 +22,8 @@ from statistics import median
 import pytest
 
 from api_hour.plugins import embedded
-from benchmarks.ports import free_port
-from projects import (
+from testkit.ports import free_port
+from testkit.projects import (
     DATABASES,
     INSTALLING,
     ROOT,

@@ -12,7 +12,7 @@ from gunicorn.config import Config
 
 import api_hour.config.settings  # noqa: F401 - it registers the settings that Config() knows
 from api_hour.worker.process import CLOSING
-from projects import bake
+from testkit.projects import bake
 
 UNITS = Path("etc", "systemd", "system")
 EXPOSURE = 20  # tenths: 2.0 of 10, where 10 is a service that may do everything

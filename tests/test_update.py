@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from projects import Project, bake, git
-from remote import copied
+from testkit.projects import Project, bake, git
+from testkit.remote import copied
 
 SLUG = "<" + "<cookiecutter.project_slug>>"
 Change = tuple[str, str, str]  # a file, what stands in it, what shall

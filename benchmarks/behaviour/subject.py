@@ -13,8 +13,8 @@ from pathlib import Path
 
 from benchmarks.behaviour.declaration import HERE, Entrant
 from benchmarks.connection import Connection, Hangup
-from benchmarks.ports import free_port
-from daemon import Daemon, session
+from testkit.ports import free_port
+from testkit.processes import Daemon, session
 
 STARTING = 60.0  # seconds
 RELOADING = 120.0  # seconds; some replace one worker after the other

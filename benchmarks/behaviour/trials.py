@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from benchmarks.behaviour.declaration import Entrant
 from benchmarks.behaviour.facts import Blocked, Broken, Crash, Losses, Reload, Spin, Stop
 from benchmarks.behaviour.subject import NotServing, Subject, serving, waited
-from chaos.line import Kind, Outcome
-from chaos.load import Load, Profile, Record
+from testkit.line import Kind, Outcome
+from testkit.load import Load, Profile, Record
 
 PATIENCE = 60.0  # seconds for what a server should do
 SYNTAX_ERROR = "\ndef broken(:\n"

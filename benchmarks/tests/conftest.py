@@ -10,8 +10,8 @@ import pytest
 from benchmarks.contender import Contender, Declaration
 from benchmarks.installation import Installation
 from benchmarks.plan import Plan
-from benchmarks.ports import free_port
 from benchmarks.runner import Runner
+from testkit.ports import free_port
 
 LITTLE = Path(__file__).with_name("little.py")
 needs_wrk = pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")

@@ -9,9 +9,9 @@ from benchmarks.campaign import Campaign
 from benchmarks.contender import Contender
 from benchmarks.machine import describe
 from benchmarks.plan import Plan
-from benchmarks.ports import free_port
 from benchmarks.results import LeftOut, Results
 from benchmarks.tests.conftest import little, needs_wrk
+from testkit.ports import free_port
 
 
 def campaign(folder: Path, contenders: list[Contender], **plan: Any) -> tuple[Results, list[int]]:

@@ -11,8 +11,8 @@ import pytest
 from benchmarks import contender
 from benchmarks.__main__ import main
 from benchmarks.contender import program
-from benchmarks.ports import free_port
 from benchmarks.tests.conftest import needs_wrk
+from testkit.ports import free_port
 
 
 def test_the_list_names_every_contender(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,9 +8,9 @@ import pytest
 
 from benchmarks import processes, server
 from benchmarks.installation import Installation
-from benchmarks.ports import free_port
 from benchmarks.server import NotServing, Server
 from benchmarks.tests.conftest import Prepare, little
+from testkit.ports import free_port
 
 
 def test_a_server_is_gone_with_all_its_processes(prepare: Prepare) -> None:

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.ports import free_port
 from benchmarks.report.__main__ import report
 from benchmarks.results import Results
 from benchmarks.tests.conftest import needs_wrk
+from testkit.ports import free_port
 
 NAMES = ["api-hour", "api-hour-stock", "aiohttp"]
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from pages import ROOT
-from projects import Project, bake, git, pip
 from reader import alone
-from remote import copied
+from testkit.projects import Project, bake, git, pip
+from testkit.remote import copied
 
 ADDRESS = "https://github.com/org/template.git"  # what gh:org/template stands for
 BUILDING = ["flit_core>=3.11,<5", "setuptools>=77", "pip", "uv>=0.9,<1", "asyncpg>=0.30"]

@@ -22,7 +22,7 @@ from pathlib import Path
 import psutil
 
 from pages import INTERRUPT, MAIN, Block, Step, agrees, is_all, steps
-from projects import MARK, marked
+from testkit.projects import MARK, marked
 
 PATIENCE = 120.0  # seconds for a command: some install
 LEAVING = 20.0  # seconds for what was started to end

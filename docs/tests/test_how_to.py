@@ -18,10 +18,11 @@ import yaml
 
 from api_hour.plugins import embedded
 from api_hour.plugins.embedded import host
-from benchmarks.ports import free_port
-from daemon import Daemon, until
 from pages import DOCS, ROOT
-from reloads import work_through_three_reloads
+from testkit.ports import free_port
+from testkit.processes import Daemon
+from testkit.reloads import work_through_three_reloads
+from testkit.waiting import until
 
 HOW_TO = DOCS / "how-to"
 TEMPLATE = ROOT / "<<cookiecutter.project_slug>>"

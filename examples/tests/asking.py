@@ -5,7 +5,8 @@ import json
 import time
 from typing import Any
 
-from daemon import PATIENCE, Daemon
+from testkit.processes import Daemon
+from testkit.waiting import PATIENCE
 
 IDLE = 1.0  # seconds; after five, a worker that drains closes a connection
 

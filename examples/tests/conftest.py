@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from api_hour.plugins import embedded
-from daemon import Daemon
+from testkit.processes import Daemon
 
 EXAMPLES = Path(__file__).parents[1]
 

@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 
 from asking import Asking
-from daemon import PATIENCE, Daemon, until
-from reloads import work_through_three_reloads
+from testkit.processes import Daemon
+from testkit.waiting import PATIENCE, until
+from testkit.reloads import work_through_three_reloads
 
 
 def test_three_reloads_lose_no_request(serve: Callable[..., Daemon]) -> None:

@@ -5,8 +5,8 @@ from contextlib import closing
 from pathlib import Path
 
 from asking import Asking
-from daemon import Daemon
-from reloads import work_through_three_reloads
+from testkit.processes import Daemon
+from testkit.reloads import work_through_three_reloads
 
 
 def test_three_reloads_lose_no_note_and_double_none(

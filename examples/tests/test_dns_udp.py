@@ -12,8 +12,9 @@ import dns.query
 import dns.rcode
 import pytest
 
-from daemon import PATIENCE, Daemon
-from reloads import reload, work_through_three_reloads
+from testkit.processes import Daemon
+from testkit.waiting import PATIENCE
+from testkit.reloads import reload, work_through_three_reloads
 
 EXAMPLE = Path(__file__).parents[1] / "dns_udp"
 ARGUMENTS = ("zone:Container", "--workers=2", "--listen=dns=udp://127.0.0.1:0")

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from asking import Asking
-from daemon import PATIENCE, Daemon, until
-from reloads import work_through_three_reloads
+from testkit.processes import Daemon
+from testkit.waiting import PATIENCE, until
+from testkit.reloads import work_through_three_reloads
 
 REDIS = shutil.which("redis-server")
 

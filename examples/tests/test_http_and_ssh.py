@@ -10,8 +10,9 @@ import asyncssh
 import pytest
 
 from asking import Asking
-from daemon import PATIENCE, Daemon
-from reloads import work_through_three_reloads
+from testkit.processes import Daemon
+from testkit.waiting import PATIENCE
+from testkit.reloads import work_through_three_reloads
 
 RESTART = "The service restarts: come again.\n"
 

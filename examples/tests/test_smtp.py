@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 
 from asking import Asking
-from daemon import PATIENCE, Daemon
-from reloads import work_through_three_reloads
+from testkit.processes import Daemon
+from testkit.waiting import PATIENCE
+from testkit.reloads import work_through_three_reloads
 
 
 def _is_farewell(error: smtplib.SMTPException) -> bool:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from daemon import PATIENCE, Daemon
-from reloads import work_through_three_reloads
+from testkit.processes import Daemon
+from testkit.waiting import PATIENCE
+from testkit.reloads import work_through_three_reloads
 
 Serve = Callable[..., Daemon]
 WINDOW = 0.5  # seconds of a drain in which lines are still answered

@@ -11,8 +11,9 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from daemon import PATIENCE, Daemon, until
-from reloads import WORKERS, work_through_three_reloads
+from testkit.processes import Daemon
+from testkit.waiting import PATIENCE, until
+from testkit.reloads import WORKERS, work_through_three_reloads
 
 
 class Person:

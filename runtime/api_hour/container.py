@@ -19,7 +19,7 @@ class Server(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class ServerOptions:
     """Hold what the process manager tells a server that has an attribute ``options``."""
 
     listener: str = ""

@@ -75,7 +75,7 @@ def remove_folder() -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def join(reason: str) -> None:
+def start_counting(reason: str) -> None:
     """Count in this process from now on; before the project, with its own metrics, is imported."""
     folder = os.environ[FOLDER]
     number = _take_number(Path(folder))
@@ -88,7 +88,7 @@ def join(reason: str) -> None:
     _lag.append(Gauge("event_loop_lag_seconds", LAG, multiprocess_mode="livemax").set)
 
 
-def watch(sample: Callable[[], None]) -> None:
+def on_sample(sample: Callable[[], None]) -> None:
     """Call ``sample`` about once a second, in the event loop, and when the worker leaves."""
     _samplers.append(sample)
 
@@ -115,7 +115,7 @@ async def observed(name: str, pool: Pool) -> AsyncIterator[None]:
         states["free"].set(pool.freesize)
         states["waiting"].set(pool.waiting)
 
-    watch(numbers)
+    on_sample(numbers)
     asking = asyncio.create_task(_ask(pool, up.labels(name)))
     try:
         yield

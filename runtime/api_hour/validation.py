@@ -30,7 +30,7 @@ _EXPECTED = re.compile(r"Expected `([^`]*)`(.*?)(?:, got (?:`(.*)`|(\d+)))?", re
 
 
 @dataclass(frozen=True, slots=True)
-class Complaint:
+class Violation:
     """Say which rule was broken, and where."""
 
     said: str  # msgspec's message
@@ -43,25 +43,25 @@ class Complaint:
     own: bool = False  # ``rule`` is a sentence by itself
 
 
-def read(error: Exception, declared: Any, nouns: Mapping[str, str] = NOUNS) -> Complaint:
+def read(error: Exception, declared: Any, nouns: Mapping[str, str] = NOUNS) -> Violation:
     """Take the ValidationError of a conversion to ``declared`` apart."""
     placed = _PLACED.fullmatch(str(error))
     text, key, where = placed.groups() if placed else (str(error), None, "")
-    complaint = Complaint(str(error), where, key is not None, rule=text)
+    violation = Violation(str(error), where, key is not None, rule=text)
     if match := _FIELD.fullmatch(text):
         rule = MISSING if match[1] == "missing required" else UNKNOWN
-        return replace(complaint, rule=rule, field=match[2])
+        return replace(violation, rule=rule, field=match[2])
     if match := _EXPECTED.fullmatch(text):
         names = tuple(match[1].split(" | "))
         rule = f"must be {' or '.join(nouns.get(name, name) for name in names)}{match[2]}"
         got = nouns.get(match[3], match[3]) or match[4] or ""
-        return replace(complaint, rule=rule, expected=names, got=got)
+        return replace(violation, rule=rule, expected=names, got=got)
     if text.startswith(("Invalid enum value ", "Invalid value ")):
-        allowed = ", ".join(map(repr, _choices(declared, where, complaint.of_key)))
-        return replace(complaint, rule=f"must be one of {allowed or 'its choices'}")
+        allowed = ", ".join(map(repr, _choices(declared, where, violation.of_key)))
+        return replace(violation, rule=f"must be one of {allowed or 'its choices'}")
     if match := _FORMAT.fullmatch(text):
-        return replace(complaint, rule=f"must be a valid {match[1]}")
-    return replace(complaint, own=True)
+        return replace(violation, rule=f"must be a valid {match[1]}")
+    return replace(violation, own=True)
 
 
 def fields(declared: Any, where: str, value: Mapping[Any, Any]) -> list[str]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from endpoints import GETS
-from wire import chunked, request, with_body
+from testkit.wire import chunked, request, with_body
 
 
 def targets() -> Iterator[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from daemon import Daemon
+from testkit.processes import Daemon
 
 # An example may take as long as a busy machine lets it.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])

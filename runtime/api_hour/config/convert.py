@@ -9,7 +9,7 @@ import msgspec
 from api_hour import validation
 from api_hour.config.yaml_document import Document, Keys, at
 from api_hour.exceptions import ConfigError
-from api_hour.validation import Complaint
+from api_hour.validation import Violation
 
 T = TypeVar("T")
 
@@ -29,49 +29,49 @@ def convert(document: Document, declared: type[T]) -> T:
         try:
             return msgspec.convert(data, declared)
         except msgspec.ValidationError as error:
-            complaint = validation.read(error, declared, NOUNS)
-        keys, rest = _locate(data, declared, complaint)
+            violation = validation.read(error, declared, NOUNS)
+        keys, rest = _locate(data, declared, violation)
         try:
-            data = _replaced(data, keys, _relaxed(document, data, keys, complaint))
+            data = _replaced(data, keys, _relaxed(document, data, keys, violation))
         except msgspec.ValidationError:
-            raise _explain(document, declared, keys, rest, complaint) from None
+            raise _explain(document, declared, keys, rest, violation) from None
 
 
-def _relaxed(document: Document, data: Any, keys: Keys, complaint: Complaint) -> Any:
+def _relaxed(document: Document, data: Any, keys: Keys, violation: Violation) -> Any:
     """Return text that YAML could not type as what is expected; raises ValidationError."""
     value = at(data, keys)
-    kinds = [LAX[name] for name in complaint.expected if name in LAX]
+    kinds = [LAX[name] for name in violation.expected if name in LAX]
     if not kinds or not document.origin(keys) or not isinstance(value, str):
         raise msgspec.ValidationError
     return msgspec.convert(value, Union[tuple(kinds)], strict=False)  # noqa: UP007
 
 
 def _explain(
-    document: Document, declared: Any, keys: Keys, rest: str, complaint: Complaint
+    document: Document, declared: Any, keys: Keys, rest: str, violation: Violation
 ) -> ConfigError:
-    if complaint.field:
-        return _field(document, declared, keys, complaint)
+    if violation.field:
+        return _field(document, declared, keys, violation)
     name = document.name(keys) + rest
-    if complaint.own:
-        rule = " ".join(censored(document, complaint.rule).split())
+    if violation.own:
+        rule = " ".join(censored(document, violation.rule).split())
         return document.error(keys, f"{name}: {rule}" if name else rule)
-    if complaint.of_key:
-        return document.error(keys, f"the key {name} {complaint.rule}", of_key=True)
+    if violation.of_key:
+        return document.error(keys, f"the key {name} {violation.rule}", of_key=True)
     got = "" if rest else f", got {document.got(keys)}"
-    return document.error(keys, f"{name} {complaint.rule}{got}")
+    return document.error(keys, f"{name} {violation.rule}{got}")
 
 
-def _field(document: Document, declared: Any, keys: Keys, complaint: Complaint) -> ConfigError:
+def _field(document: Document, declared: Any, keys: Keys, violation: Violation) -> ConfigError:
     """Explain a field that is missing, or one that is not known and what it may have meant."""
-    name = document.name((*keys, complaint.field))
-    if complaint.rule == validation.MISSING:
+    name = document.name((*keys, violation.field))
+    if violation.rule == validation.MISSING:
         return document.error(keys, f"{name} is missing: add it")
-    known = validation.fields(declared, complaint.where, at(document.data, keys))
+    known = validation.fields(declared, violation.where, at(document.data, keys))
     known += () if keys else document.taken
-    close = get_close_matches(complaint.field, known, 1)
+    close = get_close_matches(violation.field, known, 1)
     hint = f"; did you mean {close[0]}?" if close else ""
     message = f"{name} is not a known key{hint} (known: {', '.join(known) or 'none'})"
-    return document.error((*keys, complaint.field), message, of_key=True)
+    return document.error((*keys, violation.field), message, of_key=True)
 
 
 def censored(document: Document, text: str) -> str:
@@ -87,14 +87,14 @@ def censored(document: Document, text: str) -> str:
     return text
 
 
-def _locate(data: Any, declared: Any, complaint: Complaint) -> tuple[Keys, str]:
-    """Return the keys of ``complaint.where``, and what of it leads nowhere in ``data``."""
+def _locate(data: Any, declared: Any, violation: Violation) -> tuple[Keys, str]:
+    """Return the keys of ``violation.where``, and what of it leads nowhere in ``data``."""
     keys: Keys = ()
-    rest = complaint.where + (ANY if complaint.of_key else "")
+    rest = violation.where + (ANY if violation.of_key else "")
     while rest:
         key, after = _step(at(data, keys), rest)
         if key == ANY:
-            key = _culprit(data, declared, keys, complaint.said)
+            key = _culprit(data, declared, keys, violation.said)
         if key is None:
             break
         keys, rest = (*keys, key), after
@@ -114,7 +114,7 @@ def _step(value: Any, rest: str) -> tuple[str | int | None, str]:
 
 
 def _culprit(data: Any, declared: Any, keys: Keys, said: str) -> str | int | None:
-    """Return the key of a dict that msgspec's complaint is about, which it leaves out."""
+    """Return the key of a dict that msgspec's violation is about, which it leaves out."""
     mapping: dict[str | int, Any] = at(data, keys)
     for key in mapping:
         try:

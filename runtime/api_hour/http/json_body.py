@@ -92,10 +92,10 @@ def _malformed(body: bytes, error: Exception) -> str:
 
 
 def _invalid(error: msgspec.ValidationError, type: Any) -> web.HTTPException:
-    complaint = validation.read(error, type)
-    field = complaint.where + (f".{complaint.field}" if complaint.field else "")
+    violation = validation.read(error, type)
+    field = violation.where + (f".{violation.field}" if violation.field else "")
     field = field.removeprefix(".")[:MAX_ECHO]
-    subject = f"A key of {field or 'the body'}" if complaint.of_key else field or "The body"
-    rule = f": {complaint.rule}" if complaint.own else f" {complaint.rule}"
-    got = f", got {complaint.got}" if complaint.got else ""
+    subject = f"A key of {field or 'the body'}" if violation.of_key else field or "The body"
+    rule = f": {violation.rule}" if violation.own else f" {violation.rule}"
+    got = f", got {violation.got}" if violation.got else ""
     return as_json(web.HTTPUnprocessableEntity(), subject + rule + got, field or None)

@@ -8,7 +8,7 @@ from typing import Any
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from api_hour.metrics import watch
+from api_hour.metrics import on_sample
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # seconds
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE"}
@@ -35,7 +35,7 @@ class Meter:
         self._counts: dict[Key, list[Any]] = {}
         self._connections = CONNECTIONS.labels(listener)
         self._in_flight = IN_FLIGHT.labels(listener)
-        watch(self.flush)
+        on_sample(self.flush)
 
     def count(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count one request that took ``seconds``."""

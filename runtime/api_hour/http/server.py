@@ -18,7 +18,7 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_server import Server as AiohttpServer
 
-from api_hour.container import Options
+from api_hour.container import ServerOptions
 from api_hour.exceptions import ConfigError
 from api_hour.http.access_log import AccessLogger
 from api_hour.http.connection import Connection
@@ -68,7 +68,7 @@ def _is_running(loop: asyncio.AbstractEventLoop) -> bool:
 class Hub(AiohttpServer):
     """Make the connections of one server and know when the last one is gone."""
 
-    def __init__(self, app: web.Application, options: Options, **kwargs: Any) -> None:
+    def __init__(self, app: web.Application, options: ServerOptions, **kwargs: Any) -> None:
         proxies = Proxies(options.trusted_proxies) if options.trusted_proxies else None
         self.request_constants = {"_proxies": proxies}
         kind = type("Request", (Request,), self.request_constants)
@@ -102,7 +102,7 @@ class Hub(AiohttpServer):
             connection.close_idle(since)
 
 
-def _meter(hub: Hub, options: Options) -> Any:
+def _meter(hub: Hub, options: ServerOptions) -> Any:
     """Return what counts the requests, if they are to be counted."""
     if not options.metrics:
         return None
@@ -128,7 +128,7 @@ class HTTPServer:
         **handler_args: Any,
     ) -> None:
         self.app = app
-        self.options = Options()
+        self.options = ServerOptions()
         self._hub: Hub | None = None
         timeouts = {"keepalive_timeout": keepalive_timeout, "header_timeout": header_timeout}
         if "access_log_format" not in handler_args:  # aiohttp's own logger knows the signs of one

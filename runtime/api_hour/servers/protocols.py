@@ -12,7 +12,7 @@ import socket
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
-from api_hour.container import Options
+from api_hour.container import ServerOptions
 from api_hour.servers.acceptor import Acceptor
 
 Handle = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -32,7 +32,7 @@ class StreamServer:
     def __init__(
         self, serve: Handle | Factory, *, farewell: Farewell | None = None, limit: int = 65536
     ) -> None:
-        self.options = Options()
+        self.options = ServerOptions()
         self.transports: set[asyncio.BaseTransport] = set()
         self._serve, self._farewell, self._limit = serve, farewell, limit
         self._acceptor: Acceptor | None = None

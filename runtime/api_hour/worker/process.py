@@ -19,7 +19,7 @@ from gunicorn.workers.base import Worker as GunicornWorker
 from api_hour import metrics
 from api_hour.config import convert, logging_yaml
 from api_hour.config.generation import Generation
-from api_hour.container import Container, Options, Server
+from api_hour.container import Container, Server, ServerOptions
 from api_hour.exceptions import ConfigError
 from api_hour.master.reconcile import Standing
 from api_hour.worker import importer, loops, recycling, tls
@@ -89,7 +89,7 @@ class Worker(GunicornWorker):  # type: ignore[misc]
         """Import the project, then serve on a fresh loop."""
         try:
             if self.cfg.metrics:
-                metrics.join(self.standing.started_for)
+                metrics.start_counting(self.standing.started_for)
             container = self._load()
             with asyncio.Runner(loop_factory=loops.factory(self.cfg.loop)) as runner:
                 runner.run(self._live(container))
@@ -154,9 +154,9 @@ class Worker(GunicornWorker):  # type: ignore[misc]
             await server.start(listener.of_slot(slot).dup())
             listener.listen()
 
-    def _options(self, name: str) -> Options:
+    def _options(self, name: str) -> ServerOptions:
         by_file = bool(self.generation.logs) and not self.cfg.reload
-        return Options(
+        return ServerOptions(
             listener=name,
             fast=self.cfg.fast,
             access_log=by_file or bool(self.cfg.accesslog),

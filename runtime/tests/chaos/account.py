@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from chaos.line import Outcome
-from chaos.load import Record
-from chaos.project import Project
+from testkit.line import Outcome
+from testkit.load import Record
+from testkit.target import Project
 
 SHOWN = 12  # lost requests that are described in full
 NO_LOSS = {Outcome.ANSWERED, Outcome.RACED}

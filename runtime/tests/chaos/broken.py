@@ -6,9 +6,9 @@ import signal
 import time
 from pathlib import Path
 
-from chaos.http import get
-from chaos.project import NEVER_READY, SYNTAX_ERROR
 from chaos.stage import GRACE, STARTING, Stage
+from testkit.http import get
+from testkit.target import NEVER_READY, SYNTAX_ERROR
 
 
 def refuse(stage: Stage, error: str) -> None:

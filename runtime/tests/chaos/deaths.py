@@ -6,11 +6,12 @@ import signal
 import time
 
 from chaos.account import lost_of, percentile
-from chaos.http import get
-from chaos.load import Record
-from chaos.project import BLOCKS, DIES_AFTER_BOOT, FORKS, NEVER_READY, SYNTAX_ERROR
 from chaos.stage import WORKERS, Stage
-from daemon import session, until
+from testkit.http import get
+from testkit.load import Record
+from testkit.processes import session
+from testkit.target import BLOCKS, DIES_AFTER_BOOT, FORKS, NEVER_READY, SYNTAX_ERROR
+from testkit.waiting import until
 
 SLACK = 10  # times what the daemon needs on an idle machine
 STARTS = 10  # of a crashing worker, in as many seconds

@@ -3,10 +3,10 @@
 import signal
 import time
 
-from chaos.line import Kind, Outcome
-from chaos.load import Profile
 from chaos.stage import Stage
-from daemon import until
+from testkit.line import Kind, Outcome
+from testkit.load import Profile
+from testkit.waiting import until
 
 DELAY = 6.0  # seconds of stop_delay
 SLACK = 10  # times what the daemon needs on an idle machine

@@ -6,10 +6,10 @@ import time
 from contextlib import ExitStack, suppress
 
 from chaos.account import percentile
-from chaos.http import PATIENCE, get, post
-from chaos.project import SLOW_IMPORT
 from chaos.stage import GRACE, STARTING, WORKERS, Stage
-from daemon import until
+from testkit.http import PATIENCE, get, post
+from testkit.target import SLOW_IMPORT
+from testkit.waiting import until
 
 GAP = 0.5  # seconds between two requests of a client; its slack is the rest of the window
 

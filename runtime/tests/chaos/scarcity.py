@@ -11,10 +11,10 @@ from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 
-from chaos.line import Kind
-from chaos.load import Profile
 from chaos.stage import Deaf, Stage
-from daemon import until
+from testkit.line import Kind
+from testkit.load import Profile
+from testkit.waiting import until
 
 SPARE = 4  # descriptors left to a worker
 NONE = 3  # descriptors: below it all are in use

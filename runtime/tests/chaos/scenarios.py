@@ -5,10 +5,10 @@ from functools import partial
 
 from chaos import broken, deaths, ends, planned, scarcity
 from chaos.account import Loss
-from chaos.line import Kind, Outcome
-from chaos.load import Profile
 from chaos.play import Scenario
-from chaos.project import FAILS_TO_OPEN, LEAVES, NEVER_READY, SYNTAX_ERROR
+from testkit.line import Kind, Outcome
+from testkit.load import Profile
+from testkit.target import FAILS_TO_OPEN, LEAVES, NEVER_READY, SYNTAX_ERROR
 
 CUT = (Outcome.RESET, Outcome.UNREAD, Outcome.TRUNCATED)
 

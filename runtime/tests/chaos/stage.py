@@ -13,10 +13,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from chaos.http import Answer, Peer
-from chaos.load import Load, Profile
-from chaos.project import Project
-from daemon import Daemon, session, until
+from testkit.http import Answer, Peer
+from testkit.load import Load, Profile
+from testkit.processes import Daemon, session
+from testkit.target import Project
+from testkit.waiting import until
 
 WORKERS = 2
 TRIES = 500  # connections until one worker of two has surely had its turn

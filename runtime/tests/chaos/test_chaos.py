@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from chaos.line import Kind, Outcome
-from chaos.load import Load, Profile
 from chaos.play import Scenario, play
 from chaos.scenarios import SCENARIOS
 from chaos.stage import SHORT
-from daemon import PATIENCE
+from testkit.line import Kind, Outcome
+from testkit.load import Load, Profile
+from testkit.waiting import PATIENCE
 
 HEAD = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n"
 LAST_HEAD = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\nConnection: close\r\n\r\n"

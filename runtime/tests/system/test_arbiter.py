@@ -9,7 +9,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from daemon import PATIENCE, Daemon, until
+from testkit.processes import Daemon
+from testkit.waiting import PATIENCE, until
 
 Run = Callable[..., Daemon]
 
@@ -66,11 +67,11 @@ def test_broken_code_and_broken_settings_keep_the_old_workers(run: Run, project:
             r"gunicorn.conf.py:2: SystemExit",
         ),
     }
-    for name, (text, complaint) in breakages.items():
+    for name, (text, violation) in breakages.items():
         mark = daemon.mark()
         (project / name).write_text(text)
         daemon.send(signal.SIGHUP)
-        daemon.wait_for(rf"\[ERROR\] \[gunicorn\.error\] Reload failed.*{complaint}", after=mark)
+        daemon.wait_for(rf"\[ERROR\] \[gunicorn\.error\] Reload failed.*{violation}", after=mark)
         assert daemon.get()[1]["message"] == "first"
         (project / name).write_text(code if name == "hello.py" else "")
     mark = daemon.mark()

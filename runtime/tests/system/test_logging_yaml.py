@@ -14,8 +14,9 @@ import pytest
 
 from api_hour.config.logging_yaml import load
 from api_hour.exceptions import ConfigError
-from daemon import PATIENCE, Daemon, until
 from testkit.log_lines import HEAD
+from testkit.processes import Daemon
+from testkit.waiting import PATIENCE, until
 
 Run = Callable[..., Daemon]
 

@@ -19,7 +19,8 @@ from prometheus_client import Counter, Gauge
 
 from api_hour import metrics
 from api_hour.exceptions import ConfigError, DatabaseUnavailable
-from daemon import Daemon, until
+from testkit.processes import Daemon
+from testkit.waiting import until
 
 FORK = multiprocessing.get_context("fork")
 LIVES = 1000  # workers, one after the other
@@ -75,7 +76,7 @@ def value(text: str | bytes, name: str) -> float:
 
 def live(number: int, born: Event) -> None:
     """Be a worker that counts and leaves; every tenth one dies in the middle of its life."""
-    metrics.join("test")
+    metrics.start_counting("test")
     counter = Counter("things", "Things")
     Gauge("alive", "Workers", multiprocess_mode="livesum").set(1)
     born.set()
@@ -124,7 +125,7 @@ def test_a_thousand_lives_are_counted_while_they_are_looked_at(folder: Path) -> 
 
 def test_gauges_count_the_living_only(folder: Path) -> None:
     def stay(born: Event) -> None:
-        metrics.join("test")
+        metrics.start_counting("test")
         Gauge("alive", "Workers", multiprocess_mode="livesum").set(1)
         born.set()
         signal.pause()
@@ -292,7 +293,7 @@ def test_an_engine_is_shown_while_it_is_open(folder: Path) -> None:
                 metrics.sample()
                 pipe.send(metrics.text())
 
-        metrics.join("test")
+        metrics.start_counting("test")
         asyncio.run(scenario())
         os._exit(0)
 

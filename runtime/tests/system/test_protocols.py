@@ -20,7 +20,8 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from daemon import PATIENCE, Daemon, until
+from testkit.processes import Daemon
+from testkit.waiting import PATIENCE, until
 
 Run = Callable[..., Daemon]
 

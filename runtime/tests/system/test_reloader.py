@@ -4,7 +4,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from daemon import Daemon, until
+from testkit.processes import Daemon
+from testkit.waiting import until
 
 
 def test_edits_are_served_and_mistakes_are_survived(

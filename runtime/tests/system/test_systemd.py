@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from api_hour.master import systemd
-from daemon import PATIENCE, Daemon, until
+from testkit.processes import Daemon
+from testkit.waiting import PATIENCE, until
 
 Run = Callable[..., Daemon]
 

@@ -10,7 +10,8 @@ import pytest
 import trustme
 from cryptography import x509
 
-from daemon import PATIENCE, Daemon
+from testkit.processes import Daemon
+from testkit.waiting import PATIENCE
 
 YAML = """\
 api_hour:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from daemon import Daemon, until
+from testkit.processes import Daemon
+from testkit.waiting import until
 
 Run = Callable[..., Daemon]
 

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from endpoints import application, soon
-from wire import LOOPS, Peer, ours, peers_leave, request, run_on, with_body
+from testkit.wire import LOOPS, Peer, ours, peers_leave, request, run_on, with_body
 
 MANY = 100_000  # requests
 MIB = 1 << 20

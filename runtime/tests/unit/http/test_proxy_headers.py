@@ -11,7 +11,7 @@ from multidict import CIMultiDict
 import api_hour
 from api_hour.config.settings import networks
 from api_hour.http.proxy_headers import Proxies
-from wire import ours, request, run_on
+from testkit.wire import ours, request, run_on
 
 TRUSTED = ["10.0.0.0/8", "fd00::/8", "192.0.2.7"]
 PROXY, CLIENT, OTHER = "10.0.0.1", "198.51.100.1", "203.0.113.9"

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from endpoints import application
-from wire import LOOPS, ours, request
+from testkit.wire import LOOPS, ours, request
 
 Ask = Callable[..., bytes]
 

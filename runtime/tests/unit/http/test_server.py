@@ -12,7 +12,7 @@ import uvloop
 from aiohttp import web
 
 import api_hour
-from api_hour.container import Options
+from api_hour.container import ServerOptions
 from api_hour.http.server import Hub
 
 Run = Callable[[Coroutine[None, None, None]], None]
@@ -51,7 +51,7 @@ async def served(app: web.Application, **options: float) -> AsyncIterator["Servi
     sock = socket.create_server(("127.0.0.1", 0))
     sock.setblocking(False)
     server = api_hour.HTTPServer(app)
-    server.options = Options(**options)  # type: ignore[arg-type]
+    server.options = ServerOptions(**options)  # type: ignore[arg-type]
     await server.start(sock.dup())
     service = Service(server, sock.getsockname()[1])
     try:

@@ -17,7 +17,7 @@ from aiohttp import web
 from api_hour import JSON
 from api_hour.http.fast.connection import usable
 from endpoints import application, colored, soon
-from wire import LOOPS, PATIENCE, ours, peers_leave, request, run_on, with_body
+from testkit.wire import LOOPS, PATIENCE, ours, peers_leave, request, run_on, with_body
 
 Scenario = Callable[[bool], Coroutine[Any, Any, None]]
 Endpoint = Callable[[web.Request], Coroutine[Any, Any, web.StreamResponse]]

@@ -17,7 +17,7 @@ import cases
 from api_hour import JSON
 from cases import CASES, PROBE, STRICTER
 from endpoints import application, soon
-from wire import LOOPS, Service, chunked, ours, request, theirs, with_body
+from testkit.wire import LOOPS, Service, chunked, ours, request, theirs, with_body
 
 EXAMPLES = int(os.environ.get("EXAMPLES", "150"))
 # Cases of every kind, to be cut at every byte.

@@ -23,7 +23,7 @@ import psutil
 import yaml
 from cookiecutter.main import cookiecutter
 
-from benchmarks.ports import free_port
+from testkit.ports import free_port
 
 ROOT = Path(__file__).parent.parent
 DATABASES = ("aiopg", "asyncpg", "none")

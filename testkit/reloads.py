@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from operator import ge
 
-from daemon import PATIENCE, Daemon, until
+from testkit.processes import Daemon
+from testkit.waiting import PATIENCE, until
 
 Client = Callable[[Iterator[int]], None]
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from benchmarks.ports import free_port
-from projects import PATIENCE, ROOT, eventually, git
+from testkit.ports import free_port
+from testkit.projects import PATIENCE, ROOT, eventually, git
 
 
 @contextmanager

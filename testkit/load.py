@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from threading import Event
 
-from chaos.http import Answer
-from chaos.line import PAUSE, Kind, Line, LostError, Outcome
+from testkit.http import Answer
+from testkit.line import PAUSE, Kind, Line, LostError, Outcome
 
 HESITATION = 0.01  # seconds; a fresh client waits 0 to 3 of them between connecting and asking
 

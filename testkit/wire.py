@@ -12,7 +12,7 @@ import uvloop
 from aiohttp import web
 
 import api_hour
-from api_hour.container import Options
+from api_hour.container import ServerOptions
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 QUIET = 12  # turns of the loop without a byte: nothing more will come by itself
@@ -136,7 +136,7 @@ async def ours(app: web.Application, **handler_args: Any) -> AsyncIterator[Servi
         if name in handler_args
     }
     server = api_hour.HTTPServer(app, **handler_args)
-    server.options = Options(**options, drain_idle=0)
+    server.options = ServerOptions(**options, drain_idle=0)
     sock = socket.create_server(("127.0.0.1", 0))
     sock.setblocking(False)
     await server.start(sock)

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 
-from chaos.http import END, Answer, get, parse, post
+from testkit.http import END, Answer, get, parse, post
 
 PAUSE = 0.005  # seconds between the two pieces of an upload
 

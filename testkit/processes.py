@@ -9,13 +9,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
-T = TypeVar("T")
-PATIENCE = 60.0  # seconds; ten times what a busy machine needs
+from testkit.waiting import PATIENCE, until
 
 
 class Daemon:
@@ -150,12 +148,3 @@ def session(leader: int) -> list[int]:
             if int(fields[3]) == leader and fields[0] != "Z":
                 found.append(int(entry.name))
     return found
-
-
-def until(condition: Callable[[], T], failure: str, *, every: float = 0.01) -> T:
-    """Return the first true value of ``condition()``; fails with ``failure`` after PATIENCE."""
-    deadline = time.monotonic() + PATIENCE
-    while not (value := condition()):
-        assert time.monotonic() < deadline, failure
-        time.sleep(every)
-    return value
