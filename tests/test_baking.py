@@ -313,6 +313,23 @@ def test_every_bad_answer_is_named_at_once(
     assert sorted(named) == ["author", "description", "project_slug"]
 
 
+def test_a_project_is_not_generated_over(tmp_path: Path) -> None:
+    project = bake(tmp_path / "out", container="no")
+    (project / "Dockerfile").write_text("FROM scratch\n")
+    command = [sys.executable, "-m", "cookiecutter", "--no-input", "--default-config"]
+    command += ["--overwrite-if-exists", f"--output-dir={tmp_path / 'out'}", str(ROOT)]
+    result = subprocess.run(
+        [*command, "container=no"],
+        env={**os.environ, "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 1
+    assert result.stderr.startswith(f"{project} is a generated project already: update it there")
+    assert (project / "Dockerfile").read_text() == "FROM scratch\n"
+
+
 @pytest.mark.parametrize("tag", ["<" + "< 7*7 >" + ">", "<" + "% raise %>", "<" + "# a #>"])
 def test_a_tag_typed_at_the_prompt_is_refused_unrendered(tmp_path: Path, tag: str) -> None:
     typed = f"Hello\nhello\n{tag}" + 6 * "\n"
