@@ -1,5 +1,8 @@
 """Refuse answers that would not make a working project, naming the question and the rule.
 
+An existing project is refused too: generating over it would remove files that its owner added under
+the name of a file that was not chosen.
+
 The answers come in as data, in a string that none of them can leave.
 """
 
@@ -7,6 +10,7 @@ import json
 import keyword
 import re
 import sys
+from pathlib import Path
 
 ANSWERS = json.loads(r"""<< cookiecutter | tojson >>""")
 
@@ -84,5 +88,7 @@ def problems() -> list[str]:
     return list(said.values())
 
 
+if Path(".api-hour.json").exists():
+    sys.exit(f"{Path.cwd()} is a generated project already: update it there with make update")
 if refused := problems():
     sys.exit("\n".join(refused))

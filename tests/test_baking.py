@@ -16,6 +16,37 @@ from cookiecutter.exceptions import FailedHookException
 from api_hour.config.logging_yaml import load
 from testkit.projects import DATABASES, PRODUCT, ROOT, bake
 
+# The files of a project, by the answers that bring them; written apart from the hook's own table.
+ALWAYS = """
+    .api-hour.json .gitignore Makefile README.rst pyproject.toml
+    deploy/install.sh
+    etc/hello/gunicorn.conf.py etc/hello/logging.yaml etc/hello/main.yaml
+    hello/__init__.py hello/container.py hello/routes.py hello/settings.py
+    hello/endpoints/__init__.py hello/endpoints/health.py hello/endpoints/index.py
+    tests/__init__.py tests/conftest.py tests/test_daemon.py tests/test_endpoints.py
+"""
+WITH_DATABASE = """
+    hello/endpoints/records.py
+    hello/engines/__init__.py hello/engines/postgresql.py
+    hello/migrations/0001_records.sql
+    hello/services/__init__.py hello/services/records.py
+    tests/test_services.py
+"""
+WITH_CONTAINER = """
+    .dockerignore Dockerfile
+    deploy/kubernetes/base/deployment.yaml deploy/kubernetes/base/kustomization.yaml
+    deploy/kubernetes/base/network.yaml deploy/kubernetes/base/scaling.yaml
+    deploy/kubernetes/production/kustomization.yaml
+    etc/hello/kustomization.yaml
+"""
+WITH_BOTH = "deploy/kubernetes/base/migration.yaml"
+WITH_SYSTEMD = """
+    etc/systemd/system/hello-admin.socket
+    etc/systemd/system/hello.service
+    etc/systemd/system/hello.socket
+"""
+CI = {"github": ".github/workflows/ci.yml", "gitlab": ".gitlab-ci.yml", "none": ""}
+QUERIES = {"aiopg": "cursor.execute(", "asyncpg": "connection.fetch("}  # of each driver
 TAGS = ("<<", ">>", "<%", "%>", "<#", "#>", "cookiecutter.", "cookiecutter |")
 LONGEST_SLUG = "a_name_of_forty_characters_in_lower_case"
 HOSTILE = {
@@ -89,6 +120,28 @@ def files(project: Path) -> list[Path]:
     found = [path for path in sorted(project.rglob("*")) if path.is_file()]
     assert len(found) > 15
     return found
+
+
+def test_a_project_has_the_files_of_its_answers(project: Path, options: dict[str, str]) -> None:
+    expected = [ALWAYS, CI[options["ci"]]]
+    if options["database"] != "none":
+        expected.append(WITH_DATABASE)
+    if options["container"] == "yes":
+        expected.append(WITH_CONTAINER)
+    if options["database"] != "none" and options["container"] == "yes":
+        expected.append(WITH_BOTH)
+    if options["systemd"] == "yes":
+        expected.append(WITH_SYSTEMD)
+    found = {str(path.relative_to(project)): path.stat().st_mode & 0o111 for path in files(project)}
+    assert sorted(found) == sorted(" ".join(expected).split())
+    assert [path for path, executable in found.items() if executable] == ["deploy/install.sh"]
+
+
+@pytest.mark.parametrize("driver", QUERIES)
+def test_a_service_queries_as_the_driver_does(tmp_path: Path, driver: str) -> None:
+    service = bake(tmp_path / "out", database=driver) / "hello" / "services" / "records.py"
+    text = service.read_text()
+    assert [name for name, query in QUERIES.items() if query in text] == [driver]
 
 
 def test_nothing_is_left_unrendered(project: Path) -> None:
@@ -258,6 +311,23 @@ def test_every_bad_answer_is_named_at_once(
     said = _refusal(tmp_path / "out", capfd, project_slug="json", description="", author="\n")
     named = re.findall(r"^(\w+) must", said, re.MULTILINE)
     assert sorted(named) == ["author", "description", "project_slug"]
+
+
+def test_a_project_is_not_generated_over(tmp_path: Path) -> None:
+    project = bake(tmp_path / "out", container="no")
+    (project / "Dockerfile").write_text("FROM scratch\n")
+    command = [sys.executable, "-m", "cookiecutter", "--no-input", "--default-config"]
+    command += ["--overwrite-if-exists", f"--output-dir={tmp_path / 'out'}", str(ROOT)]
+    result = subprocess.run(
+        [*command, "container=no"],
+        env={**os.environ, "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 1
+    assert result.stderr.startswith(f"{project} is a generated project already: update it there")
+    assert (project / "Dockerfile").read_text() == "FROM scratch\n"
 
 
 @pytest.mark.parametrize("tag", ["<" + "< 7*7 >" + ">", "<" + "% raise %>", "<" + "# a #>"])

@@ -1,21 +1,26 @@
 """The wiring: which engines are opened, and what is served on which listener. Read it first."""
 
+<% if cookiecutter.database != "none" %>
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+<% endif %>
 import api_hour
 
 from . import routes
+<% if cookiecutter.database != "none" %>
 from .engines import postgresql
+<% endif %>
 from .settings import Settings
 
 
 class Container(api_hour.Container):
-    """Run in each worker: open the engines, serve, close the engines."""
+    """Run in each worker: open the engines<< " (there are none yet)" if cookiecutter.database == "none" >>, serve, close the engines."""
 
     settings = Settings
     config: Settings
 
+<% if cookiecutter.database != "none" %>
     @asynccontextmanager
     async def engines(self) -> AsyncIterator[None]:
         """Open what the services need; it stays open while the daemon serves."""
@@ -25,9 +30,15 @@ class Container(api_hour.Container):
         ):
             yield
 
+<% endif %>
     def servers(self) -> dict[str, api_hour.Server]:
         """Name the server of each listener of main.yaml."""
         return {
+<% if cookiecutter.database != "none" %>
             "http": api_hour.HTTPServer(routes.http(self.config.http, self.pool)),
             "admin": api_hour.HTTPServer(routes.admin(self, {"postgresql": self.pool})),
+<% else %>
+            "http": api_hour.HTTPServer(routes.http(self.config.http)),
+            "admin": api_hour.HTTPServer(routes.admin(self, {})),
+<% endif %>
         }

@@ -1,11 +1,14 @@
-"""The endpoints over real HTTP, on a real database."""
+"""The endpoints over real HTTP<< ", on a real database" if cookiecutter.database != "none" >>."""
 
+<% if cookiecutter.database != "none" %>
 import pytest
 from api_hour.plugins import embedded
 
+<% endif %>
 from << cookiecutter.project_slug >>.endpoints import health
 
 from .conftest import Client
+<% if cookiecutter.database != "none" %>
 
 JSON = "application/json"
 BAD_BODIES = {
@@ -22,6 +25,7 @@ BAD_BODIES = {
     "not sent as JSON": (b'{"name": "a"}', "text/plain", 415, JSON),
 }
 BAD_QUERIES = {"limit=0": "limit", "limit=101": "limit", "after=x": "after", "page=1": "page"}
+<% endif %>
 
 
 async def test_the_index_greets(client: Client) -> None:
@@ -30,6 +34,7 @@ async def test_the_index_greets(client: Client) -> None:
     assert await response.json() == {"message": "Hello, World!"}
 
 
+<% if cookiecutter.database != "none" %>
 async def test_a_record_lives_from_post_to_delete(client: Client) -> None:
     created = await client.post("/records", json={"name": "first"})
     assert created.status == 201
@@ -78,9 +83,21 @@ async def test_an_unknown_record_is_not_found(client: Client, record: str) -> No
         assert (await response.json())["error"]["message"].endswith(f" the id {record}")
 
 
+<% else %>
+async def test_an_unknown_address_is_answered_in_json(client: Client) -> None:
+    response = await client.get("/nowhere")
+    assert (response.status, (await response.json())["error"]["status"]) == (404, 404)
+
+
+<% endif %>
 async def test_a_wrong_method_is_told_the_right_ones(client: Client) -> None:
+<% if cookiecutter.database != "none" %>
     response = await client.put("/records")
     assert (response.status, response.headers["Allow"]) == (405, "GET,HEAD,POST")
+<% else %>
+    response = await client.delete("/")
+    assert (response.status, response.headers["Allow"]) == (405, "GET,HEAD")
+<% endif %>
     assert (await response.json())["error"]["status"] == 405
 
 
@@ -95,6 +112,7 @@ async def test_a_draining_worker_is_not_ready(admin: Client) -> None:
     admin.app[health.CONTAINER].ready = False
     response = await admin.get("/health/ready")
     assert (response.status, await response.json()) == (503, {"ready": False})
+<% if cookiecutter.database != "none" %>
 
 
 async def test_an_outage_of_the_database_is_told_and_ends_by_itself(
@@ -111,3 +129,4 @@ async def test_an_outage_of_the_database_is_told_and_ends_by_itself(
         database.start()
     assert (await client.get("/records")).status == 200
     assert (await admin.get("/health/engines")).status == 200
+<% endif %>

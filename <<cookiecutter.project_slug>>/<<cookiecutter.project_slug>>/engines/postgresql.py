@@ -2,7 +2,7 @@
 
 from contextlib import AbstractAsyncContextManager
 
-from api_hour.plugins.asyncpg import Pool, create_pool
+from api_hour.plugins.<< cookiecutter.database >> import Pool, create_pool
 
 from ..settings import PostgreSQL
 
@@ -17,5 +17,7 @@ def open_pool(settings: PostgreSQL) -> AbstractAsyncContextManager[Pool]:
         maxsize=settings.maxsize,
         acquire_timeout=settings.acquire_timeout,
         statement_timeout=settings.statement_timeout,
+<% if cookiecutter.database == "asyncpg" %>
         statement_cache_size=settings.statement_cache_size,
+<% endif %>
     )

@@ -5,20 +5,26 @@ from collections.abc import Mapping
 import api_hour
 from aiohttp import web
 
-from .endpoints import health, index, records
+from .endpoints import health, index<< ", records" if cookiecutter.database != "none" >>
+<% if cookiecutter.database != "none" %>
 from .engines.postgresql import Pool
+<% endif %>
 from .settings import HTTP
 
 
-def http(settings: HTTP, pool: Pool) -> web.Application:
+def http(settings: HTTP<< ", pool: Pool" if cookiecutter.database != "none" >>) -> web.Application:
     """Return the application of the listener ``http``."""
     app = web.Application(middlewares=[api_hour.json_errors], client_max_size=settings.body_limit)
+<% if cookiecutter.database != "none" %>
     app[records.POOL] = pool
+<% endif %>
     app.router.add_get("/", index.index)
+<% if cookiecutter.database != "none" %>
     app.router.add_get("/records", records.list_page)
     app.router.add_post("/records", records.create)
     app.router.add_get("/records/{id}", records.read)
     app.router.add_delete("/records/{id}", records.delete)
+<% endif %>
     return app
 
 

@@ -5,7 +5,9 @@ from typing import Annotated
 import msgspec
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
+<% if cookiecutter.database != "none" %>
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
+<% endif %>
 
 
 class HTTP(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -14,6 +16,7 @@ class HTTP(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     body_limit: Count = 262_144  # bytes of a request's body
 
 
+<% if cookiecutter.database != "none" %>
 class PostgreSQL(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Describe the pool of connections that each worker opens."""
 
@@ -27,8 +30,11 @@ class PostgreSQL(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 <% endif %>
 
 
+<% endif %>
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Hold the whole file, one field for each section."""
 
+<% if cookiecutter.database != "none" %>
     postgresql: PostgreSQL
+<% endif %>
     http: HTTP = HTTP()
