@@ -8,7 +8,7 @@ import pytest
 from cookiecutter.exceptions import FailedHookException
 
 from hooks.post_gen_project import FILES, File
-from projects import OPTIONS, ROOT, bake
+from testkit.projects import OPTIONS, ROOT, bake
 
 SLUG = "<" + "<cookiecutter.project_slug>>"
 TEMPLATE = ROOT / SLUG
