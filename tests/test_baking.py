@@ -18,7 +18,7 @@ from testkit.projects import DATABASES, PRODUCT, ROOT, bake
 
 # The files of a project, by the answers that bring them; written apart from the hook's own table.
 ALWAYS = """
-    .api-hour.json .gitignore Makefile README.rst pyproject.toml
+    .api-hour.json .gitattributes .gitignore Makefile README.rst pyproject.toml
     deploy/install.sh
     etc/hello/gunicorn.conf.py etc/hello/logging.yaml etc/hello/main.yaml
     hello/__init__.py hello/container.py hello/routes.py hello/settings.py
