@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from projects import Project, bake, git, pip
-from remote import copied
+from testkit.projects import Project, bake, git, pip
+from testkit.remote import copied
 
 CONVERTING = ("-c", "core.autocrlf=true")
 

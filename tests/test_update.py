@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from testkit.projects import Project, bake, git
+from hooks.post_gen_project import FILES
+from testkit.projects import DATABASES, Project, bake, git
 from testkit.remote import copied
 
 SLUG = "<" + "<cookiecutter.project_slug>>"
@@ -28,11 +29,12 @@ def template(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def generate(tmp_path: Path, template: Path) -> Callable[[str], Project]:
+def generate(tmp_path: Path, template: Path) -> Callable[..., Project]:
     """Return a function that bakes from an address; its tools are those of the tests."""
 
-    def baked(address: str) -> Project:
-        project = Project(bake(tmp_path / "out", address, author='A. "B" Ü'), dict(IDENTITY))
+    def baked(address: str, **answers: str) -> Project:
+        folder = bake(tmp_path / "out", address, author='A. "B" Ü', **answers)
+        project = Project(folder, dict(IDENTITY))
         for program in ("bin/python", "tools/bin/python", "tools/bin/cookiecutter"):
             path = project.folder / ".venv" / program
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +55,7 @@ IDENTITY = {
 
 
 @pytest.fixture
-def project(generate: Callable[[str], Project], template: Path) -> Project:
+def project(generate: Callable[..., Project], template: Path) -> Project:
     """Return a project from the template's folder, committed."""
     project = generate(str(template))
     commit_all(project.folder, init=True)
@@ -81,6 +83,28 @@ def renew(template: Path) -> str:
     edit(template, "cookiecutter.json", '  "__prompts__"', '  "colour": ["red"],\n  "__prompts__"')
     (template / SLUG / "COLOUR").write_text("<" + "< cookiecutter.colour >>\n")
     edit(template, f"{SLUG}/{SLUG}/endpoints/index.py", *NEW_TITLE)
+    return commit_all(template)
+
+
+# The hook of a template in which the name of a file says when it stays.
+REMOVE_EMPTY_FOLDERS = """
+from pathlib import Path
+
+for folder in sorted(Path.cwd().rglob("*"), reverse=True):
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+"""
+
+
+def name_by_conditions(template: Path) -> str:
+    """Give the template the names of files that it had before plain ones; return the commit."""
+    for path, answers, name in FILES:
+        file = template / SLUG / path
+        condition = " and ".join(
+            f"cookiecutter.{option} in {answers[option]}" for option in answers
+        )
+        file.rename(file.with_name(f"<% if {condition} %>{name or file.name}<% endif %>"))
+    (template / "hooks" / "post_gen_project.py").write_text(REMOVE_EMPTY_FOLDERS)
     return commit_all(template)
 
 
@@ -155,6 +179,29 @@ def test_what_is_new_is_merged_with_what_was_edited_and_once_only(
     assert git(project.folder, "status", "--porcelain") == "?? wheels/"
 
 
+@pytest.mark.parametrize("database", DATABASES)
+def test_a_project_from_before_plain_file_names_is_updated_as_any_other(
+    generate: Callable[..., Project], template: Path, database: str
+) -> None:
+    before = name_by_conditions(template)
+    assert list((template / SLUG).rglob("<% if *"))
+    project = generate(str(template), database=database)
+    commit_all(project.folder, init=True)
+    edit(project.folder, "hello/endpoints/index.py", *OWN_MESSAGE)
+    edit(project.folder, "tests/conftest.py", '"""What tests share', '"""What my tests share')
+    commit_all(project.folder)
+    git(template, "revert", "--no-edit", "HEAD")
+    renew(template)
+    assert origin(project)["commit"] == before
+    project.succeed("update")
+    changed = git(project.folder, "diff", "--name-only", "HEAD^").split()
+    assert changed == [".api-hour.json", "COLOUR", "hello/endpoints/index.py"]
+    assert git(project.folder, "status", "--porcelain") == ""
+    index = (project.package / "endpoints" / "index.py").read_text()
+    assert NEW_TITLE[1] in index
+    assert OWN_MESSAGE[1] in index
+
+
 def test_a_conflict_is_shown_and_loses_no_edit(project: Project, template: Path) -> None:
     edit(project.folder, "hello/endpoints/index.py", *OWN_TITLE)
     edit(project.folder, "hello/routes.py", '"""One line', '"""My line')
@@ -177,7 +224,7 @@ def test_a_conflict_is_shown_and_loses_no_edit(project: Project, template: Path)
 
 
 def test_from_a_git_address_the_runtime_s_pin_moves_along(
-    generate: Callable[[str], Project], template: Path
+    generate: Callable[..., Project], template: Path
 ) -> None:
     address = f"file://{template}"
     project = generate(f"git+{address}")
@@ -214,7 +261,7 @@ def test_with_an_unknown_version_nothing_is_touched(project: Project, template: 
 
 
 def test_without_a_repository_nothing_is_touched(
-    generate: Callable[[str], Project], template: Path
+    generate: Callable[..., Project], template: Path
 ) -> None:
     project = generate(str(template))
     renew(template)
