@@ -63,10 +63,10 @@ listen cluster
 
 def missing() -> str:
     """Return what this machine lacks, if anything."""
-    if os.geteuid() != 0:
-        return "only root can make network namespaces"
-    if absent := [name for name in NEEDS if shutil.which(name) is None]:
-        return f"there is no {' and no '.join(absent)}"
+    absent = ["root"] if os.geteuid() != 0 else []
+    absent += [name for name in NEEDS if shutil.which(name) is None]
+    if absent:
+        return f"a cluster cannot be made here without {', '.join(absent)}"
     probe = f"api-hour-{os.getpid()}-probe"
     made = subprocess.run(
         ["ip", "netns", "add", probe], capture_output=True, text=True, check=False

@@ -36,7 +36,7 @@ def kubectl(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield found
         return
     if shutil.which("mmdebstrap") is None or os.geteuid() != 0:
-        pytest.skip(f"no kubectl with kustomize {KUSTOMIZE}, nor root and mmdebstrap to fetch one")
+        pytest.skip(f"no kubectl with kustomize {KUSTOMIZE}, and none without root, mmdebstrap")
     root = tmp_path_factory.mktemp("kubectl")
     unpack(root, PACKAGE)
     yield str(root / "usr/bin/kubectl")

@@ -4,6 +4,7 @@ Knows its hub, which makes it and tells whether the worker drains.
 """
 
 import asyncio
+from collections.abc import Coroutine
 from time import monotonic
 from typing import Any, cast
 
@@ -16,14 +17,15 @@ from api_hour.http.request import Request
 class Connection(RequestHandler):
     """Be aiohttp's protocol, and know whether a request has begun to arrive."""
 
-    __slots__ = ("_begun", "_header_timeout", "_hub", "_logs")
+    __slots__ = ("_begun", "_header_timeout", "_hub", "_idle_timeout", "_logs")
 
     def __init__(self, hub: Any, *, header_timeout: float, **kwargs: Any) -> None:
         super().__init__(hub, **kwargs)
         self._max_msg_queue_size -= 1  # the parser may stop one earlier, and nobody would go on
         self._hub = hub
         self._begun = False
-        limits = [one for one in (header_timeout, self._keepalive_timeout) if one > 0]
+        self._idle_timeout = self._keepalive_timeout
+        limits = [one for one in (header_timeout, self._idle_timeout) if one > 0]
         self._logs = self._logging_enabled
         self._logging_enabled = self._logs or hub.meter is not None  # both need the time
         self._header_timeout = min(limits, default=0.0)  # one timer serves both
@@ -35,10 +37,19 @@ class Connection(RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start the clock; remember the peer, as a handler may ask for it when it has left."""
-        idle, self._keepalive_timeout = self._keepalive_timeout, self._header_timeout
+        self._keepalive_timeout = self._header_timeout
         super().connection_made(transport)
-        self._keepalive_timeout = idle
         _ = self.ssl_context, self.peername, self.sockname
+
+    def start(self) -> Coroutine[Any, Any, None]:
+        """Serve requests with the idle timeout in force.
+
+        ``connection_made`` calls this after it has set the first timer. The first step of aiohttp's
+        ``start`` copies the timeout, and runs within this call or before ``connection_made``
+        returns where tasks start eagerly: restoring the timeout any later is too late.
+        """
+        self._keepalive_timeout = self._idle_timeout
+        return super().start()
 
     def data_received(self, data: bytes) -> None:
         """Take in bytes; those that are no body and complete no request begin the next one."""

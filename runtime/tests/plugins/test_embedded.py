@@ -680,7 +680,7 @@ def test_the_systems_binaries_come_first(data: Path) -> None:
         Path("/usr/lib/postgresql").glob("*/bin/postgres"), None
     )
     if system is None:
-        pytest.skip("the system has no PostgreSQL")
+        pytest.skip("postgres is not installed")
     with embedded.postgresql(data) as server:
         program = os.readlink(f"/proc/{server.pid}/exe")
         assert "pixeltable" not in program
