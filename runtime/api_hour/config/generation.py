@@ -8,6 +8,7 @@ from typing import Any
 
 from api_hour.config.addresses import Address
 from api_hour.config.yaml_document import Document
+from api_hour.exceptions import ConfigError
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,3 +28,11 @@ class Generation:
         if self.folder in sys.path:
             sys.path.remove(self.folder)
         sys.path.insert(0, self.folder)
+
+
+def split(spec: str) -> tuple[str, str]:
+    """Return module and name; raises ConfigError when either is missing."""
+    module, _, name = spec.partition(":")
+    if not module or not name.isidentifier():
+        raise ConfigError(f"{spec!r} names no Container: write MODULE:NAME, as in hello:Container")
+    return module, name

@@ -1,31 +1,26 @@
-"""The command line: find etc/NAME, read the configuration, hand over to the arbiter.
+"""The configuration: YAML, then gunicorn.conf.py, the environment and the command line.
 
-It never imports the project's code: workers do.
+The loader never imports the project's code: workers do.
 """
 
 import difflib
 import os
 import runpy
-import sys
 import traceback
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from gunicorn.app.base import Application as GunicornApplication
-from gunicorn.app.base import BaseApplication
+from gunicorn.app.base import Application
 from gunicorn.config import Config
 from gunicorn.errors import ConfigError as GunicornConfigError
 
 from api_hour.config import logging_yaml, yaml_document
 from api_hour.config import settings as settings  # registers them with Gunicorn
 from api_hour.config.addresses import Address
-from api_hour.config.generation import Generation
+from api_hour.config.generation import Generation, split
 from api_hour.exceptions import ConfigError
-from api_hour.master.arbiter import Arbiter
-from api_hour.worker import importer
-from api_hour.worker.process import Worker
 
 DEFAULT = {"http": "tcp://127.0.0.1:8000"}
 BY_FILE = "logging.yaml, beside main.yaml, configures the logs"
@@ -41,15 +36,6 @@ REFUSED = {
 }
 
 
-def main() -> NoReturn:
-    """Run the command ``api_hour``."""
-    try:
-        Application("%(prog)s [OPTIONS] MODULE:CONTAINER", prog="api_hour").run()
-    except (ConfigError, RuntimeError) as error:
-        sys.exit(f"api_hour: error: {error}")
-    sys.exit(0)
-
-
 class _Config(Config):  # type: ignore[misc]
     """Name the setting in the error of a bad value."""
 
@@ -60,17 +46,17 @@ class _Config(Config):  # type: ignore[misc]
             raise ConfigError(f"{name}: {error}") from None
 
 
-class _Run(BaseApplication):  # type: ignore[misc]
-    """Put our arbiter where Gunicorn's Application.run() ends."""
+class Loader(Application):  # type: ignore[misc]
+    """Load the settings: YAML, then gunicorn.conf.py, the environment and the command line.
 
-    def run(self) -> None:
-        Arbiter(self).run()
-
-
-class Application(GunicornApplication, _Run):  # type: ignore[misc]
-    """Load the settings: YAML, then gunicorn.conf.py, the environment and the command line."""
+    ``worker_class`` is what Gunicorn's setting of that name shows; raises ConfigError.
+    """
 
     generation: Generation
+
+    def __init__(self, worker_class: type, usage: str | None = None, *, prog: str | None = None):
+        self._worker_class = worker_class
+        super().__init__(usage, prog)
 
     def load(self) -> None:
         """Import nothing for --check-config and --print-config; --check boots a worker."""
@@ -84,7 +70,7 @@ class Application(GunicornApplication, _Run):  # type: ignore[misc]
         except (OSError, RuntimeError, GunicornConfigError) as error:
             raise ConfigError(str(error)) from error
         self._refuse()
-        self.cfg.set("worker_class", Worker)
+        self.cfg.set("worker_class", self._worker_class)
         self.cfg.set("control_socket_disable", True)
         if self.cfg.check:
             self.cfg.set("loglevel", "critical")
@@ -111,7 +97,7 @@ class Application(GunicornApplication, _Run):  # type: ignore[misc]
         if len(args) != 1:
             parser.error("name one Container: api_hour MODULE:CONTAINER, as in hello:Container")
         self._spec = args[0]
-        name = importer.split(self._spec)[0].partition(".")[0]
+        name = split(self._spec)[0].partition(".")[0]
         self.cfg.set("default_proc_name", self._spec)
         folder = _config_folder(name, opts.config_dir)
         self._section, self._document = yaml_document.load(folder / "main.yaml").split("api_hour")

@@ -1,21 +1,19 @@
-"""The configuration of logs: ``logging.yaml`` in the form of Python's own dictConfig.
+"""``logging.yaml``: the configuration of logs in the form of Python's own dictConfig.
 
-The master reads and tries it, master and workers apply it. What a line looks like is ``logs.py``'s.
+Here it is read and tried; ``logs/setup.py`` applies it.
 """
 
-import logging
 import os
-from collections.abc import Iterator, Mapping
-from logging.config import DictConfigurator
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import msgspec
 
 from api_hour.config import convert, yaml_document
 from api_hour.config.yaml_document import Document, Keys, at
-from api_hour.logs.formatters import NonBlockingHandler, TextFormatter
+from api_hour.logs import setup
+from api_hour.logs.setup import Settings
 
-Settings = Mapping[str, Any]
 Level = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 Parts = dict[str, dict[str, Any]]
 
@@ -41,10 +39,6 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
     formatters: Parts = {}
     filters: Parts = {}
     loggers: dict[str, _Logger] = {}
-
-
-class _Unusable(Exception):
-    """Say which part of the settings cannot be made, and why."""
 
 
 def load(path: str | os.PathLike[str], package: str) -> Settings:
@@ -90,100 +84,10 @@ def _classes(settings: Settings) -> Iterator[Keys]:
 def _try(document: Document, settings: Settings) -> None:
     """Make everything once; raises ConfigError for what cannot be made."""
     try:
-        made = _make(settings)
-    except _Unusable as error:
+        made = setup.make(settings)
+    except setup.Unusable as error:
         keys, cause = error.args
         message = f"{document.name(keys)} cannot be made: {convert.censored(document, cause)}"
         raise document.error(keys, message) from error
     for handler in made.config["handlers"].values():
         handler.close()
-
-
-def _make(settings: Settings) -> DictConfigurator:
-    """Make formatters, filters and handlers, and put none to use yet; raises _Unusable."""
-    made = DictConfigurator(dict(settings))
-    makers = {
-        "formatters": made.configure_formatter,
-        "filters": made.configure_filter,
-        "handlers": made.configure_handler,
-    }
-    for section, make in makers.items():
-        parts = made.config[section]
-        for name in sorted(parts, key=lambda name: ("target" in parts[name], name)):
-            try:
-                parts[name] = make(parts[name])
-            except Exception as error:  # whatever a class of somebody else raises
-                cause = error.__cause__ or error
-                raise _Unusable((section, name), f"{type(cause).__name__}: {cause}") from error
-    return made
-
-
-def apply(settings: Settings, daemon: Any) -> None:
-    """Send records where ``settings`` say, or Gunicorn's own say when there are none.
-
-    ``daemon`` is Gunicorn's Logger. What was tried and does not work any more, a folder that went
-    away, leaves the daemon with Gunicorn's own and one error: it never ends for a log.
-    """
-    if not settings:
-        return _gunicorns(daemon)
-    try:
-        made = _make(settings)
-    except _Unusable as error:
-        _gunicorns(daemon)
-        keys, cause = error.args
-        daemon.error("logging.yaml cannot be applied: %s: %s", ".".join(keys), cause)
-        return None
-    _forget()
-    for name in settings["loggers"]:
-        made.configure_logger(name, made.config["loggers"][name])
-    made.configure_root(made.config["root"])
-    for logger in _loggers():
-        _unblock(logger)
-    return None
-
-
-def _gunicorns(daemon: Any) -> None:
-    """Let Gunicorn's own handlers write all records, in the form of ``TextFormatter``."""
-    root = logging.getLogger()
-    if daemon.error_log.propagate:  # there was a logging.yaml
-        _forget()
-        daemon.setup(daemon.cfg)
-    for logger in (daemon.error_log, daemon.access_log):
-        logger.propagate = False
-        for handler in filter(_is_gunicorns, logger.handlers):
-            if isinstance(handler, logging.StreamHandler):
-                handler.setFormatter(TextFormatter())
-        _unblock(logger)
-    if all(map(_is_gunicorns, root.handlers)):
-        root.handlers = list(daemon.error_log.handlers)
-        root.setLevel(daemon.error_log.getEffectiveLevel())
-
-
-def _forget() -> None:
-    """Undo what another ``logging.yaml``, or Gunicorn, has set up."""
-    for logger in _loggers():
-        for handler in list(logger.handlers):
-            logger.removeHandler(handler)
-            handler.close()
-        logger.setLevel(logging.NOTSET)
-        logger.propagate = True
-
-
-def _loggers() -> list[logging.Logger]:
-    known = logging.root.manager.loggerDict.values()
-    return [logging.root, *(one for one in known if isinstance(one, logging.Logger))]
-
-
-def _unblock(logger: logging.Logger) -> None:
-    """Replace handlers that write to a stream by such as never wait."""
-    for number, old in enumerate(logger.handlers):
-        if type(old) is logging.StreamHandler and hasattr(old.stream, "fileno"):
-            new = NonBlockingHandler(old.stream)
-            new.setFormatter(old.formatter)
-            new.setLevel(old.level)
-            new.__dict__["_gunicorn"] = _is_gunicorns(old)
-            logger.handlers[number] = new
-
-
-def _is_gunicorns(handler: logging.Handler) -> bool:
-    return bool(getattr(handler, "_gunicorn", False))  # Gunicorn's own mark

@@ -15,12 +15,21 @@ from gunicorn import util
 from gunicorn.arbiter import Arbiter as GunicornArbiter
 from gunicorn.errors import HaltServer
 
-from api_hour.config import logging_yaml
 from api_hour.config.generation import Generation
+from api_hour.logs import setup
 from api_hour.master import systemd
 from api_hour.master.backoff import Backoff
 from api_hour.master.poller import Mailbox
-from api_hour.master.reconcile import Dismiss, Spawn, State, Wanted, free_slot, next_step, uncovered
+from api_hour.master.reconcile import (
+    Dismiss,
+    Spawn,
+    Standing,
+    State,
+    Wanted,
+    free_slot,
+    next_step,
+    uncovered,
+)
 from api_hour.worker.channel import Message
 from api_hour.worker.process import CLOSING, Worker
 
@@ -46,7 +55,7 @@ class Fleet(GunicornArbiter):  # type: ignore[misc]
     def setup(self, app: Any) -> None:
         """Take over the settings; a log that nobody reads must not stop the master."""
         super().setup(app)
-        logging_yaml.apply(self._generation.logs, self.log)
+        setup.apply(self._generation.logs, self.log)
 
     def wait_for_signals(self, timeout: float = TICK) -> list[int]:
         """Wait for a signal, a worker's word or the next deadline; return the signals."""
@@ -128,12 +137,12 @@ class Fleet(GunicornArbiter):  # type: ignore[misc]
         self.worker_age += 1
         cfg = generation.cfg
         places = (self.worker_age, self.pid, self.LISTENERS, self.app, cfg.timeout / 2, cfg)
-        worker = Worker(*places, self.log, generation=generation)
-        worker.standing.kill_at = time.monotonic() + cfg.boot_timeout
-        dead = reason == "start" and self._backoff.repay()
-        worker.standing.started_for = "death" if dead else reason
         slot = free_slot(self.WORKERS.values(), generation, max(1, self.num_workers))
-        worker.standing.slots.add(slot)
+        dead = reason == "start" and self._backoff.repay()
+        why = "death" if dead else reason
+        worker = Worker(*places, self.log, generation=generation, slot=slot, started_for=why)
+        deadline = time.monotonic() + cfg.boot_timeout
+        worker.standing = Standing(generation, self.worker_age, kill_at=deadline, slots={slot})
         for listener in self.LISTENERS:
             listener.grow(slot)
         cfg.pre_fork(self, worker)

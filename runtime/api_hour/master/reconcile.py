@@ -28,7 +28,6 @@ class Standing:
     killed_for: str = ""
     failure: str = ""  # why it could not boot
     replace: str = ""  # why it asks for a successor
-    started_for: str = "start"  # or reload, recycling, death
     slots: set[int] = field(default_factory=set)  # first its own, then those it covers
 
 

@@ -7,15 +7,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from api_hour.config.generation import split
 from api_hour.exceptions import ConfigError
-
-
-def split(spec: str) -> tuple[str, str]:
-    """Return module and name; raises ConfigError when either is missing."""
-    module, _, name = spec.partition(":")
-    if not module or not name.isidentifier():
-        raise ConfigError(f"{spec!r} names no Container: write MODULE:NAME, as in hello:Container")
-    return module, name
 
 
 def load(spec: str) -> Any:

@@ -17,11 +17,11 @@ from gunicorn import util
 from gunicorn.workers.base import Worker as GunicornWorker
 
 from api_hour import metrics
-from api_hour.config import convert, logging_yaml
+from api_hour.config import convert
 from api_hour.config.generation import Generation
 from api_hour.container import Container, Server, ServerOptions
 from api_hour.exceptions import ConfigError
-from api_hour.master.reconcile import Standing
+from api_hour.logs import setup
 from api_hour.worker import importer, loops, recycling, tls
 from api_hour.worker.channel import Channel, Message
 from api_hour.worker.crash_report import Evidence
@@ -36,12 +36,13 @@ BOOT_FAILED = 1  # exit code; Gunicorn's own 3 and 4 would halt the whole master
 class Worker(GunicornWorker):  # type: ignore[misc]
     """Run the Container of one generation; constructed in the master, so it only keeps values."""
 
-    def __init__(self, *args: Any, generation: Generation) -> None:
+    def __init__(self, *args: Any, generation: Generation, slot: int, started_for: str) -> None:
         super().__init__(*args)
         self.generation = generation
+        self.slot = slot
+        self.started_for = started_for
         self.channel, self._up = Channel.pair()
         self.evidence = Evidence()
-        self.standing = Standing(generation, self.age)
 
     def forked(self, pid: int) -> None:
         """Close, in the master, the end that is the child's."""
@@ -58,7 +59,7 @@ class Worker(GunicornWorker):  # type: ignore[misc]
         self.channel.close()
         self.init_signals()
         os.environ.update(self.cfg.env)
-        logging_yaml.apply(self.generation.logs, self.log)
+        setup.apply(self.generation.logs, self.log)
         addresses = self.generation.addresses
         try:
             self._tls = {name: tls.context(address) for name, address in addresses.items()}
@@ -89,7 +90,7 @@ class Worker(GunicornWorker):  # type: ignore[misc]
         """Import the project, then serve on a fresh loop."""
         try:
             if self.cfg.metrics:
-                metrics.start_counting(self.standing.started_for)
+                metrics.start_counting(self.started_for)
             container = self._load()
             with asyncio.Runner(loop_factory=loops.factory(self.cfg.loop)) as runner:
                 runner.run(self._live(container))
@@ -150,8 +151,7 @@ class Worker(GunicornWorker):  # type: ignore[misc]
             server = servers[listener.name]
             if hasattr(server, "options"):
                 server.options = self._options(listener.name)
-            [slot] = self.standing.slots
-            await server.start(listener.of_slot(slot).dup())
+            await server.start(listener.of_slot(self.slot).dup())
             listener.listen()
 
     def _options(self, name: str) -> ServerOptions:

@@ -37,7 +37,7 @@ def test_a_name_of_the_package_brings_only_what_it_needs() -> None:
 
 
 def test_the_command_line_imports_no_http() -> None:
-    loaded = modules_after("import api_hour.config.loader")
+    loaded = modules_after("import api_hour.cli")
     assert "gunicorn" in loaded
     assert not loaded & {"aiohttp", "ujson", "prometheus_client"}
 

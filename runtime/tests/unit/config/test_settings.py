@@ -73,9 +73,10 @@ def test_every_setting_has_good_and_bad_examples_here() -> None:
 
 SHOW = """\
 import sys
-from api_hour.config.loader import Application
+from api_hour.config.loader import Loader
 sys.argv = ["api_hour", *sys.argv[1:]]
-print(Application().cfg.max_surge, Application().cfg.drain_idle)
+cfg = Loader(object).cfg
+print(cfg.max_surge, cfg.drain_idle)
 """
 
 
