@@ -20,10 +20,10 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import _PAYLOAD_ACCESS_ERROR, RequestHandler, _ErrInfo
 
 from api_hour.http.fast.carrier import Carrier
+from api_hour.http.fast.request import FastRequest
 from api_hour.http.fast.route_table import Routes
 from api_hour.http.fast.task_pool import IDLE, Spares
 from api_hour.http.fast.writer import Blocks
-from api_hour.http.request import FastRequest
 from api_hour.http.request_checks import good_host
 from api_hour.logs import request_id
 

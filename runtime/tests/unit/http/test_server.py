@@ -1,8 +1,7 @@
-"""HTTPServer on real sockets: threads, and a drain that answers everyone who may still ask."""
+"""HTTPServer on real sockets: a drain answers everyone who may still ask."""
 
 import asyncio
 import socket
-import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, cast
@@ -223,30 +222,6 @@ def test_a_stream_that_began_before_the_drain_ends_whole(run: Run) -> None:
             await drain
 
     run(scenario())
-
-
-def test_a_threaded_endpoint_runs_in_a_thread_and_reaches_the_loop(run: Run) -> None:
-    async def scenario() -> None:
-        @api_hour.threaded
-        def report(request: web.Request) -> web.Response:
-            assert threading.current_thread() is not threading.main_thread()
-            answer = api_hour.from_thread(asyncio.sleep(0, "from the loop"))
-            return web.json_response({"answer": answer})
-
-        async with served(app_with(report=report)) as service:
-            client = await service.connect()
-            client.send("/report")
-            assert await client.answer() == (200, False)
-
-    run(scenario())
-
-
-def test_from_thread_outside_a_threaded_endpoint_says_where_it_works() -> None:
-    async def answer() -> int:
-        return 1
-
-    with pytest.raises(RuntimeError, match=r"inside an @api_hour\.threaded endpoint only"):
-        api_hour.from_thread(answer())
 
 
 def test_a_plain_function_is_refused_by_name_with_the_cure(run: Run) -> None:
