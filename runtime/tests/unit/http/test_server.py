@@ -4,7 +4,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import uvloop
@@ -12,7 +12,7 @@ from aiohttp import web
 
 import api_hour
 from api_hour.container import ServerOptions
-from api_hour.http.server import Hub
+from api_hour.http.connection import Connections
 
 Run = Callable[[Coroutine[None, None, None]], None]
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
@@ -67,6 +67,11 @@ class Service:
         self.server, self.port = server, port
         self.clients: list[Client] = []
         self._drained = False
+
+    @property
+    def connections(self) -> Connections:
+        assert self.server._connections is not None
+        return self.server._connections
 
     async def drain(self, seconds: float) -> None:
         if not self._drained:
@@ -138,7 +143,7 @@ def test_a_drain_answers_fresh_idle_and_busy_connections_and_closes_each(run: Ru
 
 
 async def until_draining(service: Service) -> None:
-    while not cast(Hub, service.server._hub).draining:
+    while not service.connections.draining:
         await asyncio.sleep(0)
 
 
@@ -170,7 +175,7 @@ def test_a_request_that_has_begun_to_arrive_is_waited_for(run: Run) -> None:
 
 
 async def until_begun(service: Service) -> None:
-    while not any(connection._begun for connection in cast(Hub, service.server._hub).open):
+    while not any(connection._arriving for connection in service.connections.open):
         await asyncio.sleep(0)
 
 
