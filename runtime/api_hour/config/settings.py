@@ -10,7 +10,7 @@ from typing import Any
 
 from gunicorn.config import Setting, validate_bool, validate_string
 
-from api_hour.http.proxy_headers import Proxies
+from api_hour.http.proxy_headers import TrustedProxies
 
 
 def seconds(value: Any) -> float:
@@ -65,7 +65,7 @@ def networks(value: Any) -> list[str]:
     items = value if isinstance(value, list) else str(value or "").split(",")
     names = [str(item).strip() for item in items if str(item).strip()]
     try:
-        Proxies(names)
+        TrustedProxies(names)
     except ValueError as error:
         raise ValueError(f"must be networks or unix, as in 10.0.0.0/8,unix: {error}") from error
     return names

@@ -13,14 +13,14 @@ from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_server import Server as AiohttpServer
 
 from api_hour.container import ServerOptions
-from api_hour.http.proxy_headers import Proxies
+from api_hour.http.proxy_headers import TrustedProxies
 from api_hour.http.request import Request
-from api_hour.http.request_checks import strict
+from api_hour.http.request_checks import checked
 from api_hour.logs.request_id import Ids
 from api_hour.servers.acceptor import Acceptor
 
 if TYPE_CHECKING:
-    from api_hour.http.metrics import Meter
+    from api_hour.http.metrics import RequestMetrics
 
 
 class Connection(RequestHandler):
@@ -98,12 +98,12 @@ class Connections(AiohttpServer):
     """The connections of one server: makes them, and knows when the last one is gone."""
 
     def __init__(self, app: web.Application, options: ServerOptions, **kwargs: Any) -> None:
-        proxies = Proxies(options.trusted_proxies) if options.trusted_proxies else None
+        proxies = TrustedProxies(options.trusted_proxies) if options.trusted_proxies else None
         self.request_constants: dict[str, Any] = {"_proxies": proxies}
         kind = type("Request", (Request,), self.request_constants)
         factory = functools.partial(app._make_request, _cls=kind)
         self.ids = Ids() if options.request_ids else None
-        super().__init__(strict(app._handle, self.ids), request_factory=factory, **kwargs)
+        super().__init__(checked(app._handle, self.ids), request_factory=factory, **kwargs)
         self.draining = False
         self.open: set[Connection] = set()
         self.metrics = self._make_metrics(options)
@@ -129,9 +129,11 @@ class Connections(AiohttpServer):
         for connection in list(self.open):
             connection.close_idle(since)
 
-    def _make_metrics(self, options: ServerOptions) -> "Meter | None":
+    def _make_metrics(self, options: ServerOptions) -> "RequestMetrics | None":
         if not options.metrics:
             return None
-        from api_hour.http.metrics import Meter  # needs prometheus_client, which is an extra
+        from api_hour.http.metrics import (
+            RequestMetrics,  # needs prometheus_client, which is an extra
+        )
 
-        return Meter(self.open, options.listener)
+        return RequestMetrics(self.open, options.listener)

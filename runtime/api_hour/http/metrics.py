@@ -29,7 +29,7 @@ IN_FLIGHT = Gauge(
 )
 
 
-class Meter:
+class RequestMetrics:
     """Count the requests of one listener."""
 
     def __init__(self, connections: Collection[RequestHandler], listener: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from aiohttp import hdrs, web
 from aiohttp.helpers import reify
 
-from api_hour.http.proxy_headers import Proxies
+from api_hour.http.proxy_headers import TrustedProxies
 from api_hour.logs import request_id
 
 
@@ -18,7 +18,7 @@ class Request(web.Request):
     ATTRS = web.Request.ATTRS | {"_id", "_started"}
     _id: str | None = None
     _started: float | None = None
-    _proxies: Proxies | None = None  # of the class that a server makes
+    _proxies: TrustedProxies | None = None  # of the class that a server makes
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
