@@ -13,7 +13,7 @@ import msgspec
 
 from api_hour.config import convert, yaml_document
 from api_hour.config.yaml_document import Document, Keys, at
-from api_hour.logs.formatters import NonBlockingHandler, TextFormatter
+from api_hour.logs import NonBlockingHandler, TextFormatter
 
 Settings = Mapping[str, Any]
 Level = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
