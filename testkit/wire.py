@@ -116,8 +116,8 @@ class Service:
         await peers_leave()
 
     @property
-    def hub(self) -> Any:
-        """Return our server's hub."""
+    def connections(self) -> Any:
+        """Return what our server shares between its connections."""
         return cast(Any, self.factory)
 
 
@@ -140,7 +140,7 @@ async def ours(app: web.Application, **handler_args: Any) -> AsyncIterator[Servi
     sock = socket.create_server(("127.0.0.1", 0))
     sock.setblocking(False)
     await server.start(sock)
-    service = Service(cast(Any, server._hub), sock.getsockname()[1])
+    service = Service(cast(Any, server._connections), sock.getsockname()[1])
     await peers_leave()
     try:
         yield service

@@ -93,7 +93,7 @@ HEADER_CASES = {
     "nothing": b"",
 }  # fmt: skip
 CASES = GET_CASES | METHOD_CASES | VERSION_CASES | BODY_CASES | HEADER_CASES
-# What StrictHandler and strict() answer otherwise; test_strict.py says how.
+# What request_checks answers differently; test_request_checks.py says how.
 STRICTER = {"GET *", "OPTIONS *"}
 REFUSED = (b"400: Invalid Host header", b"400: Invalid Transfer-Encoding header", b"501: CONNECT")
 PROBE = request("/hello/probe")

@@ -8,7 +8,7 @@ import msgspec
 from aiohttp import hdrs, web
 
 from api_hour import validation
-from api_hour.http.responses import as_json
+from api_hour.http.errors import as_json
 
 T = TypeVar("T")
 

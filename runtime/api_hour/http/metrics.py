@@ -4,8 +4,10 @@ prometheus-client's own inc() and observe() would cost a request more than all t
 """
 
 from bisect import bisect_left
+from collections.abc import Collection
 from typing import Any
 
+from aiohttp.web_protocol import RequestHandler
 from prometheus_client import Counter, Gauge, Histogram
 
 from api_hour.metrics import on_sample
@@ -27,11 +29,11 @@ IN_FLIGHT = Gauge(
 )
 
 
-class Meter:
+class RequestMetrics:
     """Count the requests of one listener."""
 
-    def __init__(self, hub: Any, listener: str) -> None:
-        self._hub = hub
+    def __init__(self, connections: Collection[RequestHandler], listener: str) -> None:
+        self._open = connections
         self._counts: dict[Key, list[Any]] = {}
         self._connections = CONNECTIONS.labels(listener)
         self._in_flight = IN_FLIGHT.labels(listener)
@@ -56,5 +58,7 @@ class Meter:
             for bucket, number in zip(duration._buckets, buckets, strict=True):
                 if number:
                     bucket.inc(number)
-        self._connections.set(len(self._hub.open))
-        self._in_flight.set(sum(one._current_request is not None for one in self._hub.open))
+        self._connections.set(len(self._open))
+        self._in_flight.set(
+            sum(connection._current_request is not None for connection in self._open)
+        )

@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from api_hour.http.server import threaded
+from api_hour.http.threads import threaded
 from api_hour.metrics import CONTENT_TYPE, text
 
 

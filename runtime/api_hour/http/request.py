@@ -2,17 +2,13 @@
 
 import json
 from collections.abc import Callable
-from operator import attrgetter
 from time import monotonic
 from typing import Any
 
 from aiohttp import hdrs, web
 from aiohttp.helpers import reify
-from aiohttp.http import StreamWriter
 
-from api_hour.http.fast.route_table import Found
-from api_hour.http.lazy import Lazy
-from api_hour.http.proxy_headers import Proxies
+from api_hour.http.proxy_headers import TrustedProxies
 from api_hour.logs import request_id
 
 
@@ -22,7 +18,7 @@ class Request(web.Request):
     ATTRS = web.Request.ATTRS | {"_id", "_started"}
     _id: str | None = None
     _started: float | None = None
-    _proxies: Proxies | None = None  # of the class that a server makes
+    _proxies: TrustedProxies | None = None  # of the class that a server makes
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -78,37 +74,3 @@ class Request(web.Request):
         body, media = await self.read(), self._message.headers.get(hdrs.CONTENT_TYPE, "")
         named = "charset" in media.lower() and self.charset
         return loads(body.decode(named or "utf-8"))
-
-
-class FastRequest(Request):
-    """Be a request of which most is made when it is asked for; FastConnection sets the rest."""
-
-    ATTRS = Request.ATTRS | {"_connection", "_found"}
-    _connection: Any
-    _found: Found | None = None
-
-    _headers = Lazy(attrgetter("_message.headers"))
-    _method = Lazy(attrgetter("_message.method"))
-    _version = Lazy(attrgetter("_message.version"))
-    _rel_url = Lazy(attrgetter("_message.url"))
-    _transport_sslcontext = Lazy(attrgetter("_connection.ssl_context"))
-    _transport_peername = Lazy(attrgetter("_connection.peername"))
-    _transport_sockname = Lazy(attrgetter("_connection.sockname"))
-    _state = Lazy(lambda _: {})
-    _match_info = Lazy(lambda one: one._found and one._found[0].match_info(one._found[1]))
-    _payload_writer = Lazy(lambda one: StreamWriter(one._protocol, one._loop))
-
-    @property
-    def route_name(self) -> str:
-        """Return the path of the route as the project has written it, or nothing."""
-        return self._found[0].name if self._found else super().route_name
-
-    @property
-    def _protocol(self) -> Any:
-        """Return the connection; who has it may write, so what is answered goes out first."""
-        self._connection.flush()
-        return self._connection
-
-    @_protocol.setter
-    def _protocol(self, connection: Any) -> None:
-        self._connection = connection

@@ -69,7 +69,7 @@ def test_pipelined_requests_whose_answers_nobody_reads_are_not_taken(run: Any, f
             with at_most(8 * MIB):
                 sent = await push(peer, data)
             assert sent < 3 * MIB < len(data)
-            assert service.hub.requests_count < MANY / 2
+            assert service.connections.requests_count < MANY / 2
 
     run(scenario())
 
