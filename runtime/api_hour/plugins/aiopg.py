@@ -4,20 +4,28 @@ three errors of api_hour.exceptions, or an SQL mistake as psycopg2 tells it.
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from socket import SOCK_STREAM
 from typing import Any, cast
 
 import aiopg
 import psycopg2
 from aiopg.utils import create_completed_future
-from psycopg2.extensions import TRANSACTION_STATUS_IDLE
+from psycopg2 import extensions as libpq
 
-from api_hour.exceptions import DatabaseError, DatabaseUnavailable, PoolExhausted
-from api_hour.plugins._connector import Connection, Connector, translate
-
-CLOSE_GRACE = 5.0  # seconds to give connections back to a closing pool
-PING_TIMEOUT = 0.9  # seconds
+from api_hour.exceptions import DatabaseError, DatabaseUnavailable, PoolExhausted, QueryTimeout
+from api_hour.plugins._postgresql import (
+    ANSWER_MARGIN,
+    CLOSE_GRACE,
+    GUARDS_REFUSED,
+    PING_TIMEOUT,
+    STARTING_WITHOUT,
+    guards,
+    refuses_guards,
+    unreadable_dsn,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +72,7 @@ class Pool(aiopg.Pool):
     """
 
     def __init__(
-        self, connector: Connector, minsize: int, maxsize: int, acquire_timeout: float
+        self, connector: "Connector", minsize: int, maxsize: int, acquire_timeout: float
     ) -> None:
         if maxsize < 1:
             raise ValueError(f"maxsize must be at least 1, got {maxsize}")
@@ -103,7 +111,7 @@ class Pool(aiopg.Pool):
         try:
             await asyncio.gather(*(self.ping() for _ in range(self.minsize)))
         except DatabaseError as error:
-            logger.warning("Going on without PostgreSQL for now: %s", error)
+            logger.warning(STARTING_WITHOUT, error)
 
     async def _acquire(self) -> aiopg.Connection:
         if self._closing:
@@ -151,7 +159,7 @@ class Pool(aiopg.Pool):
     def _keep(self, connection: aiopg.Connection) -> None:
         if connection.closed:
             return
-        if connection.raw.get_transaction_status() != TRANSACTION_STATUS_IDLE:
+        if connection.raw.get_transaction_status() != libpq.TRANSACTION_STATUS_IDLE:
             logger.warning("Closing a connection that came back in the middle of a transaction")
             connection.close()
         elif self._closing:
@@ -168,3 +176,163 @@ class Pool(aiopg.Pool):
         for _ in range(cast(int, self.maxsize)):
             await self._slots.acquire()
         self._closed = True
+
+
+class Connector:
+    """Make connections that the server guards by its own timeouts; all times are in seconds."""
+
+    def __init__(
+        self,
+        dsn: str,
+        connect_timeout: float,
+        statement_timeout: float,
+        idle_in_transaction_timeout: float,
+    ) -> None:
+        settings = guards(statement_timeout, idle_in_transaction_timeout)
+        self._parameters = _parse(dsn)
+        self._guards = " ".join(f"-c {name}={value}" for name, value in settings.items())
+        self._timeout = connect_timeout
+        self._patience = statement_timeout + ANSWER_MARGIN if statement_timeout else math.inf
+
+    async def connect(self) -> aiopg.Connection:
+        """Connect; without the guards from when a pooler such as PgBouncer refuses them."""
+        tried = self._guards
+        try:
+            return await self._attempt(tried)
+        except DatabaseUnavailable as error:
+            if not tried or not refuses_guards(error):
+                raise
+            connection = await self._attempt("")
+            if self._guards:
+                logger.warning(GUARDS_REFUSED, error)
+            self._guards = ""
+            return connection
+
+    async def _attempt(self, guards: str) -> aiopg.Connection:
+        options = f"{guards} {self._parameters.get('options', '')}".strip()
+        try:
+            async with asyncio.timeout(self._timeout):
+                parameters = self._parameters | await self._addresses() | {"options": options}
+                return await Connection.open(libpq.make_dsn(**parameters), self._patience)
+        except (psycopg2.Error, OSError) as error:
+            reason = _first_line(error) or f"no answer in {self._timeout} s"
+            raise DatabaseUnavailable(f"no connection: {reason}") from error
+
+    async def _addresses(self) -> dict[str, str]:
+        """Look the host up off the loop; libpq would do so on it, and stop every other task."""
+        host = self._parameters.get("host", "")
+        if not host or host.startswith("/") or "," in host or "hostaddr" in self._parameters:
+            return {}
+        found = await asyncio.get_running_loop().getaddrinfo(host, None, type=SOCK_STREAM)
+        addresses = list(dict.fromkeys(str(address[0]) for *_, address in found))
+        return {"host": ",".join([host] * len(addresses)), "hostaddr": ",".join(addresses)}
+
+
+class Connection(aiopg.Connection):
+    """Connect by way of any address, on any loop; tell by our errors how a statement ended."""
+
+    @classmethod
+    async def open(cls, dsn: str, patience: float) -> "Connection":
+        """Connect to ``dsn``; a statement may take ``patience`` seconds if it does not say else."""
+        connection = cls(dsn, patience, enable_hstore=False)
+        try:
+            await connection._dial()
+        except BaseException:
+            connection._waiter = None
+            connection._close()
+            raise
+        await connection._connect()
+        return connection
+
+    async def _dial(self) -> None:
+        """Watch one descriptor after the other: libpq opens one for each address that it tries.
+
+        aiopg watches the first one, and longer than it is open: on uvloop that spoils its number.
+        """
+        self._loop.remove_reader(cast(int, self._fileno))
+        self._fileno = None
+        while (wanted := self._conn.poll()) != libpq.POLL_OK:
+            await _until_ready(self._conn.fileno(), wanted)
+        self._fileno = descriptor = self._conn.fileno()
+        self._loop.add_reader(descriptor, self._ready, self._weakref)
+
+    def refresh(self) -> None:
+        """Take in what the server said since the last statement: that it has gone, maybe."""
+        for _ in "its last words", "its end":
+            self._ready(self._weakref)
+
+    def _check(self) -> None:
+        if self.closed:
+            raise DatabaseUnavailable("the connection to PostgreSQL was lost")
+
+    async def _cursor_impl(self, *args: Any, **options: Any) -> Any:
+        self._check()
+        return await super()._cursor_impl(*args, **options)
+
+    def _create_waiter(self, func_name: str) -> "asyncio.Future[None]":
+        self._check()
+        return super()._create_waiter(func_name)
+
+    async def _poll(self, waiter: "asyncio.Future[None]", timeout: float) -> None:
+        """Wait for an answer; aiopg would turn a statement out of time into a cancelled task."""
+        self._ready(self._weakref)
+        try:
+            async with asyncio.timeout(timeout):
+                await waiter
+        except asyncio.CancelledError:
+            self._close()
+            raise
+        except TimeoutError as error:
+            self._close()
+            raise QueryTimeout(f"no answer to a statement in {timeout} s") from error
+        except psycopg2.Error as error:
+            translate(error, self)
+            raise
+        finally:
+            self._waiter = None
+
+    @staticmethod
+    def _ready(weak_self: Any) -> None:
+        """Read what came; on an error aiopg asks select(), which knows 1,024 descriptors only."""
+        try:
+            aiopg.Connection._ready(weak_self)
+        except ValueError as error:
+            connection = weak_self()
+            if connection._waiter is not None and not connection._waiter.done():
+                connection._waiter.set_exception(error.__context__)
+            if connection.closed:
+                connection._close()
+
+    def _close(self) -> None:
+        super()._close()
+        self._fileno = None  # the number may be another connection's soon
+
+
+def translate(error: psycopg2.Error, connection: aiopg.Connection) -> None:
+    """Raise our error if ``error`` is no fault of the statement."""
+    if isinstance(error, libpq.QueryCanceledError):
+        raise QueryTimeout(_first_line(error)) from error
+    if connection.closed:
+        raise DatabaseUnavailable(_first_line(error)) from error
+
+
+async def _until_ready(descriptor: int, wanted: int) -> None:
+    loop, ready = asyncio.get_running_loop(), asyncio.Event()
+    watch = loop.add_reader if wanted == libpq.POLL_READ else loop.add_writer
+    watch(descriptor, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        loop.remove_writer(descriptor)
+
+
+def _parse(dsn: str) -> dict[str, str]:
+    try:
+        return cast(dict[str, str], libpq.parse_dsn(dsn))
+    except psycopg2.ProgrammingError:
+        raise unreadable_dsn() from None  # psycopg2's words repeat the DSN and its password
+
+
+def _first_line(error: Exception) -> str:
+    return " ".join(str(error).partition("\n")[0].split())

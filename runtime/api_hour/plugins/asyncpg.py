@@ -9,11 +9,17 @@ from typing import Any
 import asyncpg
 
 from api_hour import exceptions
+from api_hour.plugins._postgresql import (
+    ANSWER_MARGIN,
+    CLOSE_GRACE,
+    GUARDS_REFUSED,
+    PING_TIMEOUT,
+    STARTING_WITHOUT,
+    guards,
+    refuses_guards,
+    unreadable_dsn,
+)
 
-ANSWER_MARGIN = 1.0  # seconds the server may be late in ending a statement
-CLIENT_CHECK = 1.0  # seconds between the server's looks whether a statement's client is there
-CLOSE_GRACE = 5.0  # seconds to give connections back to a closing pool
-PING_TIMEOUT = 0.9  # seconds
 # The third one comes between the server's last words and its end.
 ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
@@ -39,11 +45,6 @@ async def create_pool(
     behind PgBouncer in transaction mode, unless that tracks them (``max_prepared_statements``).
     Raise ConfigError when ``dsn`` is not a PostgreSQL URL.
     """
-    timeouts = {
-        "statement_timeout": statement_timeout,
-        "idle_in_transaction_session_timeout": idle_in_transaction_timeout,
-        "client_connection_check_interval": CLIENT_CHECK,
-    }
     pool = Pool(
         dsn,
         maxsize,
@@ -51,7 +52,7 @@ async def create_pool(
         timeout=connect_timeout,
         command_timeout=statement_timeout + ANSWER_MARGIN if statement_timeout else None,
         statement_cache_size=statement_cache_size,
-        server_settings={name: str(round(value * 1000)) for name, value in timeouts.items()},
+        server_settings=guards(statement_timeout, idle_in_transaction_timeout),
     )
     try:
         await pool.warm(minsize)
@@ -126,7 +127,7 @@ class Pool(asyncpg.Pool):  # type: ignore[misc]
         try:
             await asyncio.gather(*(self.ping() for _ in range(size)))
         except exceptions.DatabaseError as error:
-            logger.warning("Going on without PostgreSQL for now: %s", error)
+            logger.warning(STARTING_WITHOUT, error)
 
     async def _take(self) -> asyncpg.Connection:
         self.waiting += 1
@@ -153,17 +154,13 @@ class Pool(asyncpg.Pool):  # type: ignore[misc]
         try:
             return await asyncpg.connect(dsn, **options)
         except ValueError:
-            # Not in asyncpg's words: they may repeat a part of the password.
-            form = "postgresql://USER:PASSWORD@HOST:PORT/NAME, special characters as %XX"
-            raise exceptions.ConfigError(
-                f"the PostgreSQL DSN cannot be read: write {form}"
-            ) from None
+            raise unreadable_dsn() from None  # asyncpg's words may repeat a part of the password
         except (*ERRORS, OSError) as error:
-            if plain or "startup parameter" not in str(error):
+            if plain or not refuses_guards(error):
                 reason = str(error) or f"no answer in {options['timeout']} s"
                 raise exceptions.DatabaseUnavailable(f"no connection: {reason}") from error
             if not self._behind_pooler:
-                logger.warning("%s: set the timeouts by ALTER ROLE instead", error)
+                logger.warning(GUARDS_REFUSED, error)
             self._behind_pooler = True
         return await self._open(dsn, **options)
 
