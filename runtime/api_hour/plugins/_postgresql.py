@@ -1,17 +1,22 @@
-"""What the plugins for PostgreSQL share: their times, the guards of a session, and messages."""
+"""What the PostgreSQL plugins share: time limits, the server's guards of a session, messages."""
 
 from api_hour.exceptions import ConfigError
 
-ANSWER_MARGIN = 1.0  # seconds the server may be late in ending a statement
-CLIENT_CHECK = 1.0  # seconds between the server's looks whether a statement's client is there
-CLOSE_GRACE = 5.0  # seconds to give connections back to a closing pool
-PING_TIMEOUT = 0.9  # seconds
-GUARDS_REFUSED = "%s: set the timeouts by ALTER ROLE instead"
-STARTING_WITHOUT = "Going on without PostgreSQL for now: %s"
+ANSWER_MARGIN = 1.0  # seconds a client waits after the server should have ended a statement
+CLIENT_CHECK = 1.0  # seconds between two checks by the server that a statement's client is there
+CLOSE_GRACE = 5.0  # seconds for connections in use to be released when a pool closes
+PING_TIMEOUT = 0.9  # seconds; so that ping() fails in less than one
+
+GUARDS_REFUSED = "%s: set the timeouts with ALTER ROLE instead"
+STARTING_WITHOUT = "Starting without PostgreSQL for now: %s"
 
 
 def guards(statement_timeout: float, idle_in_transaction_timeout: float) -> dict[str, str]:
-    """Return the settings, in milliseconds, by which the server guards a session."""
+    """Return the settings by which the server itself limits a session, in milliseconds.
+
+    Both arguments are in seconds; 0 means no limit. The client's own timeouts are no substitute:
+    after one of them the server would go on with the statement, and keep its locks.
+    """
     timeouts = {
         "statement_timeout": statement_timeout,
         "idle_in_transaction_session_timeout": idle_in_transaction_timeout,
@@ -21,11 +26,11 @@ def guards(statement_timeout: float, idle_in_transaction_timeout: float) -> dict
 
 
 def refuses_guards(error: Exception) -> bool:
-    """Say whether a pooler such as PgBouncer refused a connection because of its guards."""
+    """Return whether a pooler such as PgBouncer refused a connection because of its guards."""
     return "startup parameter" in str(error)
 
 
 def unreadable_dsn() -> ConfigError:
-    """Return the error of a DSN, which it does not repeat: a password may be in it."""
+    """Return the error for a DSN that cannot be parsed, without repeating its password."""
     form = "postgresql://USER:PASSWORD@HOST:PORT/NAME, special characters as %XX"
-    return ConfigError(f"the PostgreSQL DSN cannot be read: write {form}")
+    return ConfigError(f"cannot parse the PostgreSQL DSN: write it as {form}")
