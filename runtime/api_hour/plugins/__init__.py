@@ -1,1 +1,1 @@
-"""Parts for engines and development, each usable without the rest of API-Hour."""
+"""Building blocks for engines and for development, each usable without the rest of API-Hour."""

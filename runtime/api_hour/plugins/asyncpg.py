@@ -1,4 +1,12 @@
-"""The asyncpg pool, which tells of an outage by the same three errors as postgresql beside it."""
+"""A PostgreSQL pool on asyncpg that reports outages by the same three errors as ``aiopg``.
+
+asyncpg needs fewer guards: it cancels a statement on the server when its task is cancelled, hands
+out no dead connection, and connects without holding up others. What is added here: the server-side
+limits of a session (``_postgresql.guards``), connecting only on demand so that the daemon starts
+while the database is down, and the translation of errors. An error means that the database is
+unavailable if the connection is closed afterwards; otherwise the statement is at fault, and the
+caller gets asyncpg's own error.
+"""
 
 import asyncio
 import logging
@@ -8,13 +16,19 @@ from typing import Any
 
 import asyncpg
 
-from api_hour import exceptions
+from api_hour.exceptions import DatabaseError, DatabaseUnavailable, PoolExhausted, QueryTimeout
+from api_hour.plugins._postgresql import (
+    ANSWER_MARGIN,
+    CLOSE_GRACE,
+    GUARDS_REFUSED,
+    PING_TIMEOUT,
+    STARTING_WITHOUT,
+    guards,
+    refuses_guards,
+    unreadable_dsn,
+)
 
-ANSWER_MARGIN = 1.0  # seconds the server may be late in ending a statement
-CLIENT_CHECK = 1.0  # seconds between the server's looks whether a statement's client is there
-CLOSE_GRACE = 5.0  # seconds to give connections back to a closing pool
-PING_TIMEOUT = 0.9  # seconds
-# The third one comes between the server's last words and its end.
+# InternalClientError: a statement was sent after the server's last message, before it closed.
 ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 logger = logging.getLogger(__name__)
@@ -35,15 +49,10 @@ async def create_pool(
     """Yield a pool of at most ``maxsize`` connections to PostgreSQL 14 or newer, then close it.
 
     The arguments mean what they mean for ``api_hour.plugins.aiopg.create_pool``.
-    ``statement_cache_size`` is the number of prepared statements a connection keeps; make it 0
-    behind PgBouncer in transaction mode, unless that tracks them (``max_prepared_statements``).
-    Raise ConfigError when ``dsn`` is not a PostgreSQL URL.
+    ``statement_cache_size`` is the number of prepared statements that a connection keeps. Set it to
+    0 behind PgBouncer in transaction mode, unless PgBouncer tracks prepared statements
+    (``max_prepared_statements``). Raises ConfigError if ``dsn`` is not a PostgreSQL URL.
     """
-    timeouts = {
-        "statement_timeout": statement_timeout,
-        "idle_in_transaction_session_timeout": idle_in_transaction_timeout,
-        "client_connection_check_interval": CLIENT_CHECK,
-    }
     pool = Pool(
         dsn,
         maxsize,
@@ -51,7 +60,7 @@ async def create_pool(
         timeout=connect_timeout,
         command_timeout=statement_timeout + ANSWER_MARGIN if statement_timeout else None,
         statement_cache_size=statement_cache_size,
-        server_settings={name: str(round(value * 1000)) for name, value in timeouts.items()},
+        server_settings=guards(statement_timeout, idle_in_transaction_timeout),
     )
     try:
         await pool.warm(minsize)
@@ -61,11 +70,11 @@ async def create_pool(
             async with asyncio.timeout(CLOSE_GRACE):
                 await pool.close()
         except (*ERRORS, OSError) as error:
-            logger.warning("Cut connections to PostgreSQL: %s", error or "still in use")
+            logger.warning("Terminated connections to PostgreSQL: %s", error or "still in use")
 
 
 class Pool(asyncpg.Pool):  # type: ignore[misc]
-    """Open connections when they are needed, and translate what goes wrong with them."""
+    """A pool that opens connections on demand and translates what goes wrong with them."""
 
     def __init__(self, dsn: str, maxsize: int, acquire_timeout: float, **options: Any) -> None:
         super().__init__(
@@ -74,7 +83,7 @@ class Pool(asyncpg.Pool):  # type: ignore[misc]
             max_size=maxsize,
             max_queries=50_000,
             max_inactive_connection_lifetime=300.0,
-            connect=self._open,
+            connect=self._connect_guarded,
             loop=asyncio.get_running_loop(),
             connection_class=asyncpg.Connection,
             record_class=asyncpg.Record,
@@ -86,98 +95,93 @@ class Pool(asyncpg.Pool):  # type: ignore[misc]
 
     @property
     def size(self) -> int:
-        """Return how many connections are open."""
+        """The number of open connections."""
         return int(self.get_size())
 
     @property
     def freesize(self) -> int:
-        """Return how many connections nobody uses."""
+        """The number of idle connections."""
         return int(self.get_idle_size())
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[asyncpg.Connection]:
-        """Yield a connection of one's own; a TimeoutError within is a QueryTimeout."""
-        connection = await self._take()
+        """Yield a connection of its own; a TimeoutError raised inside becomes a QueryTimeout."""
+        connection = await self._acquire_in_time()
         try:
             yield connection
         except (asyncpg.QueryCanceledError, TimeoutError) as error:
-            reason = str(error) or "no answer to a statement in time"
-            raise exceptions.QueryTimeout(reason) from error
+            raise QueryTimeout(str(error) or "no answer to a statement in time") from error
         except ERRORS as error:
-            if _lost(connection):
-                raise exceptions.DatabaseUnavailable(str(error)) from error
+            if _is_closed(connection):
+                raise DatabaseUnavailable(str(error)) from error
             raise
         finally:
-            await self._give_back(connection)
+            await self._reset_and_release(connection)
 
     async def ping(self) -> None:
-        """Ask the server for an answer; raise one of the three errors in less than a second."""
+        """Run ``SELECT 1``; raise one of the three errors in less than a second if it fails."""
         try:
             async with asyncio.timeout(PING_TIMEOUT), self.connection() as connection:
-                await _answer(connection)
+                await _select_1(connection)
         except TimeoutError as error:
             busy = self.get_size() == self.get_max_size() and not self.get_idle_size()
-            reason = exceptions.PoolExhausted if busy else exceptions.DatabaseUnavailable
-            raise reason(f"no answer to a ping in {PING_TIMEOUT} s") from error
+            error_class = PoolExhausted if busy else DatabaseUnavailable
+            raise error_class(f"no answer to a ping within {PING_TIMEOUT} s") from error
 
     async def warm(self, size: int) -> None:
-        """Open ``size`` connections, or log once why there are none."""
+        """Open ``size`` connections; log one warning if that fails."""
         await self
         try:
             await asyncio.gather(*(self.ping() for _ in range(size)))
-        except exceptions.DatabaseError as error:
-            logger.warning("Going on without PostgreSQL for now: %s", error)
+        except DatabaseError as error:
+            logger.warning(STARTING_WITHOUT, error)
 
-    async def _take(self) -> asyncpg.Connection:
+    async def _acquire_in_time(self) -> asyncpg.Connection:
         self.waiting += 1
         try:
             return await self.acquire(timeout=self._acquire_timeout)
         except TimeoutError as error:
-            busy = f"none of {self.get_max_size()} connections came free"
-            raise exceptions.PoolExhausted(f"{busy} in {self._acquire_timeout} s") from error
+            busy = f"all {self.get_max_size()} connections stayed in use"
+            raise PoolExhausted(f"{busy} for {self._acquire_timeout} s") from error
         finally:
             self.waiting -= 1
 
-    async def _give_back(self, connection: asyncpg.Connection) -> None:
+    async def _reset_and_release(self, connection: asyncpg.Connection) -> None:
         try:
             await self.release(connection)
         except (*ERRORS, OSError) as error:
-            # What the caller asked for is done; asyncpg has closed the connection.
+            # The caller has its result, so this must not fail it; asyncpg closed the connection.
             logger.warning("Closed a connection that could not be reset: %s", error)
 
-    async def _open(self, dsn: str, **options: Any) -> asyncpg.Connection:
-        """Connect; without what a pooler such as PgBouncer refuses, once it did so."""
-        plain = self._behind_pooler
-        if plain:
+    async def _connect_guarded(self, dsn: str, **options: Any) -> asyncpg.Connection:
+        """Connect; once a pooler such as PgBouncer has refused the guards, without them."""
+        without_guards = self._behind_pooler  # another task may find out while this one connects
+        if without_guards:
             options |= {"server_settings": None, "statement_cache_size": 0}
         try:
             return await asyncpg.connect(dsn, **options)
         except ValueError:
-            # Not in asyncpg's words: they may repeat a part of the password.
-            form = "postgresql://USER:PASSWORD@HOST:PORT/NAME, special characters as %XX"
-            raise exceptions.ConfigError(
-                f"the PostgreSQL DSN cannot be read: write {form}"
-            ) from None
+            raise unreadable_dsn() from None  # asyncpg's message may repeat a part of the password
         except (*ERRORS, OSError) as error:
-            if plain or "startup parameter" not in str(error):
-                reason = str(error) or f"no answer in {options['timeout']} s"
-                raise exceptions.DatabaseUnavailable(f"no connection: {reason}") from error
+            if without_guards or not refuses_guards(error):
+                reason = str(error) or f"no answer within {options['timeout']} s"
+                raise DatabaseUnavailable(f"no connection: {reason}") from error
             if not self._behind_pooler:
-                logger.warning("%s: set the timeouts by ALTER ROLE instead", error)
+                logger.warning(GUARDS_REFUSED, error)
             self._behind_pooler = True
-        return await self._open(dsn, **options)
+        return await self._connect_guarded(dsn, **options)
 
 
-async def _answer(connection: asyncpg.Connection) -> None:
+async def _select_1(connection: asyncpg.Connection) -> None:
     try:
         await connection.execute("SELECT 1")
     except asyncio.CancelledError:
-        connection.terminate()  # else its release waits for the answer of a dead server
+        connection.terminate()  # otherwise its release waits for an answer from a dead server
         raise
 
 
-def _lost(connection: asyncpg.Connection) -> bool:
+def _is_closed(connection: asyncpg.Connection) -> bool:
     try:
         return bool(connection.is_closed())
     except asyncpg.InterfaceError:
-        return True  # the pool has dropped it already
+        return True  # the pool has already dropped it

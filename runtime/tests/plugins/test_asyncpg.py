@@ -14,7 +14,8 @@ import pytest
 
 from api_hour.exceptions import ConfigError, DatabaseUnavailable, PoolExhausted, QueryTimeout
 from api_hour.plugins import asyncpg as plugin
-from api_hour.plugins.asyncpg import PING_TIMEOUT, Pool, create_pool
+from api_hour.plugins._postgresql import ANSWER_MARGIN, PING_TIMEOUT
+from api_hour.plugins.asyncpg import Pool, create_pool
 from api_hour.plugins.embedded import PostgreSQL
 from plugins.conftest import AT_ONCE, MOSTLY, Ask, Door, busy, kill, until
 
@@ -63,7 +64,7 @@ async def test_a_fault_of_the_statement_stays_asyncpgs_own(
 
 @pytest.mark.parametrize("dsn", ["postgresql+asyncpg://u:secret@h/n", "host=h password=secret"])
 async def test_a_wrong_dsn_is_told_without_its_password(dsn: str) -> None:
-    with pytest.raises(ConfigError, match="cannot be read: write postgresql://") as caught:
+    with pytest.raises(ConfigError, match=r"cannot parse .* write it as postgresql://") as caught:
         await create_pool(dsn).__aenter__()
     assert "secret" not in str(caught.value)
 
@@ -103,7 +104,7 @@ async def test_a_server_that_falls_silent_costs_a_query_timeout(door: Door) -> N
         started = monotonic()
         with pytest.raises(QueryTimeout, match="no answer"):
             await fetch(pool)
-        assert monotonic() - started < 0.1 + 2.0 + plugin.ANSWER_MARGIN + AT_ONCE
+        assert monotonic() - started < 0.1 + 2.0 + ANSWER_MARGIN + AT_ONCE
         door.silent = False
         assert await fetch(pool) == 1
 
@@ -189,7 +190,7 @@ async def test_a_pool_tells_how_it_is(url: str) -> None:
 async def test_a_full_pool_is_pool_exhausted(url: str) -> None:
     async with create_pool(url, maxsize=1, acquire_timeout=2.0) as pool:
         async with pool.connection():
-            with pytest.raises(PoolExhausted, match="none of 1 connections came free") as caught:
+            with pytest.raises(PoolExhausted, match="all 1 connections stayed in use") as caught:
                 await fetch(pool)
         assert isinstance(caught.value.__cause__, TimeoutError)
         assert await fetch(pool) == 1
@@ -224,7 +225,7 @@ async def test_nobody_waits_in_vain_when_half_of_200_tasks_are_cancelled(url: st
 async def test_a_connect_that_hangs_is_database_unavailable(door: Door) -> None:
     async with door, create_pool(door.url, minsize=0, connect_timeout=0.2) as pool:
         door.silent = True
-        with pytest.raises(DatabaseUnavailable, match=r"no connection: no answer in 0\.2 s"):
+        with pytest.raises(DatabaseUnavailable, match=r"no connection: no answer within 0\.2 s"):
             await fetch(pool)
 
 
@@ -326,7 +327,7 @@ async def test_the_server_may_be_away_at_the_start(
         await door.shut()
         async with create_pool(door.url, minsize=3) as pool:
             assert [record.levelno for record in caplog.records] == [logging.WARNING]
-            assert "without PostgreSQL for now: no connection: " in caplog.text
+            assert "Starting without PostgreSQL for now: no connection: " in caplog.text
             await door.open()
             assert await fetch(pool) == 1
 
@@ -338,7 +339,7 @@ async def test_a_pooler_that_refuses_the_guards_is_served_without_them(
     async with door, create_pool(door.url, minsize=3, statement_timeout=0.1) as pool:
         assert pool.get_size() == 3
         assert len(caplog.records) == 1
-        assert "set the timeouts by ALTER ROLE instead" in caplog.text
+        assert "set the timeouts with ALTER ROLE instead" in caplog.text
         with pytest.raises(QueryTimeout, match="no answer"):
             await fetch(pool, "SELECT pg_sleep(9)")
         assert await fetch(pool, "SELECT count(*) FROM pg_prepared_statements") == 0

@@ -31,8 +31,8 @@ from api_hour.plugins import embedded
 
 PATIENCE = 60.0  # seconds; ten times what a busy machine needs
 NO_SOCKETS = shutil.ignore_patterns(".s.PGSQL.*")  # a server that was killed leaves its own
-PACKAGE = Path(embedded.__file__).parents[1]
-PYTHON = [sys.executable, "-m", embedded.MODULE]
+PACKAGE = Path(embedded.__file__).parents[2]
+PYTHON = [sys.executable, "-m", embedded.__name__]
 ENDING = ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"]
 SIGNALS = [*ENDING, "SIGUSR1", "SIGUSR2", "SIGTTIN", "SIGTTOU"]
 
@@ -335,8 +335,8 @@ def test_signals_of_a_group_without_terminal_reach_command_once(data: Path) -> N
 def test_a_term_that_make_passes_on_after_its_group_had_it_counts_once(
     data: Path, seconds: int, then: str
 ) -> None:
-    change = f"import {embedded.MODULE} as e; e.TWICE = {seconds}"
-    python = [sys.executable, "-c", f"{change}; import sys; sys.exit(e.main())"]
+    change = f"from {embedded.__name__} import __main__, job; job.TWICE = {seconds}"
+    python = [sys.executable, "-c", f"{change}; import sys; sys.exit(__main__.main())"]
     with Supervisor(data, *recorder(ends=3), python=python) as supervisor:
         assert supervisor.line() == "ready"
         supervisor.process.send_signal(signal.SIGTERM)
@@ -455,7 +455,8 @@ def test_kill_9_of_the_supervisor_ends_both_and_the_next_start_has_the_data(data
 
 
 def test_a_child_whose_parent_ended_before_it_could_ask_for_a_signal_ends() -> None:
-    program = "from api_hour.plugins.machine import die_with_parent as f; f(15, 1 << 30); print(1)"
+    ask = f"from {embedded.__name__}.host import die_with_parent as ask; ask(15, 1 << 30)"
+    program = f"{ask}; print(1)"
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
     assert (answer.returncode, answer.stdout, answer.stderr) == (1, b"", b"")
 
@@ -654,7 +655,7 @@ def test_a_path_too_long_or_odd_for_a_socket_gets_a_private_folder(
 def test_the_plugin_needs_the_standard_library_only() -> None:
     program = f"""
 import sys
-import {embedded.MODULE}
+import {embedded.__name__}.__main__
 print(*{{name.partition(".")[0] for name in sys.modules}} - sys.stdlib_module_names)
 print(*sorted(name for name in sys.modules if name.startswith("api_hour")))
 """
@@ -668,8 +669,15 @@ print(*sorted(name for name in sys.modules if name.startswith("api_hour")))
     )
     others, own = answer.stdout.splitlines()
     assert set(others.split()) <= {"api_hour", "__main__", "__mp_main__"}
-    plugins = [f"api_hour.plugins.{name}" for name in ("cluster", "embedded", "machine")]
-    assert own.split() == ["api_hour", "api_hour.exceptions", "api_hour.plugins", *plugins]
+    modules = [f"{embedded.__name__}.{name}" for name in ("__main__", "cluster", "host", "job")]
+    package = ["api_hour", "api_hour.exceptions", "api_hour.plugins", embedded.__name__]
+    assert own.split() == [*package, *modules]
+
+
+def test_the_package_alone_loads_none_of_its_modules() -> None:
+    program = f"import sys, {embedded.__name__}; print(*sys.modules)"
+    loaded = subprocess.check_output([sys.executable, "-c", program], text=True).split()
+    assert [name for name in loaded if name.startswith(embedded.__name__)] == [embedded.__name__]
 
 
 # Binaries

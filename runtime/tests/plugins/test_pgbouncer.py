@@ -194,7 +194,7 @@ async def test_many_clients_share_few_connections(
     assert len({backend for _, backend in rows}) <= SHARED
     warnings = [one.message for one in caplog.records if one.levelno >= logging.WARNING]
     assert len(warnings) == (0 if ignored else 1)
-    assert all("set the timeouts by ALTER ROLE instead" in warning for warning in warnings)
+    assert all("set the timeouts with ALTER ROLE instead" in warning for warning in warnings)
 
 
 async def test_a_transaction_stays_on_one_connection(driver: Driver, start: Start) -> None:
