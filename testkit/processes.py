@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from testkit.waiting import PATIENCE, until
+from testkit.waiting import TIMEOUT, until
 
 
 class Daemon:
@@ -57,8 +57,8 @@ class Daemon:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
-        self.process.wait(PATIENCE)
-        self._reader.join(PATIENCE)
+        self.process.wait(TIMEOUT)
+        self._reader.join(TIMEOUT)
         assert self.process.stdout is not None
         self.process.stdout.close()
 
@@ -78,7 +78,7 @@ class Daemon:
 
     def wait_for(self, pattern: str, *, count: int = 1, after: int = 0) -> re.Match[str]:
         """Return the ``count``-th match of a log line after line ``after``; fails at the end."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         with self._news:
             while True:
                 matches = [
@@ -115,8 +115,8 @@ class Daemon:
 
     def ended(self) -> int:
         """Wait for the end; return the exit code; fails when a process of the session is left."""
-        code = self.process.wait(PATIENCE)
-        self._reader.join(PATIENCE)
+        code = self.process.wait(TIMEOUT)
+        self._reader.join(TIMEOUT)
         until(lambda: not session(self.process.pid), "a process was left behind")
         return code
 
@@ -127,7 +127,7 @@ class Daemon:
 
     def get(self, path: str = "/", name: str = "http") -> tuple[int, Any]:
         """Return status and JSON of a GET on a connection of its own."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port(name), timeout=PATIENCE)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port(name), timeout=TIMEOUT)
         try:
             connection.request("GET", path)
             response = connection.getresponse()

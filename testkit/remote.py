@@ -10,7 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from testkit.ports import free_port
-from testkit.projects import PATIENCE, ROOT, eventually, git
+from testkit.projects import ROOT, git
+from testkit.waiting import TIMEOUT, until
 
 
 @contextmanager
@@ -21,11 +22,11 @@ def published(folder: Path) -> Iterator[str]:
     command = ["git", "daemon", "--listen=127.0.0.1", f"--port={port}", "--export-all"]
     daemon = subprocess.Popen([*command, f"--base-path={folder}"], start_new_session=True)
     try:
-        eventually(lambda: _accepts(port))
+        until(lambda: _accepts(port))
         yield f"git://127.0.0.1:{port}/template"
     finally:
         os.killpg(daemon.pid, signal.SIGTERM)
-        daemon.wait(PATIENCE)
+        daemon.wait(TIMEOUT)
 
 
 def copied(template: Path) -> None:

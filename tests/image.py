@@ -21,7 +21,8 @@ from typing import Any
 
 import psutil
 
-from testkit.projects import Project, eventually, pip, unpack
+from testkit.projects import Project, pip, unpack
+from testkit.waiting import until
 
 BASE = "docker.io/library/python:3.13-slim-trixie"
 PYTHON = "3.13"
@@ -212,7 +213,7 @@ class Container:
     @cached_property
     def first(self) -> psutil.Process:
         """Return the process that is PID 1 within."""
-        eventually(lambda: psutil.Process(self.process.pid).children())
+        until(lambda: psutil.Process(self.process.pid).children())
         (child,) = psutil.Process(self.process.pid).children()
         return child
 

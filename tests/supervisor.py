@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from testkit.projects import PATIENCE
+from testkit.waiting import TIMEOUT
 
 SYSTEMCTL = """#!{python}
 import json, socket, sys
@@ -116,7 +116,7 @@ class Supervisor:
         self._state = "inactive"
         if self._process is not None:
             self._process.send_signal(signal.SIGTERM)
-            self._process.wait(PATIENCE)
+            self._process.wait(TIMEOUT)
 
     def log_text(self) -> str:
         """Return what the service said."""

@@ -14,7 +14,8 @@ import pytest
 import image as images
 from api_hour.plugins import embedded
 from image import Image, Store
-from testkit.projects import DATABASES, Project, bake, eventually, program
+from testkit.projects import DATABASES, Project, bake, program
+from testkit.waiting import until
 
 NOWHERE = "postgresql://nobody:none@127.0.0.1:1/none"
 Build = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -198,7 +199,7 @@ def test_as_pid_1_it_reaps_orphans_and_obeys_hup(image: Image, tmp_path: Path) -
         assert len(orphans) == 2
         for orphan in orphans:
             orphan.kill()
-        eventually(lambda: set(container.first.children()) == before)
+        until(lambda: set(container.first.children()) == before)
         container.first.send_signal(signal.SIGHUP)
         container.ready()
         container.first.terminate()
@@ -212,7 +213,7 @@ def test_the_health_check_follows_the_daemon(image: Image, tmp_path: Path) -> No
         container.ready()
         assert container.within(*check).returncode == 0
     with image.running("sleep", "60", outside=tmp_path) as empty:
-        eventually(lambda: "sleep" in empty.within("readlink", "/proc/1/exe").stdout)
+        until(lambda: "sleep" in empty.within("readlink", "/proc/1/exe").stdout)
         refused = empty.within(*check)
         assert (refused.returncode, "ConnectionRefusedError" in refused.stderr) == (1, True)
 

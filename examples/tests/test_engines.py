@@ -11,7 +11,7 @@ import pytest
 
 from asking import Asking
 from testkit.processes import Daemon
-from testkit.waiting import PATIENCE, until
+from testkit.waiting import TIMEOUT, until
 from testkit.reloads import work_through_three_reloads
 
 REDIS = shutil.which("redis-server")
@@ -27,7 +27,7 @@ def redis(path: Path) -> Iterator[None]:
             yield
         finally:
             server.terminate()
-            server.wait(PATIENCE)
+            server.wait(TIMEOUT)
 
 
 def answers(path: Path) -> bool:

@@ -16,7 +16,7 @@ from api_hour.config.logging_yaml import load
 from api_hour.exceptions import ConfigError
 from testkit.log_lines import HEAD
 from testkit.processes import Daemon
-from testkit.waiting import PATIENCE, until
+from testkit.waiting import TIMEOUT, until
 
 Run = Callable[..., Daemon]
 
@@ -200,7 +200,7 @@ def test_master_and_worker_write_in_the_form_of_the_switch(run: Run) -> None:
     access = next(line for line in lines if line["logger"] == "gunicorn.access")
     assert (mine["level"], mine["user"]) == ("INFO", 7)
     assert (access["method"], access["path"], access["status"]) == ("GET", "/", 200)
-    assert 0 < access["seconds"] < PATIENCE
+    assert 0 < access["seconds"] < TIMEOUT
     assert access["pid"] == mine["pid"] != daemon.process.pid
     assert daemon.process.pid in {line["pid"] for line in lines}
 

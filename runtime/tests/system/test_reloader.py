@@ -43,7 +43,7 @@ def until_watching(daemon: Daemon, file: Path) -> None:
         file.write_text(file.read_text() + "\n")
         return "Handling signal: hup" in daemon.output
 
-    until(seen, "the watcher does not watch", every=0.5)
+    until(seen, "the watcher does not watch", pause=0.5)
 
 
 def test_two_edits_of_one_size_within_a_second_are_both_served(

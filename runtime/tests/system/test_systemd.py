@@ -13,7 +13,7 @@ import pytest
 
 from api_hour.master import systemd
 from testkit.processes import Daemon
-from testkit.waiting import PATIENCE, until
+from testkit.waiting import TIMEOUT, until
 
 Run = Callable[..., Daemon]
 
@@ -124,11 +124,11 @@ def test_a_socket_that_systemd_holds_is_served_and_outlives_the_daemon(project: 
     with socket.create_server(("127.0.0.1", 0)) as holder:
         for name in ("http", "hello.socket"):
             process = held(project, name, holder)
-            with socket.create_connection(holder.getsockname(), PATIENCE) as client:
+            with socket.create_connection(holder.getsockname(), TIMEOUT) as client:
                 client.sendall(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
                 assert client.makefile("rb").readline() == b"HTTP/1.1 200 OK\r\n"
             process.terminate()
-            assert process.wait(PATIENCE) == 0
+            assert process.wait(TIMEOUT) == 0
             assert process.stderr is not None
             process.stderr.close()
 
@@ -136,7 +136,7 @@ def test_a_socket_that_systemd_holds_is_served_and_outlives_the_daemon(project: 
 def test_a_socket_without_a_listener_is_named_with_the_cure(project: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("", 0)) as two:
         process = held(project, "http:strange", one, two)
-        _, log = process.communicate(timeout=PATIENCE)
+        _, log = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 1
     assert "inherited socket 'strange' is no listener (known: http): set FileDescriptorName=" in (
         log.decode()
