@@ -178,7 +178,7 @@ def test_handlers_that_point_to_others_are_made_after_them(project: Path) -> Non
 def test_a_mistake_ends_the_start(project: Path, run: Run) -> None:
     write(project, MISTAKES["a level is unknown"][0])
     daemon = run()
-    assert daemon.ended() == 1
+    assert daemon.wait() == 1
     expected = "api_hour: error: " + MISTAKES["a level is unknown"][1]
     assert [line[: len(expected)] for line in daemon.lines] == [expected]
 
@@ -186,7 +186,7 @@ def test_a_mistake_ends_the_start(project: Path, run: Run) -> None:
 @pytest.mark.parametrize("option", ["--log-level=debug", "--access-logfile=-"])
 def test_a_setting_beside_the_file_is_refused(run: Run, option: str) -> None:
     daemon = run("hello:Container", option)
-    assert daemon.ended() == 1
+    assert daemon.wait() == 1
     assert "cannot be set: logging.yaml, beside main.yaml, configures the logs" in daemon.output
 
 

@@ -8,8 +8,6 @@ import asyncio
 import signal
 import smtplib
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -427,19 +425,12 @@ def test_datagrams_come_over_a_unix_socket_too(project: Path) -> None:
 
 def test_a_descriptor_that_was_given_is_served(project: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as holder:
-        holder.set_inheritable(True)
-        command = [sys.executable, "-m", "api_hour", "hello:Container", "--listen"]
-        process = subprocess.Popen(
-            [*command, f"http=fd://{holder.fileno()}"],
-            cwd=project,
-            pass_fds=[holder.fileno()],
-            stderr=subprocess.DEVNULL,
-        )
-        with socket.create_connection(holder.getsockname(), TIMEOUT) as client:
-            client.sendall(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
-            assert client.makefile("rb").readline() == b"HTTP/1.1 200 OK\r\n"
-        process.terminate()
-        assert process.wait(TIMEOUT) == 0
+        arguments = ("hello:Container", "--listen", f"http=fd://{holder.fileno()}")
+        with Daemon(project, *arguments, pass_fds=[holder.fileno()]) as daemon:
+            with socket.create_connection(holder.getsockname(), TIMEOUT) as client:
+                client.sendall(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+                assert client.makefile("rb").readline() == b"HTTP/1.1 200 OK\r\n"
+            assert daemon.stop() == 0
 
 
 def test_an_upgrade_hands_datagram_sockets_over(project: Path) -> None:

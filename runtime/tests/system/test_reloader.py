@@ -61,4 +61,4 @@ def test_two_edits_of_one_size_within_a_second_are_both_served(
 def test_the_watcher_ends_with_a_killed_master(run: Callable[..., Daemon]) -> None:
     daemon = run("hello:Container", "--reload").ready()
     daemon.process.kill()
-    daemon.ended()
+    daemon.wait()

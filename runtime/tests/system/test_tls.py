@@ -80,7 +80,7 @@ def test_a_reload_shows_the_new_certificate_and_survives_a_broken_one(
 
 def test_a_missing_certificate_is_named(secure: Path) -> None:
     with Daemon(secure, "hello:Container") as daemon:
-        assert daemon.ended() == 1
+        assert daemon.wait() == 1
         assert "listener http: " in daemon.output
         assert "certificate.pem" in daemon.output
         assert "does not exist" in daemon.output
