@@ -13,11 +13,11 @@ from itertools import cycle, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks import processes
 from benchmarks.case import Case
 from benchmarks.connection import PATIENCE, Connection
 from benchmarks.parts import parts
 from benchmarks.server import NotServing, Server
+from testkit.processes import session
 
 CONNECTIONS = 4
 STARTING = 300.0  # seconds under valgrind
@@ -67,7 +67,7 @@ class Counter:
         return counted
 
     def _tell(self, *command: str) -> None:
-        for pid in processes.session(self._server.pid):
+        for pid in session(self._server.pid):
             vgdb = ["timeout", str(TELLING), "vgdb", f"--pid={pid}", *command]
             said = subprocess.run(vgdb, capture_output=True, text=True, check=False)  # noqa: S603
             if said.returncode:

@@ -6,7 +6,8 @@ from types import TracebackType
 from typing import NamedTuple, Self
 from urllib.parse import urlencode
 
-PATIENCE = 60.0  # seconds; ten times what a busy machine needs
+from testkit.waiting import TIMEOUT
+
 END = b"\r\n\r\n"
 
 
@@ -50,7 +51,7 @@ class Peer:
     """One connection in the hands of a fault, which says when to send and when to read."""
 
     def __init__(self, port: int) -> None:
-        self._sock = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
+        self._sock = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT)
         self._stream = self._sock.makefile("rb")
 
     def __enter__(self) -> Self:

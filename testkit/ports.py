@@ -8,6 +8,7 @@ import itertools
 import os
 import socket
 from contextlib import suppress
+from pathlib import Path
 
 EACH = 2_000
 # Each process of pytest-xdist has its own, and two runs at once hardly begin at the same.
@@ -23,6 +24,14 @@ def free_port(count: int = 1) -> int:
         follows = not free or port == free[-1] + 1
         free = [*free, port] if follows and _is_free(port) else []
     return free[0]
+
+
+def accepts(address: int | str | Path) -> bool:
+    """Tell whether a server accepts connections at a local port, or at the path of a socket."""
+    family = socket.AF_INET if isinstance(address, int) else socket.AF_UNIX
+    target = ("127.0.0.1", address) if isinstance(address, int) else str(address)
+    with socket.socket(family) as sock:
+        return sock.connect_ex(target) == 0
 
 
 def _is_free(port: int) -> bool:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from operator import ge
 
 from testkit.processes import Daemon
-from testkit.waiting import PATIENCE, until
+from testkit.waiting import TIMEOUT, until
 
 Client = Callable[[Iterator[int]], None]
 
@@ -60,7 +60,7 @@ def work_through_three_reloads(daemon: Daemon, *clients: Client) -> int:
         finally:
             turns.stopped.set()
         for one in working:
-            one.result(PATIENCE)
+            one.result(TIMEOUT)
     return sum(turns.ended)
 
 

@@ -1,16 +1,14 @@
 """A git server on the loopback with a copy of this repository, as it stands."""
 
-import os
 import shutil
-import signal
-import socket
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from testkit.ports import free_port
-from testkit.projects import PATIENCE, ROOT, eventually, git
+from testkit.ports import accepts, free_port
+from testkit.processes import Program
+from testkit.projects import ROOT, git
+from testkit.waiting import until
 
 
 @contextmanager
@@ -18,14 +16,10 @@ def published(folder: Path) -> Iterator[str]:
     """Serve a commit of this repository below ``folder``; yield its address."""
     copied(folder / "template")
     port = free_port()
-    command = ["git", "daemon", "--listen=127.0.0.1", f"--port={port}", "--export-all"]
-    daemon = subprocess.Popen([*command, f"--base-path={folder}"], start_new_session=True)
-    try:
-        eventually(lambda: _accepts(port))
+    options = ("--listen=127.0.0.1", f"--port={port}", "--export-all", f"--base-path={folder}")
+    with Program("git", "daemon", *options):
+        until(lambda: accepts(port), "git does not serve")
         yield f"git://127.0.0.1:{port}/template"
-    finally:
-        os.killpg(daemon.pid, signal.SIGTERM)
-        daemon.wait(PATIENCE)
 
 
 def copied(template: Path) -> None:
@@ -38,8 +32,3 @@ def copied(template: Path) -> None:
     git(template, "init", "--quiet")
     git(template, "add", ".")
     git(template, "commit", "--quiet", "--message=Begin")
-
-
-def _accepts(port: int) -> bool:
-    with socket.socket() as sock:
-        return sock.connect_ex(("127.0.0.1", port)) == 0

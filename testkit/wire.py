@@ -16,7 +16,7 @@ from api_hour.container import ServerOptions
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 QUIET = 12  # turns of the loop without a byte: nothing more will come by itself
-PATIENCE = 60.0  # seconds for a scenario
+TIMEOUT = 60.0  # seconds for a scenario
 DATE = re.compile(rb"\r\nDate: [^\r]+")
 
 Heard = tuple[bytes, bool]  # what came, and whether the connection was closed
@@ -25,7 +25,7 @@ Heard = tuple[bytes, bool]  # what came, and whether the connection was closed
 def run_on(name: str, scenario: Coroutine[Any, Any, None]) -> None:
     """Run a scenario on the event loop of that name."""
     with asyncio.Runner(loop_factory=LOOPS[name]) as runner:
-        runner.run(asyncio.wait_for(scenario, PATIENCE))
+        runner.run(asyncio.wait_for(scenario, TIMEOUT))
 
 
 class Peer:

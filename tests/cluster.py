@@ -9,16 +9,14 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
-from testkit.ports import free_port
-from testkit.processes import Daemon
+from testkit.ports import accepts, free_port
+from testkit.processes import API_HOUR, Daemon, Program
 from testkit.projects import bake
 from testkit.target import SOURCE
 from testkit.waiting import until
@@ -77,29 +75,6 @@ def missing() -> str:
     return ""
 
 
-class Member(Daemon):
-    """Run the daemon in a network namespace."""
-
-    def __init__(self, place: "Place") -> None:
-        self.folder = place.project
-        self.lines: list[str] = []
-        self._news = threading.Condition()
-        listen = (f"--listen={name}=tcp://{place.address}:{port}" for name, port in PORTS.items())
-        command = [sys.executable, "-m", "api_hour", "cluster:Container", *OPTIONS, *listen]
-        self.process = subprocess.Popen(
-            ["ip", "netns", "exec", place.name, *command],
-            cwd=self.folder,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", "CHAOS_LEDGER": str(place.ledger)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-
 class Place:
     """Hold a network namespace, and the daemon in it."""
 
@@ -112,10 +87,10 @@ class Place:
         self.project = project
         self.ledger = project.with_name(f"ledger{number}")
         self.ledger.mkdir()
-        self._daemons: list[Member] = []
+        self._daemons: list[Daemon] = []
 
     @property
-    def daemon(self) -> Member:
+    def daemon(self) -> Daemon:
         """Return the daemon that was started last."""
         return self._daemons[-1]
 
@@ -132,7 +107,14 @@ class Place:
 
     def start(self) -> None:
         """Start the daemon."""
-        self._daemons.append(Member(self))
+        listen = (f"--listen={name}=tcp://{self.address}:{port}" for name, port in PORTS.items())
+        daemon = Daemon(
+            self.project,
+            *("cluster:Container", *OPTIONS, *listen),
+            command=("ip", "netns", "exec", self.name, *API_HOUR),
+            variables={"CHAOS_LEDGER": str(self.ledger)},
+        )
+        self._daemons.append(daemon)
 
     def remove(self) -> None:
         """End what is left of the daemons, and remove the namespace with its cable."""
@@ -153,7 +135,7 @@ class Cluster:
 
     def __init__(self, folder: Path, places: list[Place]) -> None:
         self.places, self.port = places, free_port()
-        self._folder = folder
+        self._folder, self._socket = folder, folder / "haproxy.sock"
         servers = [f"    server {one.server} {one.address}:8000" for one in places]
         (folder / "haproxy.cfg").write_text(
             PROXY.format(folder=folder, port=self.port, servers="\n".join(servers))
@@ -162,24 +144,14 @@ class Cluster:
     @contextmanager
     def proxied(self) -> Iterator[None]:
         """Run HAProxy until the end of the block."""
-        command = ["haproxy", "-db", "-f", str(self._folder / "haproxy.cfg")]
-        with (self._folder / "haproxy.log").open("w") as log:
-            process = subprocess.Popen(command, stdout=log, stderr=log)
-            with process:
-                try:
-                    until(self._listens, "HAProxy did not start")
-                    yield
-                finally:
-                    process.kill()
-
-    def _listens(self) -> bool:
-        with socket.socket(socket.AF_UNIX) as sock:
-            return sock.connect_ex(str(self._folder / "haproxy.sock")) == 0
+        with Program("haproxy", "-db", "-f", self._folder / "haproxy.cfg"):
+            until(lambda: accepts(self._socket), "HAProxy did not start")
+            yield
 
     def is_up(self, place: Place) -> bool:
         """Say whether HAProxy sends requests to a place."""
         with socket.socket(socket.AF_UNIX) as sock, sock.makefile() as answer:
-            sock.connect(str(self._folder / "haproxy.sock"))
+            sock.connect(str(self._socket))
             sock.sendall(b"show stat\n")
             rows = [line.split(",") for line in answer]
         (row,) = (row for row in rows if row[1:2] == [place.server])

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import tomllib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,9 @@ from typing import Any
 
 import psutil
 
-from testkit.projects import Project, eventually, pip, unpack
+from testkit.processes import Daemon
+from testkit.projects import Project, pip, unpack
+from testkit.waiting import until
 
 BASE = "docker.io/library/python:3.13-slim-trixie"
 PYTHON = "3.13"
@@ -165,55 +167,22 @@ class Image:
             *self.config["Env"],
             *(f"{name}={value}" for name, value in environment.items()),
         ]
-        process = subprocess.Popen(
-            [*command, *(arguments or self.config["Entrypoint"])],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        with process:
-            try:
-                yield Container(self, process)
-            finally:
-                _end(process)
+        command += arguments or self.config["Entrypoint"]
+        with Container(self, *command) as container:
+            yield container
 
 
-def _end(process: "subprocess.Popen[str]") -> None:
-    """Kill PID 1 within, and all others with it; the change of user would save it from unshare."""
-    with suppress(psutil.NoSuchProcess):
-        for first in psutil.Process(process.pid).children():
-            first.kill()
-    process.kill()
+class Container(Daemon):
+    """A running image; ``command`` enters its namespaces."""
 
-
-class Container:
-    """Hold a running image."""
-
-    def __init__(self, image: Image, process: "subprocess.Popen[str]") -> None:
-        self._image, self.process = image, process
-        self.log = ""
-
-    def ready(self, workers: int = 2) -> None:
-        """Read the log until so many more workers are ready."""
-        assert self.process.stdout
-        for line in self.process.stdout:
-            self.log += line
-            workers -= "Worker ready" in line
-            if not workers:
-                return
-        raise AssertionError(self.log)
-
-    def end(self) -> int:
-        """Read the log to its end, and return the exit code."""
-        assert self.process.stdout
-        self.log += self.process.stdout.read()
-        return self.process.wait()
+    def __init__(self, image: Image, *command: str) -> None:
+        self._image = image
+        super().__init__(image.root, command=command)
 
     @cached_property
     def first(self) -> psutil.Process:
         """Return the process that is PID 1 within."""
-        eventually(lambda: psutil.Process(self.process.pid).children())
-        (child,) = psutil.Process(self.process.pid).children()
+        (child,) = until(lambda: psutil.Process(self.pid).children(), "there is no PID 1")
         return child
 
     def within(self, *command: str) -> "subprocess.CompletedProcess[str]":

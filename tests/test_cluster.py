@@ -48,7 +48,7 @@ def replace(cluster: Cluster, place: Place) -> None:
     place.daemon.send(signal.SIGTERM)
     cluster.wait_down(place)
     assert place.daemon.process.poll() is None, "it left before HAProxy knew"
-    assert place.daemon.ended() == 0
+    assert place.daemon.wait() == 0
     assert time.monotonic() - begun >= clusters.STOP_DELAY
     place.start()
     place.daemon.ready(2)

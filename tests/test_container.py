@@ -14,7 +14,8 @@ import pytest
 import image as images
 from api_hour.plugins import embedded
 from image import Image, Store
-from testkit.projects import DATABASES, Project, bake, eventually, program
+from testkit.projects import DATABASES, Project, bake, program
+from testkit.waiting import until
 
 NOWHERE = "postgresql://nobody:none@127.0.0.1:1/none"
 Build = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -175,7 +176,7 @@ def test_the_image_serves_read_only_as_a_plain_user_and_leaves_on_term(
     image: Image, tmp_path: Path
 ) -> None:
     with image.running(outside=tmp_path, DATABASE_URL=NOWHERE) as container:
-        container.ready()
+        container.ready(2)
         assert json.loads(container.ask(8000, "/")) == {"message": "Hello, World!"}
         assert json.loads(container.ask(8001, "/health/ready")) == {"ready": True}
         family = [container.first, *container.first.children(recursive=True)]
@@ -184,13 +185,13 @@ def test_the_image_serves_read_only_as_a_plain_user_and_leaves_on_term(
         for place in ("/", "/etc/hello", "/opt/hello", "/tmp", "/var/tmp"):  # noqa: S108
             assert container.within("touch", f"{place}/file").returncode != 0
         container.first.terminate()
-        assert container.end() == 0
+        assert container.wait() == 0
 
 
 @pytest.mark.slow
 def test_as_pid_1_it_reaps_orphans_and_obeys_hup(image: Image, tmp_path: Path) -> None:
     with image.running(outside=tmp_path, DATABASE_URL=NOWHERE) as container:
-        container.ready()
+        container.ready(2)
         assert container.within("sh", "-c", "readlink /proc/1/exe").stdout.startswith("/usr/bin/py")
         before = set(container.first.children())
         container.within("sh", "-c", "(sleep 600 & sleep 600 &) > /dev/null 2>&1")
@@ -198,21 +199,22 @@ def test_as_pid_1_it_reaps_orphans_and_obeys_hup(image: Image, tmp_path: Path) -
         assert len(orphans) == 2
         for orphan in orphans:
             orphan.kill()
-        eventually(lambda: set(container.first.children()) == before)
+        until(lambda: set(container.first.children()) == before)
+        mark = container.mark()
         container.first.send_signal(signal.SIGHUP)
-        container.ready()
+        container.ready(2, after=mark)
         container.first.terminate()
-        assert container.end() == 0
+        assert container.wait() == 0
 
 
 @pytest.mark.slow
 def test_the_health_check_follows_the_daemon(image: Image, tmp_path: Path) -> None:
     check = image.config["Healthcheck"]["Test"][1:]
     with image.running(outside=tmp_path, DATABASE_URL=NOWHERE) as container:
-        container.ready()
+        container.ready(2)
         assert container.within(*check).returncode == 0
     with image.running("sleep", "60", outside=tmp_path) as empty:
-        eventually(lambda: "sleep" in empty.within("readlink", "/proc/1/exe").stdout)
+        until(lambda: "sleep" in empty.within("readlink", "/proc/1/exe").stdout)
         refused = empty.within(*check)
         assert (refused.returncode, "ConnectionRefusedError" in refused.stderr) == (1, True)
 
@@ -223,10 +225,10 @@ def test_the_image_migrates_the_database_and_serves_it(
 ) -> None:
     folder, url = server
     with image.running("dbmate", "migrate", outside=folder, DATABASE_URL=url) as migration:
-        assert migration.end() == 0, migration.log
-        assert "Applied: 0001_records.sql" in migration.log
+        assert migration.wait() == 0, migration.output
+        assert "Applied: 0001_records.sql" in migration.output
     with image.running(outside=folder, DATABASE_URL=url) as container:
-        container.ready()
+        container.ready(2)
         assert json.loads(container.ask(8000, "/records"))["records"] == []
         container.first.terminate()
-        assert container.end() == 0
+        assert container.wait() == 0

@@ -245,7 +245,8 @@ def test_the_daemon_obeys_the_manifests(
         arguments = [one.replace(f":{port}", f":{free[name]}") for one in arguments]
     arguments += [*container["args"], "--config-dir", str(mounted)]
     arguments += ["--stop-delay", "60"]  # time to ask on a busy machine; the last one holds
-    with Daemon(project, *arguments, DATABASE_URL="postgresql://a:b@127.0.0.1:1/none") as daemon:
+    variables = {"DATABASE_URL": "postgresql://a:b@127.0.0.1:1/none"}
+    with Daemon(project, *arguments, variables=variables) as daemon:
         daemon.ready()
         for name in ("startupProbe", "readinessProbe", "livenessProbe"):
             probe = container[name]["httpGet"]

@@ -79,7 +79,7 @@ def test_the_daemon_of_the_readme_answers_as_shown() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # it installs
 def test_make_run_in_a_clone_serves_until_its_child_is_killed(clone: Project) -> None:
-    with clone.running(patience=INSTALLING) as run:
+    with clone.running(timeout=INSTALLING) as run:
         steps = re.findall(r"^(Making|Installing|Baking|Building) ", run.console, re.MULTILINE)
         assert steps == ["Making", "Installing", "Baking", "Making", "Building", "Installing"]
         assert run.ask("/").json() == {"message": "Hello, World!"}
@@ -91,7 +91,7 @@ def test_make_run_in_a_clone_serves_until_its_child_is_killed(clone: Project) ->
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_make_run_in_a_clone_serves_again_until_ctrl_c(clone: Project) -> None:
-    with clone.running(patience=INSTALLING) as run:
+    with clone.running(timeout=INSTALLING) as run:
         assert run.ask("/").status == 200
         run.press_ctrl_c()
         run.leaves_nothing()

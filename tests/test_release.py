@@ -23,7 +23,8 @@ from api_hour.plugins import embedded
 from callers import Account, calling
 from supervisor import Supervisor
 from testkit.ports import free_port
-from testkit.projects import INSTALLING, PATIENCE, Project, ask, eventually
+from testkit.projects import INSTALLING, Project, ask
+from testkit.waiting import TIMEOUT, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # the first one installs for all
 NOWHERE = "http://127.0.0.1:9"  # where no package index is, nor anything else
@@ -365,28 +366,28 @@ def _served(site: Site, source: Source) -> Iterator[None]:
         )
     pidfile = site.prefix / "hello.pid"
     try:
-        eventually(lambda: process.poll() is not None or log.read_text().count("Worker ready") == 2)
+        until(lambda: process.poll() is not None or log.read_text().count("Worker ready") == 2)
         yield
-        assert process.wait(PATIENCE) == 0  # USR2 has replaced it
+        assert process.wait(TIMEOUT) == 0  # USR2 has replaced it
     except BaseException:
         print(log.read_text())
         raise
     finally:
         if pidfile.exists():
             os.kill(int(pidfile.read_text()), signal.SIGTERM)
-        eventually(lambda: not pidfile.exists())
+        until(lambda: not pidfile.exists())
         process.kill()
-        process.wait(PATIENCE)
+        process.wait(TIMEOUT)
 
 
 @contextmanager
 def _counted(port: int, database: str) -> Iterator[Account]:
     """Post records all the while; afterwards each one that was answered is kept, and none lost."""
     with calling(port) as account:
-        eventually(lambda: len(account.kept) > 100)
+        until(lambda: len(account.kept) > 100)
         yield account
         goal = len(account.kept) + 100
-        eventually(lambda: len(account.kept) >= goal)
+        until(lambda: len(account.kept) >= goal)
     assert account.lost == []
     assert sorted(account.waits)[len(account.waits) * 9 // 10] < MOSTLY
     with _connected(database) as cursor:

@@ -33,9 +33,9 @@ from testkit.projects import (
     ask,
     bake,
     covering,
-    eventually,
     git,
 )
+from testkit.waiting import until
 
 Projects = Callable[[str], Project]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # the first one installs for all
@@ -153,17 +153,17 @@ def test_an_edit_is_served_and_a_broken_one_is_not(projects: Projects) -> None:
     index = project.package / "endpoints" / "index.py"
     with project.running() as run:
         with project.edited(index, "Hello, World!", "Changed"):
-            eventually(lambda: run.console.count("Reloaded: ") >= 1)
-            eventually(lambda: _says(run.http, "Changed"))
-        eventually(lambda: run.console.count("Reloaded: ") >= 2)
-        eventually(lambda: _says(run.http, "Hello, World!"))
-        eventually(lambda: run.console.count("left: exit code 0") >= 2)
+            until(lambda: run.console.count("Reloaded: ") >= 1)
+            until(lambda: _says(run.http, "Changed"))
+        until(lambda: run.console.count("Reloaded: ") >= 2)
+        until(lambda: _says(run.http, "Hello, World!"))
+        until(lambda: run.console.count("left: exit code 0") >= 2)
         with project.edited(index, "async def index", "async def"):
-            eventually(lambda: "SyntaxError" in run.console)
+            until(lambda: "SyntaxError" in run.console)
             assert re.search(r'File ".*endpoints/index\.py", line \d+', run.console)
             assert _says(run.http, "Hello, World!")
         with project.edited(index, "Hello, World!", "Mended"):
-            eventually(lambda: _says(run.http, "Mended"))
+            until(lambda: _says(run.http, "Mended"))
         run.press_ctrl_c()
         run.leaves_nothing()
 
@@ -182,11 +182,11 @@ def test_every_request_of_a_project_as_baked_takes_the_fast_path(project: Projec
             ids.add(response.headers["X-Request-ID"])
             names.append(json.loads(response.read())["message"])
             if len(names) % 10 == 0:  # a terminal holds few lines, and the daemon does not wait
-                eventually(lambda: run.console.count(line) == len(names))
+                until(lambda: run.console.count(line) == len(names))
         connection.close()
         route = '{method="GET",route="/",status="200"}'
         counted = f"http_requests_total{route} {count}.0"
-        eventually(lambda: counted in ask(run.admin, "/metrics").body.decode())
+        until(lambda: counted in ask(run.admin, "/metrics").body.decode())
     assert names.count("request") >= count - 1  # the first may come before the connection is up
     assert len(ids) == count
     assert run.console.count(line) == count
@@ -209,13 +209,13 @@ def test_an_outage_under_load_is_told_at_once_and_ends_by_itself(
             with_database.serving(DATABASE_URL=server.url) as run,
             _load(run, "/records") as answers,
         ):
-            eventually(lambda: _lately(answers) == {200})
+            until(lambda: _lately(answers) == {200})
             server.stop()
-            eventually(lambda: _lately(answers) == {503})
+            until(lambda: _lately(answers) == {503})
             assert [run.health(name) for name in ("engines", "ready", "live")] == [503, 200, 200]
             assert run.ask("/").status == 200
             server.start()
-            eventually(lambda: _lately(answers) == {200})
+            until(lambda: _lately(answers) == {200})
     assert {answer.status for answer in answers} == {200, 503}
     away = [answer for answer in answers if answer.status == 503]
     assert {answer.headers["Retry-After"] for answer in away} == {"1"}
@@ -233,7 +233,7 @@ def test_the_daemon_starts_while_the_database_is_down(
             assert (run.ask("/records").status, run.health("engines")) == (503, 503)
             assert (run.health("ready"), run.health("live")) == (200, 200)
             server.start()
-            eventually(lambda: run.ask("/records").status == 200)
+            until(lambda: run.ask("/records").status == 200)
 
 
 def test_replicas_may_migrate_at_once(projects: Projects, tmp_path: Path) -> None:
@@ -257,7 +257,7 @@ def test_make_reload_takes_new_code_into_make_serve(projects: Projects) -> None:
     ):
         with project.edited(index, "Hello, World!", "Changed"):
             project.succeed("reload")
-            eventually(lambda: _says(port, "Changed"))
+            until(lambda: _says(port, "Changed"))
         run.process.terminate()
         run.leaves_nothing()
     assert not (project.folder / "hello.pid").exists()
@@ -270,7 +270,7 @@ def test_a_clone_runs_for_an_ordinary_user_with_the_template_gone(projects: Proj
         clone = Project(place / "a place with spaces" / "hello", environment, user)
         git(place, "clone", "--quiet", str(origin.folder), str(clone.folder))
         _give_away(clone.folder.parent, user)
-        with clone.running("run", f"PYTHON={python}", patience=INSTALLING) as run:
+        with clone.running("run", f"PYTHON={python}", timeout=INSTALLING) as run:
             created = run.ask("/records", "POST", {"name": "first"})
             assert run.ask(created.headers["Location"]).body == created.body
             run.press_ctrl_c()

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 from benchmarks.behaviour.declaration import Entrant
 from benchmarks.behaviour.facts import Blocked, Broken, Crash, Losses, Reload, Spin, Stop
-from benchmarks.behaviour.subject import NotServing, Subject, serving, waited
+from benchmarks.behaviour.subject import NotServing, Subject, serving
 from testkit.line import Kind, Outcome
 from testkit.load import Load, Profile, Record
+from testkit.waiting import seconds_until
 
 PATIENCE = 60.0  # seconds for what a server should do
 SYNTAX_ERROR = "\ndef broken(:\n"
@@ -51,7 +52,7 @@ def loaded(subject: Subject, form: Form) -> Iterator[Load]:
 def calm(load: Load, form: Form) -> float | None:
     """Wait until the load has had some more answers."""
     goal = load.answered + form.calm
-    return waited(lambda: load.answered >= goal, PATIENCE)
+    return seconds_until(lambda: load.answered >= goal, PATIENCE)
 
 
 def account(load: Load, *, without: Outcome | None = None) -> Losses:
@@ -106,10 +107,10 @@ def stop(entrant: Entrant, form: Form) -> Stop:
         with loaded(subject, form) as load:
             flight = Load("flight", subject.http, long, PATIENCE)
             flight.start()
-            if waited(lambda: len(subject.notes("begun")) >= form.flight, PATIENCE) is None:
+            if seconds_until(lambda: len(subject.notes("begun")) >= form.flight, PATIENCE) is None:
                 raise NotServing("the long requests did not arrive")
             subject.process.send_signal(signal.SIGTERM)
-            seconds = waited(lambda: not subject.runs, PATIENCE)
+            seconds = seconds_until(lambda: not subject.runs, PATIENCE)
             code = subject.process.poll()
             flight.stop()
         gone = account(load, without=Outcome.REFUSED)
@@ -127,7 +128,7 @@ def crash(entrant: Entrant, form: Form) -> Crash:
             def replaced() -> bool:
                 return not subject.runs or any(one.worker not in old for one in answered(load))
 
-            took = waited(replaced, PATIENCE / 2)
+            took = seconds_until(replaced, PATIENCE / 2)
             runs = subject.runs
             if runs:
                 calm(load, form)
@@ -140,7 +141,7 @@ def block(entrant: Entrant, form: Form) -> Blocked:
         with loaded(subject, form) as load:
             mark = subject.mark()
             worker = subject.block()
-            noticed = waited(lambda: worker not in subject.living(), form.blocked)
+            noticed = seconds_until(lambda: worker not in subject.living(), form.blocked)
             calm(load, form)
         said = subject.lines[mark:]
         stack = any(

@@ -60,10 +60,10 @@ def run(project: Path) -> Iterator[Callable[..., Daemon]]:
     """Return a function that starts a daemon on a free port; all are gone after the test."""
     with ExitStack() as daemons:
 
-        def start(*arguments: str, **environ: str) -> Daemon:
+        def start(*arguments: str, **variables: str) -> Daemon:
             free = ("--listen", "http=tcp://127.0.0.1:0")
             return daemons.enter_context(
-                Daemon(project, *(arguments or ("hello:Container",)), *free, **environ)
+                Daemon(project, *(arguments or ("hello:Container",)), *free, variables=variables)
             )
 
         yield start

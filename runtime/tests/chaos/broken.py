@@ -73,7 +73,7 @@ def stop_hanging(stage: Stage) -> None:
         assert idle.ended()  # the drain is under way
         stage.project.open_gate()
         stage.last_word(peer.receive(), old)
-    assert stage.daemon.ended() == 0
+    assert stage.daemon.wait() == 0
     assert "out of memory" not in stage.daemon.output, "the log blames the memory for our own kill"
 
 

@@ -61,7 +61,7 @@ def kill_master(stage: Stage) -> None:
         assert idle.ended()
         stage.project.open_gate()
         stage.last_word(busy.receive(), [worker])
-    assert stage.daemon.ended() == -signal.SIGKILL
+    assert stage.daemon.wait() == -signal.SIGKILL
 
 
 def kill_reloading_master(stage: Stage) -> None:
@@ -71,7 +71,7 @@ def kill_reloading_master(stage: Stage) -> None:
     stage.daemon.send(signal.SIGHUP)
     stage.daemon.wait_for("Booting worker", after=mark)
     stage.daemon.process.kill()
-    assert stage.daemon.ended() == -signal.SIGKILL
+    assert stage.daemon.wait() == -signal.SIGKILL
 
 
 def kill_held_master(stage: Stage) -> None:
@@ -105,7 +105,7 @@ def never_boot(stage: Stage) -> None:
     """Start a project that cannot boot: exit code 1 and one clear error."""
     stage.project.append(SYNTAX_ERROR)
     daemon = stage.launch()
-    assert daemon.ended() == 1
+    assert daemon.wait() == 1
     errors = stage.errors(0)
     assert len(errors) == 1, f"not one error: {errors}"
     assert re.search(r"hello\.py:\d+: SyntaxError", errors[0])

@@ -7,9 +7,9 @@ from contextlib import ExitStack, suppress
 
 from chaos.account import percentile
 from chaos.stage import GRACE, STARTING, WORKERS, Stage
-from testkit.http import PATIENCE, get, post
+from testkit.http import get, post
 from testkit.target import SLOW_IMPORT
-from testkit.waiting import until
+from testkit.waiting import TIMEOUT, until
 
 GAP = 0.5  # seconds between two requests of a client; its slack is the rest of the window
 
@@ -70,7 +70,7 @@ def upgrade(stage: Stage) -> None:
     stage.calm()
     stage.heir = master
     stage.daemon.send(signal.SIGTERM)
-    assert stage.daemon.process.wait(PATIENCE) == 0
+    assert stage.daemon.process.wait(TIMEOUT) == 0
     stage.gone(old)
     stage.calm()
 

@@ -4,9 +4,6 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
-import threading
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -16,6 +13,7 @@ from typing import Self
 from testkit.http import Answer, Peer
 from testkit.load import Load, Profile
 from testkit.processes import Daemon, session
+from testkit.systemd import activated, descriptors
 from testkit.target import Project
 from testkit.waiting import until
 
@@ -25,11 +23,6 @@ STARTING = (
     r"\[(\d+)\] \[INFO\] \[gunicorn\.error\] Starting API-Hour"  # a master, with its process id
 )
 GRACE = 20.0  # seconds of graceful_timeout
-# What systemd does: the socket becomes descriptor 3, and the variables name the final process.
-ACTIVATE = """exec 3<&0 0</dev/null
-export LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=http
-exec "$@"
-"""
 
 
 @dataclass(frozen=True)
@@ -43,44 +36,6 @@ class Form:
 
 SHORT = Form(window=5.0, calm=100)
 FULL = Form(window=5.0, calm=1500)
-
-
-class Activated(Daemon):
-    """Start the daemon behind a listening socket that the test keeps, as systemd would."""
-
-    def __init__(self, folder: Path, sock: socket.socket, *arguments: str, **environ: str) -> None:
-        self.folder = folder
-        self.lines: list[str] = []
-        self._news = threading.Condition()
-        self.process = subprocess.Popen(
-            ["sh", "-c", ACTIVATE, "sh", sys.executable, "-m", "api_hour", *arguments],
-            cwd=folder,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", **environ},
-            stdin=sock.fileno(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-
-class Deaf(Daemon):
-    """Stop reading the daemon's log pipe whenever ``listening`` is cleared."""
-
-    def __init__(self, folder: Path, *arguments: str, **environ: str) -> None:
-        self.listening = threading.Event()
-        self.listening.set()
-        super().__init__(folder, *arguments, **environ)
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.listening.wait()
-            with self._news:
-                self.lines.append(line.rstrip("\n"))
-                self._news.notify_all()
 
 
 class Stage:
@@ -122,14 +77,21 @@ class Stage:
         """Start a daemon, another one if there is one already."""
         arguments = ("hello:Container", *self._options())
         place = folder or self.project.folder
-        environ = {"CHAOS_LEDGER": str(self.project.ledger)}
+        variables = {"CHAOS_LEDGER": str(self.project.ledger)}
         if self.held is None:
             free = ("--listen", "http=tcp://127.0.0.1:0")
-            self.daemon = Deaf(place, *arguments, *free, **environ)
+            self.daemon = Daemon(place, *arguments, *free, variables=variables)
         else:
             port = self.held.getsockname()[1]
             arguments = (*arguments, "--listen", f"http=tcp://127.0.0.1:{port}")
-            self.daemon = Activated(place, self.held, *arguments, **environ)
+            sockets = {"http": self.held}
+            self.daemon = Daemon(
+                place,
+                *arguments,
+                command=activated(sockets),
+                pass_fds=descriptors(sockets),
+                variables=variables,
+            )
         self.daemons.append(self.daemon)
         return self.daemon
 

@@ -17,7 +17,7 @@ from chaos.scenarios import SCENARIOS
 from chaos.stage import SHORT
 from testkit.line import Kind, Outcome
 from testkit.load import Load, Profile
-from testkit.waiting import PATIENCE
+from testkit.waiting import TIMEOUT
 
 HEAD = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n"
 LAST_HEAD = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\nConnection: close\r\n\r\n"
@@ -78,7 +78,7 @@ def server(*script: tuple[str, Then]) -> Iterator[tuple[int, list[int]]]:
         thread.start()
         yield listener.getsockname()[1], counts
         listener.shutdown(socket.SHUT_RDWR)
-        thread.join(PATIENCE)
+        thread.join(TIMEOUT)
 
 
 def load(port: int, profile: Profile, *, window: float = 60.0) -> Load:

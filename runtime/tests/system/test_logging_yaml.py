@@ -16,7 +16,7 @@ from api_hour.config.logging_yaml import load
 from api_hour.exceptions import ConfigError
 from testkit.log_lines import HEAD
 from testkit.processes import Daemon
-from testkit.waiting import PATIENCE, until
+from testkit.waiting import TIMEOUT, until
 
 Run = Callable[..., Daemon]
 
@@ -178,7 +178,7 @@ def test_handlers_that_point_to_others_are_made_after_them(project: Path) -> Non
 def test_a_mistake_ends_the_start(project: Path, run: Run) -> None:
     write(project, MISTAKES["a level is unknown"][0])
     daemon = run()
-    assert daemon.ended() == 1
+    assert daemon.wait() == 1
     expected = "api_hour: error: " + MISTAKES["a level is unknown"][1]
     assert [line[: len(expected)] for line in daemon.lines] == [expected]
 
@@ -186,7 +186,7 @@ def test_a_mistake_ends_the_start(project: Path, run: Run) -> None:
 @pytest.mark.parametrize("option", ["--log-level=debug", "--access-logfile=-"])
 def test_a_setting_beside_the_file_is_refused(run: Run, option: str) -> None:
     daemon = run("hello:Container", option)
-    assert daemon.ended() == 1
+    assert daemon.wait() == 1
     assert "cannot be set: logging.yaml, beside main.yaml, configures the logs" in daemon.output
 
 
@@ -200,7 +200,7 @@ def test_master_and_worker_write_in_the_form_of_the_switch(run: Run) -> None:
     access = next(line for line in lines if line["logger"] == "gunicorn.access")
     assert (mine["level"], mine["user"]) == ("INFO", 7)
     assert (access["method"], access["path"], access["status"]) == ("GET", "/", 200)
-    assert 0 < access["seconds"] < PATIENCE
+    assert 0 < access["seconds"] < TIMEOUT
     assert access["pid"] == mine["pid"] != daemon.process.pid
     assert daemon.process.pid in {line["pid"] for line in lines}
 

@@ -267,7 +267,7 @@ def test_without_the_package_the_start_says_how_to_get_it(
     code += "util.find_spec = lambda name: name != 'prometheus_client' and find(name) or None\n"
     (hidden / "sitecustomize.py").write_text(code)
     daemon = run("hello:Container", "--metrics", PYTHONPATH=str(hidden))
-    assert daemon.ended() == 1
+    assert daemon.wait() == 1
     assert "metrics need the package prometheus-client: pip install" in daemon.output
 
 

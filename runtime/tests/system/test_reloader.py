@@ -43,7 +43,7 @@ def until_watching(daemon: Daemon, file: Path) -> None:
         file.write_text(file.read_text() + "\n")
         return "Handling signal: hup" in daemon.output
 
-    until(seen, "the watcher does not watch", every=0.5)
+    until(seen, "the watcher does not watch", pause=0.5)
 
 
 def test_two_edits_of_one_size_within_a_second_are_both_served(
@@ -61,4 +61,4 @@ def test_two_edits_of_one_size_within_a_second_are_both_served(
 def test_the_watcher_ends_with_a_killed_master(run: Callable[..., Daemon]) -> None:
     daemon = run("hello:Container", "--reload").ready()
     daemon.process.kill()
-    daemon.ended()
+    daemon.wait()

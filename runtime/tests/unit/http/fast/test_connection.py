@@ -17,7 +17,7 @@ from aiohttp import web
 from api_hour import JSON
 from api_hour.http.fast import usable
 from endpoints import application, colored, soon
-from testkit.wire import LOOPS, PATIENCE, ours, peers_leave, request, run_on, with_body
+from testkit.wire import LOOPS, TIMEOUT, ours, peers_leave, request, run_on, with_body
 
 Scenario = Callable[[bool], Coroutine[Any, Any, None]]
 Endpoint = Callable[[web.Request], Coroutine[Any, Any, web.StreamResponse]]
@@ -309,7 +309,7 @@ def test_a_handler_may_be_cancelled_when_its_client_leaves(run: Any, fast: bool)
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE / 2):
+    async with asyncio.timeout(TIMEOUT / 2):
         while not condition():
             await asyncio.sleep(0)
 
