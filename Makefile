@@ -63,9 +63,11 @@ docs: $(VENV)/.docs ## build the pages into build/docs/html, then do what they s
 	docs build/docs/html
 	@$(BIN)/python -m pytest docs/tests --numprocesses 2 --dist worksteal $(PYTEST_ARGS)
 
-check: $(VENV)/.docs ## lint, format and types; changes nothing
+check: $(VENV)/.docs ## lint, format, imports and types; changes nothing
 	@$(BIN)/python -m ruff check
 	@$(BIN)/python -m ruff format --check
+	@said=$$($(BIN)/lint-imports --no-logo --no-cache) && echo "$$said" | tail -n 1 \
+	|| { echo "$$said"; exit 1; }
 	@$(BIN)/python -m mypy runtime/api_hour hooks update.py
 	@$(BIN)/python -m mypy --explicit-package-bases runtime/tests testkit
 	@$(BIN)/python -m mypy tests

@@ -67,7 +67,7 @@ def _field(document: Document, declared: Any, keys: Keys, violation: Violation) 
     if violation.rule == validation.MISSING:
         return document.error(keys, f"{name} is missing: add it")
     known = validation.fields(declared, violation.where, at(document.data, keys))
-    known += () if keys else document.taken
+    known += () if keys else document.split_off
     close = get_close_matches(violation.field, known, 1)
     hint = f"; did you mean {close[0]}?" if close else ""
     message = f"{name} is not a known key{hint} (known: {', '.join(known) or 'none'})"
@@ -77,7 +77,7 @@ def _field(document: Document, declared: Any, keys: Keys, violation: Violation) 
 def censored(document: Document, text: str) -> str:
     """Return ``text`` with every value of an ``!env`` or ``!file`` replaced by its origin."""
     origins: dict[str, str] = {}
-    for keys in filter(document.origin, document.places):
+    for keys in filter(document.origin, document.marks):
         value = at(document.data, keys)
         origins |= dict.fromkeys([value, repr(value)[1:-1]], document.origin(keys))
     for value in sorted(filter(None, origins), key=len, reverse=True):

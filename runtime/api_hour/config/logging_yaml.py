@@ -47,7 +47,7 @@ def load(path: str | os.PathLike[str], package: str) -> Settings:
     It is tried out, so it may name no class of ``package``: the master imports no project.
     """
     document = yaml_document.load(path)
-    if not document.places:
+    if not document.marks:
         return {}
     settings: Settings = msgspec.to_builtins(convert.convert(document, _File))
     for keys, section in _names(settings):
