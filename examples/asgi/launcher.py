@@ -45,12 +45,12 @@ class Container(api_hour.Container):
             self.state.default_headers[0] = date()
 
     def servers(self) -> dict[str, api_hour.Server]:
-        return {"http": api_hour.StreamServer(self.connection, farewell=self.farewell)}
+        return {"http": api_hour.StreamServer(self.connection, on_drain=self.on_drain)}
 
     def connection(self) -> H11Protocol:
         return H11Protocol(self.uvicorn, self.state, self.lifespan.state)
 
-    async def farewell(self, server: api_hour.StreamServer) -> None:
+    async def on_drain(self, server: api_hour.StreamServer) -> None:
         """Let each connection end with its next answer; close the others after the window."""
         # In the list itself: requests in flight hold it, too.
         self.state.default_headers.append((b"connection", b"close"))

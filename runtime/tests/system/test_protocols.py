@@ -33,7 +33,7 @@ async def echo(reader, writer):
         await writer.drain()
 
 
-def farewell(server):
+def on_drain(server):
     for transport in server.transports:
         transport.write(b"bye\\n")
         transport.close()
@@ -41,7 +41,7 @@ def farewell(server):
 
 class Container(api_hour.Container):
     def servers(self):
-        return {"http": api_hour.StreamServer(echo, farewell=farewell)}
+        return {"http": api_hour.StreamServer(echo, on_drain=on_drain)}
 """
 PROTOCOL = """\
 import asyncio
@@ -57,7 +57,7 @@ class Echo(asyncio.Protocol):
         self.transport.write(data)
 
 
-def farewell(server):
+def on_drain(server):
     for transport in server.transports:
         transport.write(b"bye\\n")
         transport.close()
@@ -65,7 +65,7 @@ def farewell(server):
 
 class Container(api_hour.Container):
     def servers(self):
-        return {"http": api_hour.StreamServer(Echo, farewell=farewell)}
+        return {"http": api_hour.StreamServer(Echo, on_drain=on_drain)}
 """
 DATAGRAMS = """\
 import asyncio
@@ -135,7 +135,7 @@ async def echo(request):
     return socket
 
 
-async def farewell(app):
+async def close_all(app):
     for socket in set(OPEN):
         await socket.close(code=1012, message=b"service restart")
 
@@ -144,7 +144,7 @@ class Container(api_hour.Container):
     def servers(self):
         app = web.Application()
         app.router.add_get("/", echo)
-        app.on_shutdown.append(farewell)
+        app.on_shutdown.append(close_all)
         return {"http": api_hour.HTTPServer(app)}
 """
 SMTP = '''\
@@ -178,10 +178,10 @@ PEERS = set()
 
 class Container(api_hour.Container):
     def servers(self):
-        return {"http": api_hour.StreamServer(lambda: Polite(Handler()), farewell=farewell)}
+        return {"http": api_hour.StreamServer(lambda: Polite(Handler()), on_drain=on_drain)}
 
 
-async def farewell(server):
+async def on_drain(server):
     """Say 421 to every peer, after the command that is under way."""
     for peer in list(PEERS):
         if peer.session is None or peer.envelope is None or not peer.envelope.rcpt_tos:
@@ -222,7 +222,7 @@ async def serve(sock):
     )
 
 
-async def farewell(server):
+async def on_drain(server):
     for session in list(SESSIONS):
         session.stdout.write("the service restarts\\n")
         session.exit(0)
@@ -230,7 +230,7 @@ async def farewell(server):
 
 class Container(api_hour.Container):
     def servers(self):
-        return {"http": api_hour.SocketServer(serve, farewell=farewell)}
+        return {"http": api_hour.SocketServer(serve, on_drain=on_drain)}
 """
 
 

@@ -32,5 +32,5 @@ class Container(api_hour.Container):
         return {
             "http": api_hour.HTTPServer(routes.http(self.config.http, self.pool)),
             "admin": api_hour.HTTPServer(routes.admin(self, {"postgresql": self.pool})),
-            "lines": api_hour.StreamServer(lines.handle, farewell=lines.farewell),
+            "lines": api_hour.StreamServer(lines.handle, on_drain=lines.on_drain),
         }
