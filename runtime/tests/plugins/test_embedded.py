@@ -293,7 +293,7 @@ def test_with_database_url_command_just_runs(
     assert run(data) == (0, "postgresql://elsewhere/x", "")
     with embedded.postgresql(data) as server:
         assert server.url == "postgresql://elsewhere/x"
-        with pytest.raises(ConfigError, match="not ours"):
+        with pytest.raises(ConfigError, match="is DATABASE_URL's"):
             _ = server.pid
     assert not data.exists()
 
@@ -335,7 +335,7 @@ def test_signals_of_a_group_without_terminal_reach_command_once(data: Path) -> N
 def test_a_term_that_make_passes_on_after_its_group_had_it_counts_once(
     data: Path, seconds: int, then: str
 ) -> None:
-    change = f"from {embedded.__name__} import __main__, job; job.TWICE = {seconds}"
+    change = f"from {embedded.__name__} import __main__, job; job.REPEAT_WINDOW = {seconds}"
     python = [sys.executable, "-c", f"{change}; import sys; sys.exit(__main__.main())"]
     with Supervisor(data, *recorder(ends=3), python=python) as supervisor:
         assert supervisor.line() == "ready"
@@ -468,7 +468,7 @@ def test_a_start_waits_for_the_server_of_a_supervisor_that_was_killed(data: Path
         os.kill(backend, signal.SIGSTOP)  # so that the server cannot end
         first.end(signal.SIGKILL)
         with Supervisor(data, "true") as second:
-            waiting = "Waiting for the server of an earlier run to end ..."
+            waiting = "Waiting for the server of an earlier run to exit ..."
             until(lambda: waiting in second.errors, waiting)
             os.kill(backend, signal.SIGCONT)
             assert second.end() == 0
@@ -510,7 +510,7 @@ def test_a_server_that_dies_is_started_again_and_its_last_words_are_shown_once(d
 
             until(back, "the server is back")
         assert supervisor.end(signal.SIGTERM) == 0
-        assert supervisor.errors.count("PostgreSQL ended by itself") == 1
+        assert supervisor.errors.count("PostgreSQL exited unexpectedly and is restarted:") == 1
         assert "database system is ready to accept connections" in supervisor.errors
 
 
@@ -567,7 +567,7 @@ def test_a_second_command_uses_the_server_that_runs(data: Path) -> None:
         code, url, errors = run(data, "--", sys.executable, "-c", show)
         assert (code, errors) == (
             0,
-            f"Using the PostgreSQL that process {first.process.pid} runs\n",
+            f"Using the PostgreSQL that process {first.process.pid} started\n",
         )
         assert query(url, "SELECT 1") == 1
         assert first.end(signal.SIGTERM) == 0
@@ -577,10 +577,10 @@ def test_a_second_server_in_a_folder_is_refused_naming_the_process(data: Path) -
     with Supervisor(data) as first:
         url = first.line()
         code, output, errors = run(data)
-        cure = "end it, or name another folder (--data)"
+        cure = "stop it, or choose another folder (--data)"
         assert (code, output) == (1, "")
         assert errors == f"{data} is in use by process {first.process.pid}: {cure}\n"
-        with pytest.raises(ConfigError, match=f"process {first.process.pid}: end it"):
+        with pytest.raises(ConfigError, match=f"process {first.process.pid}: stop it"):
             embedded.PostgreSQL(data).start()
         assert query(url, "SELECT 1") == 1
 
@@ -603,7 +603,7 @@ def test_a_cluster_of_another_version_is_refused_naming_both(tmp_path: Path) -> 
     (tmp_path / "postgresql" / "PG_VERSION").write_text("11\n")
     code, _, errors = run(tmp_path, "true")
     assert code == 1
-    found = rf"{tmp_path}/postgresql needs PostgreSQL 11, here is (\d+\.\d+(, )?)+: install Postgr"
+    found = rf"{tmp_path}/postgresql needs PostgreSQL 11, installed is (\d+\.\d+(, )?)+: install "
     assert re.match(found, errors), errors
 
 
@@ -612,7 +612,7 @@ def test_a_folder_that_is_no_cluster_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "postgresql" / "letter").write_text("dear")
     code, _, errors = run(tmp_path, "true")
     assert code == 1
-    assert errors == f"{tmp_path}/postgresql is no PostgreSQL cluster: move it away\n"
+    assert errors == f"{tmp_path}/postgresql is not a PostgreSQL cluster: move it away\n"
 
 
 def test_a_lost_password_is_named(data: Path) -> None:
@@ -631,7 +631,7 @@ def test_a_lost_password_is_named(data: Path) -> None:
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     code, _, errors = run(tmp_path / "file", "true")
-    assert (code, errors) == (1, f"{tmp_path}/file cannot be made: File exists\n")
+    assert (code, errors) == (1, f"cannot create {tmp_path}/file: File exists\n")
 
 
 # Places
@@ -803,7 +803,7 @@ def test_root_without_user_namespaces_has_its_data_below_var_lib(
             url = supervisor.line()
             answer = query(url, statement)
             place = Path(str(query(url, "SHOW data_directory"))).parent
-            told = "User namespaces are refused here: root's PostgreSQL has its data in"
+            told = "No user namespaces here: root's PostgreSQL keeps its data in"
             assert f"{told} {place}\n" in supervisor.errors
             assert str(place).startswith(f"/var/lib/{var_lib}")
             assert place.stat().st_uid != 0
@@ -840,7 +840,7 @@ def test_data_of_another_user_is_refused_naming_the_owner(public: Path, part: st
     code, _, errors = run(data, "true")
     assert (code, errors) == (
         1,
-        f"{data / part} belongs to user {owner}, not to root: run as user {owner}, or name"
+        f"{data / part} belongs to user {owner}, not to root: run as user {owner}, or choose"
         " another folder (--data)\n",
     )
     code, _, errors = run(data, "true", **as_user(65534, public))
@@ -855,4 +855,4 @@ def test_a_folder_that_root_reaches_only_by_its_powers_is_refused(public: Path) 
     os.chown(home, 65534, 65534)
     code, _, errors = run(home / ".data", "true")
     assert code == 1
-    assert errors.startswith(f"PostgreSQL may not use {home}/.data: run as the user who owns")
+    assert errors.startswith(f"PostgreSQL has no access to {home}/.data: run as the user who owns")
