@@ -1,4 +1,4 @@
-"""One real server for the database tests, a door in front of it, and both event loops."""
+"""A real server for the tests of the pools, a proxy in front of it, and both event loops."""
 
 import asyncio
 import gc
@@ -20,13 +20,13 @@ LOOPS: dict[str, LoopFactory] = {
     "asyncio": asyncio.new_event_loop,
     "uvloop": uvloop.new_event_loop,
 }
-LIMIT = 120.0  # seconds for a test of a coroutine
-AT_ONCE = 10.0  # seconds; a busy machine is slow now and then
-MOSTLY = 0.2  # seconds, in the median
+TEST_TIMEOUT = 120.0  # seconds for a test that is a coroutine
+AT_ONCE = 10.0  # seconds at most, on a machine that is busy now and then
+AT_ONCE_IN_MEDIAN = 0.2  # seconds
 REFUSAL = "08P01", "unsupported startup parameter: options"
 END_OTHERS = """SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
     WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"""
-GOODBYE = "57P01", "terminating connection due to administrator command"
+SHUTDOWN = "57P01", "terminating connection due to administrator command"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -38,41 +38,41 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Run a coroutine to its end; fail when the loop heard of an error that nobody took."""
+    """Run a coroutine to its end; fail if the loop's exception handler was called."""
     test = pyfuncitem.obj
     if not inspect.iscoroutinefunction(test):
         return None
     arguments = {name: pyfuncitem.funcargs[name] for name in inspect.signature(test).parameters}
-    complaints: list[dict[str, Any]] = []
+    unhandled: list[dict[str, Any]] = []
     loop_factory = cast(LoopFactory, pyfuncitem.callspec.params["loop_factory"])
     with asyncio.Runner(loop_factory=loop_factory) as runner:
-        runner.get_loop().set_exception_handler(lambda _, context: complaints.append(context))
-        runner.run(asyncio.wait_for(test(**arguments), LIMIT))
+        runner.get_loop().set_exception_handler(lambda _, context: unhandled.append(context))
+        runner.run(asyncio.wait_for(test(**arguments), TEST_TIMEOUT))
         gc.collect()
-    assert complaints == []
+    assert unhandled == []
     return True
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded.PostgreSQL]:
-    """Return a server of our own, which a test may stop; it starts it again."""
+    """Yield a server of the tests' own; a test that stops it starts it again."""
     with embedded.postgresql(tmp_path_factory.mktemp("postgresql"), own=True) as server:
         yield server
 
 
 @pytest.fixture
 def url(server: embedded.PostgreSQL) -> Iterator[str]:
-    """Return the server's URL: a unix socket; no backend outlives the test."""
+    """Yield the server's URL, a Unix socket; no backend outlives the test."""
     yield server.url
     connection = psycopg2.connect(server.url)
     with connection.cursor() as cursor:
-        cursor.execute(END_OTHERS)  # cancelled statements run on for a while
+        cursor.execute(END_OTHERS)  # abandoned statements would run on for a while
     connection.close()
 
 
 @pytest.fixture
 def ask(url: str) -> Iterator[Ask]:
-    """Return a function that asks the server by a connection of its own, blocking the loop."""
+    """Yield a function that asks the server on a connection of its own, blocking the loop."""
     connection = psycopg2.connect(url)
     connection.autocommit = True
 
@@ -86,55 +86,55 @@ def ask(url: str) -> Iterator[Ask]:
 
 
 async def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
-    """Return as soon as ``condition`` holds."""
+    """Return as soon as ``condition`` is true."""
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.01)
 
 
 def busy(ask: Ask, pid: int) -> bool:
-    """Say whether a backend is at work on a statement."""
+    """Return whether a backend is running a statement."""
     states = "SELECT count(*) FROM pg_stat_activity WHERE pid = %s AND state = 'active'"
     return bool(ask(states, pid))
 
 
 def kill(ask: Ask, pid: int) -> None:
-    """End a backend; return when it has ended."""
+    """Terminate a backend; return when it has exited."""
     assert ask("SELECT pg_terminate_backend(%s, 5000)", pid)
 
 
-class Door:
-    """A TCP address in front of the server, to be shut, or to fall silent, or to be choosy."""
+class Proxy:
+    """A TCP address in front of the server that can refuse, fall silent or act as a pooler."""
 
     def __init__(self, url: str) -> None:
-        self._address = parse_dsn(url)
+        self._server = parse_dsn(url)
         self._listener: asyncio.Server | None = None
         self._writers: list[asyncio.StreamWriter] = []
         self._tasks: list[asyncio.Task[None]] = []
         self.port = 0
-        self.silent = False  # take what comes and answer nothing
-        self.swallowed = 0  # pieces of data that got no answer
-        self.choosy = False  # refuse start-up parameters, as PgBouncer does
+        self.silent = False  # swallow whatever comes, in both directions
+        self.swallowed = 0  # pieces of data that were not passed on
+        self.refuses_guards = False  # as PgBouncer does
 
     @property
     def url(self) -> str:
-        """Return the URL of the server behind this door."""
-        user, password = self._address["user"], self._address["password"]
+        """The URL of the server behind this proxy."""
+        user, password = self._server["user"], self._server["password"]
         return f"postgresql://{user}:{password}@127.0.0.1:{self.port}/postgres"
 
-    async def __aenter__(self) -> "Door":
+    async def __aenter__(self) -> "Proxy":
         await self.open()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self.shut()
+        await self.close()
 
     async def open(self) -> None:
         """Accept connections, always on the same port."""
-        self._listener = await asyncio.start_server(self._visit, "127.0.0.1", self.port)
+        self._listener = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
         self.port = self._listener.sockets[0].getsockname()[1]
 
-    async def shut(self) -> None:
+    async def close(self) -> None:
         """Cut all connections, and refuse new ones."""
         if self._listener is not None:
             self._listener.close()
@@ -147,24 +147,29 @@ class Door:
         await asyncio.gather(*closed, return_exceptions=True)
         self._writers, self._tasks = [], []
 
-    def say_goodbye(self) -> None:
-        """Say what a server says before it ends a connection, and do not end it."""
-        for writer in self._writers[::2]:  # the sides of the guests
-            writer.write(_fatal(*GOODBYE))
+    def announce_shutdown(self) -> None:
+        """Send clients what a server sends before it closes a connection, and do not close it."""
+        for to_client in self._writers[::2]:
+            to_client.write(_fatal(*SHUTDOWN))
 
-    async def _visit(self, guest: asyncio.StreamReader, door: asyncio.StreamWriter) -> None:
-        path = f"{self._address['host']}/.s.PGSQL.{self._address['port']}"
-        server, way_in = await asyncio.open_unix_connection(path)
-        self._writers += [door, way_in]
-        for source, target in ((guest, way_in), (server, door)):
-            self._tasks.append(asyncio.create_task(self._carry(source, target, door)))
+    async def _serve(
+        self, from_client: asyncio.StreamReader, to_client: asyncio.StreamWriter
+    ) -> None:
+        path = f"{self._server['host']}/.s.PGSQL.{self._server['port']}"
+        from_server, to_server = await asyncio.open_unix_connection(path)
+        self._writers += [to_client, to_server]
+        for source, target in ((from_client, to_server), (from_server, to_client)):
+            self._tasks.append(asyncio.create_task(self._copy(source, target, to_client)))
 
-    async def _carry(
-        self, source: asyncio.StreamReader, target: asyncio.StreamWriter, door: asyncio.StreamWriter
+    async def _copy(
+        self,
+        source: asyncio.StreamReader,
+        target: asyncio.StreamWriter,
+        to_client: asyncio.StreamWriter,
     ) -> None:
         while data := await source.read(65536):
-            if self.choosy and b"statement_timeout" in data:
-                door.write(_fatal(*REFUSAL))
+            if self.refuses_guards and b"statement_timeout" in data:
+                to_client.write(_fatal(*REFUSAL))
                 break
             if self.silent:
                 self.swallowed += 1
@@ -174,19 +179,19 @@ class Door:
 
 
 def _fatal(code: str, message: str) -> bytes:
-    """Return an ErrorResponse as in chapter 55.7 of PostgreSQL's documentation."""
+    """Return an ErrorResponse, by chapter 55.7 of PostgreSQL's documentation."""
     fields = f"SFATAL\0VFATAL\0C{code}\0M{message}\0\0".encode()
     return b"E" + (len(fields) + 4).to_bytes(4, "big") + fields
 
 
 @pytest.fixture(autouse=True)
 def patient_pings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a pool that opens wait for its connections, however busy the machine is."""
+    """Let a pool that opens get its connections, however busy the machine is."""
     for plugin in (asyncpg, aiopg):
         monkeypatch.setattr(plugin, "PING_TIMEOUT", AT_ONCE)
 
 
 @pytest.fixture
-def door(url: str) -> Door:
-    """Return a door that is not open yet."""
-    return Door(url)
+def proxy(url: str) -> Proxy:
+    """Return a proxy that is not open yet."""
+    return Proxy(url)

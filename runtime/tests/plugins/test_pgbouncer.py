@@ -1,5 +1,7 @@
-"""Both pools behind the real PgBouncer in transaction mode: a client has a server connection for
-the length of a transaction only, so that nothing may be left on it.
+"""Both pools behind a real PgBouncer in transaction mode.
+
+There a client keeps a server connection only for the length of a transaction, so that it must leave
+nothing on it: no prepared statement, no setting.
 """
 
 import asyncio
@@ -12,7 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, Protocol
 from urllib.parse import parse_qs, urlsplit
 
@@ -28,10 +30,11 @@ SHARED = 3  # connections of PgBouncer to the server
 CLIENTS = 12  # connections to PgBouncer
 STATEMENTS = 240
 ROLE_TIMEOUT = 3.0  # seconds
-PLENTY = 60.0  # seconds; the pool's own timeouts are no help in these tests
+PLENTY = 60.0  # seconds; where a test is not about the timeout
+PATIENT: dict[str, Any] = {"acquire_timeout": PLENTY, "connect_timeout": PLENTY}
 GUARDS = "statement_timeout, idle_in_transaction_session_timeout, client_connection_check_interval"
 BOUNCER = """[databases]
-postgres = host={folder} port=5432
+postgres = host={host} port=5432
 [pgbouncer]
 listen_addr = 127.0.0.1
 listen_port = {port}
@@ -51,7 +54,7 @@ Start = Callable[..., str]
 
 
 class Driver(Protocol):
-    """What the two pools have in common, once their ways to write a statement are hidden."""
+    """What the tests do with a pool, whatever placeholders its driver has."""
 
     def pool(self, url: str, **options: Any) -> AbstractAsyncContextManager[Any]: ...
     async def add(self, pool: Any, number: int) -> tuple[int, int]: ...
@@ -60,7 +63,7 @@ class Driver(Protocol):
 
 
 class Aiopg:
-    """Ask by way of aiopg."""
+    """The aiopg pool."""
 
     def pool(self, url: str, **options: Any) -> AbstractAsyncContextManager[Any]:
         options.pop("statement_cache_size", None)  # psycopg2 prepares nothing
@@ -86,7 +89,7 @@ class Aiopg:
 
 
 class Asyncpg:
-    """Ask by way of asyncpg."""
+    """The asyncpg pool."""
 
     def pool(self, url: str, **options: Any) -> AbstractAsyncContextManager[Any]:
         return asyncpg.create_pool(url, **options)
@@ -109,31 +112,33 @@ class Asyncpg:
 @pytest.fixture(params=[Aiopg(), Asyncpg()], ids=["aiopg", "asyncpg"])
 def driver(request: pytest.FixtureRequest) -> Driver:
     """Return one driver after the other."""
-    one: Driver = request.param
-    return one
+    driver: Driver = request.param
+    return driver
 
 
 @pytest.fixture
 def start(server: PostgreSQL) -> Iterator[Start]:
-    """Return a function that starts PgBouncer and gives its URL.
+    """Yield a function that starts PgBouncer and returns its URL.
 
-    It is told which parameters to ignore, and how many seconds a client may wait for the server.
+    Its arguments: the start-up parameters to ignore, and how many seconds a client may wait for a
+    server connection.
     """
     program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
     if program is None:
         pytest.skip("pgbouncer is not installed")
     _ask(server, ALTER)
     running: list[subprocess.Popen[bytes]] = []
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
 
         def start(*, ignored: str = "", wait: int = 60) -> str:
-            port = _configure(Path(place), server, ignored=ignored, wait=wait)
-            who = host.identity(Path(place))  # PgBouncer, too, refuses root
-            for path in (Path(place), *Path(place).iterdir()):
+            port = _configure(folder, server, ignored=ignored, wait=wait)
+            who = host.identity(folder)  # PgBouncer, too, refuses to run as root
+            for path in (folder, *folder.iterdir()):
                 os.chown(path, who.uid, -1)
             command = [program, "--quiet", "pgbouncer.ini"]
-            running.append(subprocess.Popen(command, cwd=place, preexec_fn=who.enter))
-            _wait(port)
+            running.append(subprocess.Popen(command, cwd=folder, preexec_fn=who.enter))
+            _wait_until_listening(port)
             return f"postgresql://pooled:secret@127.0.0.1:{port}/postgres"
 
         yield start
@@ -143,24 +148,25 @@ def start(server: PostgreSQL) -> Iterator[Start]:
     _ask(server, END_OTHERS)
 
 
-def _configure(place: Path, server: PostgreSQL, **settings: object) -> int:
+def _configure(folder: Path, server: PostgreSQL, **settings: object) -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port = int(sock.getsockname()[1])
-    folder = parse_qs(urlsplit(server.url).query)["host"][0]
-    text = BOUNCER.format(folder=folder, port=port, shared=SHARED, **settings)
-    (place / "pgbouncer.ini").write_text(text)
-    (place / "users.txt").write_text('"pooled" "secret"\n')
+    host = parse_qs(urlsplit(server.url).query)["host"][0]
+    text = BOUNCER.format(host=host, port=port, shared=SHARED, **settings)
+    (folder / "pgbouncer.ini").write_text(text)
+    (folder / "users.txt").write_text('"pooled" "secret"\n')
     return port
 
 
-def _wait(port: int) -> None:
+def _wait_until_listening(port: int) -> None:
     deadline = monotonic() + PLENTY
     while True:
         try:
             socket.create_connection(("127.0.0.1", port)).close()
         except OSError:
             assert monotonic() < deadline, "PgBouncer does not listen"
+            sleep(0.01)
         else:
             return
 
@@ -188,28 +194,28 @@ async def test_many_clients_share_few_connections(
 ) -> None:
     url = start(ignored=ignored)
     cache = {"statement_cache_size": 0} if ignored else {}
-    async with driver.pool(url, maxsize=CLIENTS, acquire_timeout=PLENTY, **cache) as pool:
+    async with driver.pool(url, maxsize=CLIENTS, **PATIENT, **cache) as pool:
         rows = await asyncio.gather(*(driver.add(pool, number) for number in range(STATEMENTS)))
     assert [number for number, _ in rows] == list(range(1, STATEMENTS + 1))
     assert len({backend for _, backend in rows}) <= SHARED
-    warnings = [one.message for one in caplog.records if one.levelno >= logging.WARNING]
+    warnings = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
     assert len(warnings) == (0 if ignored else 1)
     assert all("set the timeouts with ALTER ROLE instead" in warning for warning in warnings)
 
 
 async def test_a_transaction_stays_on_one_connection(driver: Driver, start: Start) -> None:
-    async with driver.pool(start(), maxsize=CLIENTS, acquire_timeout=PLENTY) as pool:
+    async with driver.pool(start(), maxsize=CLIENTS, **PATIENT) as pool:
         backends = await asyncio.gather(*(driver.transact(pool, 0.05) for _ in range(CLIENTS)))
-    assert {len(one) for one in backends} == {1}
+    assert {len(pids) for pids in backends} == {1}
     assert 1 < len(set.union(*backends)) <= SHARED
 
 
-async def test_the_timeout_of_the_role_ends_a_statement(driver: Driver, start: Start) -> None:
+async def test_the_timeout_set_on_the_role_ends_a_statement(driver: Driver, start: Start) -> None:
     async with driver.pool(start(), statement_timeout=PLENTY) as pool:
-        begun = monotonic()
+        started = monotonic()
         with pytest.raises(QueryTimeout, match="statement timeout"):
             await driver.run(pool, "SELECT pg_sleep(9)")
-        assert ROLE_TIMEOUT <= monotonic() - begun < ROLE_TIMEOUT + AT_ONCE
+        assert ROLE_TIMEOUT <= monotonic() - started < ROLE_TIMEOUT + AT_ONCE
         assert (await driver.add(pool, 1))[0] == 2
 
 
@@ -219,10 +225,10 @@ async def test_an_outage_behind_pgbouncer_is_database_unavailable(
     async with driver.pool(start(wait=4)) as pool:
         assert (await driver.add(pool, 1))[0] == 2
         with _stopped(server):
-            begun = monotonic()
+            started = monotonic()
             with pytest.raises(DatabaseUnavailable):
                 await driver.add(pool, 1)
-            assert monotonic() - begun < PLENTY
+            assert monotonic() - started < PLENTY
         async with asyncio.timeout(PLENTY):
             while not await _answers(driver, pool):
                 await asyncio.sleep(0.05)

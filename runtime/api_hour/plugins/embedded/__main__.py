@@ -10,11 +10,11 @@ from shutil import which
 from api_hour.exceptions import ConfigError
 from api_hour.plugins import embedded
 from api_hour.plugins.embedded.cluster import Cluster, InUse, running, say
-from api_hour.plugins.embedded.job import STOPPING, ForegroundJob, SignalQueue
+from api_hour.plugins.embedded.job import STOP_SIGNALS, ForegroundJob, SignalQueue
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run COMMAND, or only the server, and return the exit code."""
+    """Run COMMAND with a server, or only the server; return the exit code."""
     options = _parse(arguments)
     command: list[str] = options.command
     if command[:1] == ["--"]:
@@ -23,48 +23,49 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(f"{command[0]}: command not found")
         return 127
     if url := os.environ.get("DATABASE_URL"):
-        return _without_server(command, url)
+        return _use_other_server(command, url)
     signals = SignalQueue()
     if options.until_eof:
-        signals.watch(sys.stdin.fileno())
+        signals.watch_hang_up(sys.stdin.fileno())
     try:
         with running(Path(options.data), signals.pause) as cluster:
             return _supervise(command, cluster, signals)
     except ConfigError as error:
         if command and isinstance(error, InUse) and error.url:
-            say(f"Using the PostgreSQL that process {error.pid} runs")
-            return _without_server(command, error.url)
+            say(f"Using the PostgreSQL that process {error.pid} started")
+            return _use_other_server(command, error.url)
         say(str(error))
         return 1
-
-
-def _without_server(command: list[str], url: str) -> int:
-    """Become COMMAND, or show the address; the server is another's."""
-    if command:
-        os.execvpe(command[0], command, {**os.environ, "DATABASE_URL": url})  # noqa: S606
-    print(url)
-    return 0
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog=f"python -m {embedded.__name__}",
         usage="%(prog)s [-h] [--data DIR] [--until-eof] [--] [COMMAND [ARGS...]]",
-        description="Run COMMAND with a PostgreSQL for development as its DATABASE_URL, or without"
-        " COMMAND print the URL and run until Ctrl-C. A DATABASE_URL that is set is used instead.",
+        description="Run COMMAND with DATABASE_URL set to a PostgreSQL for development; without"
+        " COMMAND, print the URL and run until Ctrl-C. If DATABASE_URL is set already, that"
+        " database is used and no server is started.",
     )
     add = parser.add_argument
-    add("--data", default=".data", metavar="DIR", help="data, kept between runs (%(default)s)")
-    add("--until-eof", action="store_true", help="end when standard input does, too")
+    add("--data", default=".data", metavar="DIR", help="folder of the data (default: %(default)s)")
+    add("--until-eof", action="store_true", help="stop when standard input is closed, too")
     add("command", nargs=argparse.REMAINDER, metavar="COMMAND", help="what to run")
     return parser.parse_args(arguments)
 
 
+def _use_other_server(command: list[str], url: str) -> int:
+    """Replace this process by COMMAND, or print the URL: there is no server to look after."""
+    if command:
+        os.execvpe(command[0], command, {**os.environ, "DATABASE_URL": url})  # noqa: S606
+    print(url)
+    return 0
+
+
 def _supervise(command: list[str], cluster: Cluster, signals: SignalQueue) -> int:
-    """Keep the server running until COMMAND, or a signal, ends this; return the exit code."""
+    """Keep the server running until COMMAND exits, or a signal comes; return the exit code."""
     if not command:
         print(cluster.url, flush=True)
-        while not set(STOPPING) & set(signals.wait(cluster.tend())):
+        while not set(STOP_SIGNALS) & set(signals.wait(cluster.restart_if_exited())):
             pass
         return 0
     try:
@@ -73,8 +74,8 @@ def _supervise(command: list[str], cluster: Cluster, signals: SignalQueue) -> in
         say(f"{command[0]}: {error.strerror}")
         return 126
     while (code := job.exit_code()) is None:
-        for number in signals.wait(cluster.tend()):
-            job.pass_on(number)
+        for number in signals.wait(cluster.restart_if_exited()):
+            job.forward(number)
     return code
 
 

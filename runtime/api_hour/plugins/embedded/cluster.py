@@ -1,6 +1,8 @@
-"""One PostgreSQL cluster in one folder: how it is made, started, kept running and ended.
+"""One PostgreSQL cluster in one folder: created, started, kept running and stopped.
 
-It knows neither command nor terminal: `embedded` is its door.
+The order of a start: lock the folder, create the cluster if there is none, start the server, wait
+until it accepts connections, write the URL into the lock file. This module knows neither COMMAND
+nor the terminal.
 """
 
 import fcntl
@@ -17,10 +19,11 @@ from pathlib import Path
 from api_hour.exceptions import ConfigError
 from api_hour.plugins.embedded import host
 
-STARTING = 60.0  # seconds for initdb, for a start, and for the end of an earlier server
-STOPPING = 20.0  # seconds for PostgreSQL's fast shutdown, and again for the immediate one
-BACK_OFF = 0.2, 5.0  # seconds before the first restart, and at most
-STEADY = 10.0  # seconds of running after which back-off begins anew
+START_TIMEOUT = 60.0  # seconds for initdb, for a start, and for the end of an earlier server
+STOP_TIMEOUT = 20.0  # seconds for PostgreSQL's fast shutdown, and again for the immediate one
+FIRST_RESTART_DELAY = 0.2  # seconds
+MAX_RESTART_DELAY = 5.0  # seconds
+STABLE_AFTER = 10.0  # seconds of running after which the next restart is a first one again
 SETTINGS = {
     "listen_addresses": "",  # the socket only: no port to collide, nothing for the network
     "port": "5432",
@@ -36,14 +39,14 @@ Pause = Callable[[float], None]
 def running(data: Path, pause: Pause) -> Iterator["Cluster"]:
     """Run the server of the folder ``data``; ``pause`` waits seconds, and raises to give up.
 
-    Raises ConfigError when that cannot be: no binaries, another version, another owner, in use.
+    Raises ConfigError if that cannot be: no binaries, another version, another owner, in use.
     """
     who = host.identity(data.resolve())
     host.prepare(who)
     if who.data != data.resolve():
-        say(f"User namespaces are refused here: root's PostgreSQL has its data in {who.data}")
-    with _locked(who.data, pause) as lock, host.socket_folder(who.data) as folder:
-        cluster = Cluster(who, lock, folder, pause)
+        say(f"No user namespaces here: root's PostgreSQL keeps its data in {who.data}")
+    with _locked(who.data, pause) as lock, host.socket_folder(who.data) as socket_folder:
+        cluster = Cluster(who, lock, socket_folder, pause)
         cluster.create()
         try:
             cluster.start()
@@ -55,109 +58,125 @@ def running(data: Path, pause: Pause) -> Iterator["Cluster"]:
 
 
 class InUse(ConfigError):
-    """Say which process runs the server of a folder, and its address, once it has one."""
+    """The folder's server belongs to another supervisor; ``url`` is empty until it is ready."""
 
     def __init__(self, data: Path, pid: str = "?", url: str = "") -> None:
-        cure = "end it, or name another folder (--data)"
+        cure = "stop it, or choose another folder (--data)"
         super().__init__(f"{data} is in use by process {pid}: {cure}")
         self.pid, self.url = pid, url
 
 
 class Cluster:
-    """Make, start and end the server of a folder whose lock is held."""
+    """The server of a folder whose lock is held, and its data."""
 
-    def __init__(self, who: host.Identity, lock: int, socket: Path, pause: Pause) -> None:
+    def __init__(self, who: host.Identity, lock: int, socket_folder: Path, pause: Pause) -> None:
         self.folder = who.data / "postgresql"
         self.password = who.data / "password"
         self.log = who.data / "postgresql.log"
-        self.bin, self.version = host.binaries(self.folder)
-        self.socket, self._who, self._lock, self._pause = socket, who, lock, pause
+        self.bin, self.version = host.find_binaries(self.folder)
+        self.socket_folder, self._who, self._lock, self._pause = socket_folder, who, lock, pause
         self._process: subprocess.Popen[bytes] | None = None
-        self._started = self._delay = 0.0
-        self._due: float | None = None
+        self._started_at = self._restart_delay = 0.0
+        self._restart_at: float | None = None
         host.check_access(who, self.bin / "postgres", os.X_OK)
         self.log.write_bytes(b"")
 
     @property
     def url(self) -> str:
-        """Return the address in a form that libpq, asyncpg and dbmate read alike."""
-        where = f"host={self.socket}&port=5432"  # the port: whatever PGPORT says
+        """The URL, in a form that libpq, asyncpg and dbmate all understand."""
+        where = f"host={self.socket_folder}&port=5432"  # the port: PGPORT must not change it
         return f"postgresql://postgres:{self.password.read_text()}@/postgres?{where}"
 
     def create(self) -> None:
-        """Make the cluster beside its place, then rename it: one made by half never counts."""
+        """Create the cluster if there is none.
+
+        initdb works in a folder beside it, renamed at the end: half a cluster is never taken for
+        one.
+        """
         if (self.folder / "PG_VERSION").exists():
-            self._check_kept()
+            self._check_existing()
             return
         if self.folder.exists() and os.listdir(self.folder):
-            raise ConfigError(f"{self.folder} is no PostgreSQL cluster: move it away")
+            raise ConfigError(f"{self.folder} is not a PostgreSQL cluster: move it away")
         say(f"Creating a PostgreSQL {self.version} cluster in {_shown(self.folder)} ...")
-        new = self.folder.with_name("postgresql.new")
-        shutil.rmtree(new, ignore_errors=True)
-        host.write_secret(self.password, self._who.uid)
+        unfinished = self.folder.with_name("postgresql.new")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        host.write_password(self.password, self._who.uid)
         options = ["--username=postgres", "--auth=scram-sha-256", f"--pwfile={self.password}"]
         options += ["--encoding=UTF8", f"--locale={host.utf8_locale()}"]
-        process = self._spawn(signal.SIGTERM, "initdb", "-D", new, *options)
+        process = self._spawn(signal.SIGTERM, "initdb", "-D", unfinished, *options)
         try:
-            _await("initdb", lambda: process.poll() is not None, self._pause, told=True)
+            _wait_until(lambda: process.poll() is not None, self._pause, "initdb", quiet=True)
         finally:
             _end(process, signal.SIGTERM)
         if process.returncode:
             raise ConfigError(f"initdb failed:\n{self._last_lines()}")
-        new.rename(self.folder)
+        unfinished.rename(self.folder)
 
-    def _check_kept(self) -> None:
-        """Look for the password; remove a crash's pid files whose number is another's by now."""
+    def _check_existing(self) -> None:
+        """Check that the password is there, and remove pid files that a crash left behind.
+
+        PostgreSQL refuses to start while the process that such a file names is alive; by now that
+        may be any other process, which does not work in this folder. No server of our own can be
+        alive: we hold the lock.
+        """
         if not self.password.exists():
             raise ConfigError(f"{self.password} is missing: restore it, or remove {self.folder}")
-        for file in (self.folder / "postmaster.pid", self.socket / ".s.PGSQL.5432.lock"):
+        for file in (self.folder / "postmaster.pid", self.socket_folder / ".s.PGSQL.5432.lock"):
             with suppress(OSError, IndexError):
-                if host.works_in(int(file.read_text().split()[0])) != str(self.folder):
+                pid = int(file.read_text().split()[0])
+                if host.working_directory(pid) != str(self.folder):
                     file.unlink()
 
     def start(self) -> None:
-        """Start the server without waiting; its death signal is INT, the fast shutdown."""
+        """Start the server without waiting until it is ready."""
         settings = [f"--{name}={value}" for name, value in SETTINGS.items()]
-        self._started, self._due = time.monotonic(), None
-        settings.append(f"--unix_socket_directories={self.socket}")
+        settings.append(f"--unix_socket_directories={self.socket_folder}")
+        self._started_at, self._restart_at = time.monotonic(), None
+        # INT is the fast shutdown, here for the day on which the supervisor is killed.
         self._process = self._spawn(signal.SIGINT, "postgres", "-D", self.folder, *settings)
 
     def wait_ready(self) -> None:
-        """Return when the server accepts connections; raise ConfigError with its log if it ends."""
-        _await("PostgreSQL", lambda: self._ended() or self._ready(), self._pause)
-        if self._ended():
+        """Wait until the server accepts connections; raise ConfigError with its log if it exits."""
+        _wait_until(lambda: self._exited() or self._ready(), self._pause, "PostgreSQL")
+        if self._exited():
             raise ConfigError(f"PostgreSQL did not start:\n{self._last_lines()}")
-        say(f"PostgreSQL {self.version} is ready (socket in {_shown(self.socket)})")
+        say(f"PostgreSQL {self.version} is ready (socket in {_shown(self.socket_folder)})")
 
-    def tend(self) -> float | None:
-        """Start a server again that ended by itself; return the seconds until then, if any."""
-        if not self._ended():
+    def restart_if_exited(self) -> float | None:
+        """Start the server again if it has exited and its delay is over.
+
+        Return the seconds after which to call again; None if the server is running.
+        """
+        if not self._exited():
             return None
-        if self._due is None:
-            self._due = time.monotonic() + self._back_off()
-        if (left := self._due - time.monotonic()) > 0:
+        if self._restart_at is None:
+            self._restart_at = time.monotonic() + self._next_delay()
+        if (left := self._restart_at - time.monotonic()) > 0:
             return left
         self.start()
         return None
 
-    def _back_off(self) -> float:
-        if time.monotonic() - self._started > STEADY:
-            self._delay = 0.0
-        if not self._delay:
-            say(f"PostgreSQL ended by itself, and is started again:\n{self._last_lines()}")
-        self._delay = min(self._delay * 2 or BACK_OFF[0], BACK_OFF[1])
-        return self._delay
+    def _next_delay(self) -> float:
+        """Return the seconds before a restart: twice the last ones; report the first exit only."""
+        if time.monotonic() - self._started_at > STABLE_AFTER:
+            self._restart_delay = 0.0
+        if not self._restart_delay:
+            say(f"PostgreSQL exited unexpectedly and is restarted:\n{self._last_lines()}")
+        doubled = self._restart_delay * 2 or FIRST_RESTART_DELAY
+        self._restart_delay = min(doubled, MAX_RESTART_DELAY)
+        return self._restart_delay
 
     def stop(self) -> None:
-        """End the server by its fast shutdown, which rolls open transactions back."""
+        """Stop the server by its fast shutdown, which rolls open transactions back."""
         if self._process is not None:
             _end(self._process, signal.SIGINT, signal.SIGQUIT)
 
-    def _ended(self) -> bool:
+    def _exited(self) -> bool:
         return self._process is not None and self._process.poll() is not None
 
     def _ready(self) -> bool:
-        """Read the status that the server keeps in its pid file, in the eighth line."""
+        """Return the status that the server keeps in the eighth line of its pid file."""
         with suppress(FileNotFoundError):
             lines = (self.folder / "postmaster.pid").read_text().splitlines()
             ours = self._process is not None and lines[:1] == [str(self._process.pid)]
@@ -168,13 +187,18 @@ class Cluster:
         lines = self.log.read_text(errors="replace").splitlines()
         return "\n".join(f"  {line}" for line in lines[-6:])
 
-    def _spawn(self, death: int, program: str, *arguments: str | Path) -> subprocess.Popen[bytes]:
-        """Start a program as the identity, in a session that the terminal's keys do not reach."""
+    def _spawn(
+        self, death_signal: int, program: str, *arguments: str | Path
+    ) -> subprocess.Popen[bytes]:
+        """Start a program that gets ``death_signal`` when this process ends.
+
+        It runs as the identity, in a session of its own, which no key of the terminal reaches.
+        """
         parent = os.getpid()
 
-        def enter() -> None:
+        def prepare_child() -> None:
             self._who.enter()
-            host.die_with_parent(death, parent)  # a change of user would clear it
+            host.die_with_parent(death_signal, parent)  # last: a change of user would clear it
 
         with self.log.open("ab") as log:
             return subprocess.Popen(  # noqa: S603
@@ -185,62 +209,72 @@ class Cluster:
                 cwd="/",
                 start_new_session=True,
                 pass_fds=[self._lock],  # held until the last process of the server has ended
-                preexec_fn=enter,
+                preexec_fn=prepare_child,
             )
 
 
-def say(text: str) -> None:
-    """Tell the developer."""
+def say(message: str) -> None:
+    """Print a message to the developer on standard error."""
     with suppress(OSError):  # the terminal has gone
-        print(text, file=sys.stderr, flush=True)
+        print(message, file=sys.stderr, flush=True)
 
 
 def _shown(path: Path) -> Path:
+    """Return ``path`` relative to the current folder if it is below it."""
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 @contextmanager
 def _locked(data: Path, pause: Pause) -> Iterator[int]:
-    """Hold the folder: refuse a second supervisor, wait for a server that outlives its own."""
-    holder = os.open(data / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    server = os.open(data, os.O_RDONLY)
+    """Yield the descriptor of the lock that the server's processes are to inherit.
+
+    Two locks: the file's holder is the supervisor, and a second supervisor is refused at once. The
+    folder's holders are the processes of a server; one that outlives its supervisor is waited for.
+    """
+    file = os.open(data / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    folder = os.open(data, os.O_RDONLY)
     try:
-        if not _lock(holder):
+        if not _try_lock(file):
             raise InUse(data, *(data / "lock").read_text().split())
         (data / "lock").write_text(f"{os.getpid()}\n")
-        _await("the server of an earlier run to end", lambda: _lock(server), pause)
-        yield server
+        _wait_until(lambda: _try_lock(folder), pause, "the server of an earlier run to exit")
+        yield folder
     finally:
-        os.close(server)
-        os.close(holder)
+        os.close(folder)
+        os.close(file)
 
 
-def _lock(descriptor: int) -> bool:
+def _try_lock(descriptor: int) -> bool:
     with suppress(BlockingIOError):
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return True
     return False
 
 
-def _await(what: str, done: Callable[[], bool], pause: Pause, *, told: bool = False) -> None:
-    """Poll until ``done``; say so after a second, if not ``told``; give up after STARTING."""
-    begun = time.monotonic()
-    while not done():
-        waited = time.monotonic() - begun
-        if waited > STARTING:
-            raise ConfigError(f"waited {STARTING:.0f} s in vain for {what}")
-        if waited > 1 and not told:
+def _wait_until(
+    condition: Callable[[], bool], pause: Pause, what: str, *, quiet: bool = False
+) -> None:
+    """Poll ``condition``; name ``what`` is awaited after a second, and give up in the end.
+
+    Raises ConfigError after START_TIMEOUT.
+    """
+    started = time.monotonic()
+    while not condition():
+        waited = time.monotonic() - started
+        if waited > START_TIMEOUT:
+            raise ConfigError(f"gave up after {START_TIMEOUT:.0f} s of waiting for {what}")
+        if waited > 1 and not quiet:
             say(f"Waiting for {what} ...")
-            told = True
+            quiet = True
         pause(0.02)
 
 
 def _end(process: subprocess.Popen[bytes], *signals: int) -> None:
-    """End a child by one signal after another, the last by force."""
+    """Send a child one signal after another, KILL at last, until it has exited."""
     for number in (*signals, signal.SIGKILL):
         if process.poll() is not None:
             return
         process.send_signal(number)
         with suppress(subprocess.TimeoutExpired):
-            process.wait(STOPPING)
+            process.wait(STOP_TIMEOUT)

@@ -1,4 +1,4 @@
-"""COMMAND as a job of the terminal, and the signals for it."""
+"""COMMAND as the terminal's foreground job, and the queue of signals meant for it."""
 
 import os
 import select
@@ -10,13 +10,19 @@ from contextlib import suppress
 
 from api_hour.plugins.embedded.host import die_with_parent
 
-STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
-PASSED_ON = (*STOPPING, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU)
-TWICE = 0.1  # seconds in which a second TERM is the same one: make passes on what its group got
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+FORWARDED = (*STOP_SIGNALS, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU)
+# Seconds in which a second TERM is the same one: `kill` of a process group reaches the supervisor,
+# and make, which then sends it another.
+REPEAT_WINDOW = 0.1
 
 
 class SignalQueue:
-    """Hold signals, children's ends and hang-ups until asked for, so that none is lost."""
+    """Queues signals, exits of children and hang-ups until they are asked for; loses none.
+
+    The handlers do nothing: Python writes each signal's number to a pipe (set_wakeup_fd), which can
+    be polled together with descriptors, and with a timeout.
+    """
 
     def __init__(self) -> None:
         self._reader, writer = os.pipe()
@@ -25,87 +31,89 @@ class SignalQueue:
         self._poll.register(self._reader, select.POLLIN)
         signal.set_wakeup_fd(writer)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        for number in PASSED_ON:
-            if signal.getsignal(number) != signal.SIG_IGN:  # by nohup: for COMMAND, too
+        for number in FORWARDED:
+            if signal.getsignal(number) != signal.SIG_IGN:  # nohup's choice is COMMAND's, too
                 signal.signal(number, lambda *_: None)
 
-    def watch(self, descriptor: int) -> None:
-        """Count the hang-up of a terminal or a pipe as TERM."""
-        self._poll.register(descriptor, 0)
+    def watch_hang_up(self, descriptor: int) -> None:
+        """Count the hang-up of a terminal or a pipe as a TERM."""
+        self._poll.register(descriptor, 0)  # no event asked for: errors and hang-ups always come
 
     def wait(self, seconds: float | None) -> list[int]:
-        """Return the signals that came, as soon as there is news, or after ``seconds``."""
+        """Return the signals to forward after any news, or after ``seconds``; None: no limit."""
         numbers: list[int] = []
         for descriptor, _ in self._poll.poll(None if seconds is None else seconds * 1000):
             if descriptor == self._reader:
-                numbers += os.read(descriptor, 4096)
+                numbers += os.read(descriptor, 4096)  # one byte a signal
             else:
                 self._poll.unregister(descriptor)
                 numbers.append(signal.SIGTERM)
-        return [number for number in numbers if number in PASSED_ON]
+        return [number for number in numbers if number in FORWARDED]
 
     def pause(self, seconds: float) -> None:
-        """Wait during the start; exit when a signal asks for the end."""
-        if asked := set(STOPPING) & set(self.wait(seconds)):
-            sys.exit(128 + asked.pop())
+        """Wait while the server starts; exit the process when a signal asks for that."""
+        if stop_signals := set(STOP_SIGNALS) & set(self.wait(seconds)):
+            sys.exit(128 + stop_signals.pop())
 
 
 class ForegroundJob:
-    """COMMAND in a process group of its own, which holds the terminal while it runs."""
+    """COMMAND in a process group of its own, which has the terminal while it runs."""
 
     def __init__(
         self, command: list[str], environment: dict[str, str], signals: SignalQueue
     ) -> None:
         self._parent = os.getpid()
-        self._last: dict[int, float] = {}
+        self._forwarded_at: dict[int, float] = {}
         self._terminal: int | None = None
-        with suppress(OSError):  # without a terminal
+        with suppress(OSError):  # there is no terminal
             self._terminal = os.open("/dev/tty", os.O_RDWR)
         if self._terminal is not None and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-            signals.watch(self._terminal)  # but not under nohup
+            signals.watch_hang_up(self._terminal)  # but not under nohup
         self._child = subprocess.Popen(  # noqa: S603
-            command, env=environment, process_group=0, preexec_fn=self._enter
+            command, env=environment, process_group=0, preexec_fn=self._prepare_child
         )
 
-    def _enter(self) -> None:
-        """Prepare the child: the terminal is given before it can read from it."""
-        self._hand_over(os.getpgid(self._parent), os.getpid())
+    def _prepare_child(self) -> None:
+        """Run in the child, before exec: it must have the terminal before COMMAND reads from it."""
+        self._pass_terminal(os.getpgid(self._parent), os.getpid())
         die_with_parent(signal.SIGTERM, self._parent)
 
-    def _hand_over(self, holder: int, heir: int) -> None:
-        """Give the terminal from one process group to another, if the first one has it."""
+    def _pass_terminal(self, holder: int, successor: int) -> None:
+        """Make ``successor`` the terminal's foreground group, if ``holder`` is that now."""
         if self._terminal is None:
             return
+        # tcsetpgrp() from a background group would stop the caller by TTOU.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
-        with suppress(OSError):  # it has hung up
+        with suppress(OSError):  # the terminal has hung up
             if os.tcgetpgrp(self._terminal) == holder:
-                os.tcsetpgrp(self._terminal, heir)
+                os.tcsetpgrp(self._terminal, successor)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
-    def pass_on(self, number: int) -> None:
-        """Send COMMAND a signal, once."""
+    def forward(self, number: int) -> None:
+        """Send COMMAND a signal, unless it is a repetition of the last one."""
         now = time.monotonic()
-        last, self._last[number] = self._last.get(number, -TWICE), now
-        if number not in STOPPING or now - last >= TWICE:
+        last = self._forwarded_at.get(number, -REPEAT_WINDOW)
+        self._forwarded_at[number] = now
+        if number not in STOP_SIGNALS or now - last >= REPEAT_WINDOW:
             os.kill(self._child.pid, number)
 
     def exit_code(self) -> int | None:
-        """Return COMMAND's exit code, 128 and the signal that killed it; None while it runs."""
+        """Return COMMAND's exit code, or 128 plus the signal that killed it; None while it runs."""
         pid, status = os.waitpid(self._child.pid, os.WNOHANG | os.WUNTRACED)
         if pid and os.WIFSTOPPED(status):
-            self._sleep()
+            self._stop_with_child()
         elif pid:
-            self._hand_over(pid, os.getpgrp())
-            with suppress(OSError):  # a shell, say, leaves its children behind
+            self._pass_terminal(pid, os.getpgrp())
+            with suppress(OSError):  # usually nothing is left of its group
                 os.killpg(pid, signal.SIGTERM)
             code = self._child.returncode = os.waitstatus_to_exitcode(status)
             return code if code >= 0 else 128 - code
         return None
 
-    def _sleep(self) -> None:
-        """Stop with COMMAND, as the shell expects after Ctrl-Z; carry on when it says so."""
+    def _stop_with_child(self) -> None:
+        """Stop after Ctrl-Z has stopped COMMAND, and continue both when the shell says so."""
         if self._terminal is not None:
-            self._hand_over(self._child.pid, os.getpgrp())
-            os.killpg(0, signal.SIGTSTP)
-            self._hand_over(os.getpgrp(), self._child.pid)
+            self._pass_terminal(self._child.pid, os.getpgrp())
+            os.killpg(0, signal.SIGTSTP)  # returns after the shell's `fg` or `bg`
+            self._pass_terminal(os.getpgrp(), self._child.pid)
             os.killpg(self._child.pid, signal.SIGCONT)

@@ -1,0 +1,1 @@
+"""Tests of the development PostgreSQL as processes: real servers, signals and terminals."""
