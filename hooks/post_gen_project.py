@@ -1,8 +1,8 @@
-"""Remove the files of what was not chosen, and print the next commands.
+"""Remove the files that were not chosen, and print the next commands.
 
-``FILES`` names every file of the template that depends on an answer; all others always stay. A file
-that differs too much between two answers to be one with tags is two files in the template, of which
-a project keeps one, under the name that both share.
+``FILES`` names every file of the template that depends on an answer; all others always stay. Where
+two answers need very different contents, the template has a file for each instead of one with tags;
+the project keeps one of them, under a name without the answer.
 """
 
 import json
@@ -16,11 +16,11 @@ Answers = Mapping[str, tuple[str | bool, ...]]
 
 
 class File(NamedTuple):
-    """A file that stays when each option that it names has one of the answers."""
+    """A file that stays if each of its options has one of its answers."""
 
     path: str
     answers: Answers
-    name: str | None = None  # in the project, where it differs from the template's
+    name: str | None = None  # in the project, if it is not the template's
 
 
 CONTAINER: Answers = {"container": (True,)}
@@ -67,20 +67,20 @@ def main() -> None:
     try:
         keep_chosen(project, chosen)
     except OSError as error:
-        sys.exit(f"The files of what was not chosen cannot be removed: {error}")
+        sys.exit(f"Cannot remove the files that were not chosen: {error}")
     print(f"""
 {project.name} is ready. Next:
 
     cd {shlex.quote(str(project))}
-    make run     # serves it, with live reload
+    make run     # serves it with live reload
     make help    # lists the other verbs
 """)
 
 
 def keep_chosen(project: Path, chosen: Mapping[str, str | bool]) -> None:
-    """Remove each file of ``FILES`` that was not chosen, and rename the others where they differ.
+    """Remove each file of ``FILES`` that was not chosen, and give the others their names.
 
-    Raises OSError, also when a file is missing.
+    Raises OSError, also if a file is missing.
     """
     for file in FILES:
         path = project / file.path

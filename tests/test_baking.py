@@ -1,4 +1,4 @@
-"""What the template generates, read as text, and the answers that it refuses."""
+"""What the template generates, and which answers it refuses."""
 
 import os
 import re
@@ -16,7 +16,7 @@ from cookiecutter.exceptions import FailedHookException
 from api_hour.config.logging_yaml import load
 from testkit.projects import DATABASES, PRODUCT, ROOT, bake
 
-# The files of a project, by the answers that bring them; written apart from the hook's own table.
+# The files of a project by answer, written independently of the hook's table.
 ALWAYS = """
     .api-hour.json .gitattributes .gitignore Makefile README.rst pyproject.toml
     deploy/install.sh
@@ -103,15 +103,15 @@ REFUSED_LINES = {
 }
 
 
-@pytest.fixture(scope="module", params=PRODUCT, ids=lambda one: " ".join(one.values()))
+@pytest.fixture(scope="module", params=PRODUCT, ids=lambda choice: " ".join(choice.values()))
 def options(request: pytest.FixtureRequest) -> dict[str, str]:
-    """Return one choice of all options, of every one there is."""
+    """Return one combination of answers, of all there are."""
     return dict(request.param)
 
 
 @pytest.fixture(scope="module")
 def project(options: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Bake one choice of all options."""
+    """Bake one combination of answers."""
     return bake(tmp_path_factory.mktemp("baked") / "out", **options)
 
 
@@ -212,7 +212,7 @@ def test_formatting_and_linting_change_nothing(tmp_path: Path, database: str, sl
 
 def test_the_configuration_has_the_two_listeners(project: Path) -> None:
     class Loader(yaml.SafeLoader):
-        """Read the tag !env as text."""
+        """A loader that reads the tag !env as text."""
 
     Loader.add_constructor("!env", Loader.construct_scalar)  # type: ignore[type-var]
     text = (project / "etc" / "hello" / "main.yaml").read_text()
@@ -232,7 +232,7 @@ def test_the_logs_can_be_set_up_in_either_form(
     assert settings["loggers"]["gunicorn.access"] == {"level": "INFO"}
 
 
-def test_the_readme_is_without_fault(project: Path) -> None:
+def test_the_readme_is_valid(project: Path) -> None:
     assert _title_and_first_line(project / "README.rst") == ("Hello", "A daemon on API-Hour")
 
 
@@ -281,14 +281,14 @@ def test_a_bad_slug_is_refused_by_name(
 @pytest.mark.parametrize(
     ("slug", "end"),
     [
-        ("my-app", "'my-app'; my_app would do"),
-        ("My App", "'My App'; my_app would do"),
+        ("my-app", "'my-app'; use my_app"),
+        ("My App", "'My App'; use my_app"),
         ("api-hour", "'api-hour'"),
         ("größe", "'größe'"),
         ("3d", "'3d'"),
     ],
 )
-def test_a_name_that_would_do_is_said_when_one_follows_from_the_slug(
+def test_a_valid_name_is_suggested_if_one_follows_from_the_slug(
     tmp_path: Path, slug: str, end: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     said = _refusal(tmp_path / "out", capfd, project_slug=slug)
@@ -345,13 +345,13 @@ def test_a_tag_typed_at_the_prompt_is_refused_unrendered(tmp_path: Path, tag: st
         check=False,
     )
     assert result.returncode == 1
-    assert result.stderr.startswith("description must not hold ")
+    assert result.stderr.startswith("description must not contain ")
     assert tag in result.stderr
     assert not (tmp_path / "hello").exists()
 
 
 def _refusal(folder: Path, capfd: pytest.CaptureFixture[str], **answers: str) -> str:
-    """Bake with answers that must be refused; return what was said."""
+    """Bake with answers that must be refused; return the message."""
     with pytest.raises(FailedHookException):
         bake(folder, **answers)
     assert list(folder.iterdir()) == []
@@ -359,7 +359,7 @@ def _refusal(folder: Path, capfd: pytest.CaptureFixture[str], **answers: str) ->
 
 
 def _title_and_first_line(page: Path) -> tuple[str, str]:
-    """Return the first two texts of a page, which must be without fault."""
+    """Return the title and the first paragraph of a page, which must be valid."""
     settings = {"halt_level": 2, "report_level": 2}
     document = docutils.core.publish_doctree(page.read_text(), settings_overrides=settings)
     paragraph = next(document.findall(docutils.nodes.paragraph))

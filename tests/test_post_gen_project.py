@@ -1,4 +1,4 @@
-"""The hook's table matches the template and its options, and a hook that fails says why."""
+"""The hook's table matches the template and its options, and a failing hook says why."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ QUESTIONS = json.loads((ROOT / "cookiecutter.json").read_text())
 
 
 def answers(option: str) -> set[str | bool]:
-    """Return every answer that a question takes."""
+    """Return every answer that an option takes."""
     asked = QUESTIONS[option]
     return set(asked) if isinstance(asked, list) else {True, False}
 
@@ -33,7 +33,7 @@ def test_a_row_names_a_file_of_the_template_and_answers_of_its_options(file: Fil
     assert file.answers
     for option, chosen in file.answers.items():
         assert option in OPTIONS
-        assert set(chosen) < answers(option), "all answers: the file always stays"
+        assert set(chosen) < answers(option), "with every answer the file always stays"
         assert {type(answer) for answer in chosen} == {type(answer) for answer in answers(option)}
 
 
@@ -42,7 +42,7 @@ def test_a_file_has_one_row() -> None:
     assert sorted(set(paths)) == sorted(paths)
 
 
-def test_a_table_that_names_no_file_stops_the_generation(
+def test_a_row_without_its_file_stops_the_generation(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     template = tmp_path / "template"
@@ -53,6 +53,6 @@ def test_a_table_that_names_no_file_stops_the_generation(
     with pytest.raises(FailedHookException):
         bake(tmp_path / "out", template)
     said = capfd.readouterr().err
-    assert said.startswith("The files of what was not chosen cannot be removed: ")
+    assert said.startswith("Cannot remove the files that were not chosen: ")
     assert "hello/tests/conftest_none.py" in said
     assert list((tmp_path / "out").iterdir()) == []

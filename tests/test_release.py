@@ -253,12 +253,12 @@ def test_a_release_takes_over_by_usr2_and_goes_back_without_a_lost_request(
     with _served(site, source), _counted(source.http, database) as account:
         assert "Starting a new master" in site.install(next_release)
         _serves(site, source, "0.2.0")
-        assert "is there already" in site.refuses(next_release)
+        assert "is already installed" in site.refuses(next_release)
         for step in ("migration", "check", "start"):
             line = site.refuses(failing[step])
-            assert re.search(f"{step} (0003_bad.sql )?failed: .|new master ended", line), line
+            assert re.search(f"{step} (0003_bad.sql )?failed: .|new master exited", line), line
             assert ("0003_bad.sql failed" in line) is (step == "migration")
-            assert line.endswith("; 0.2.0 goes on")
+            assert line.endswith("; 0.2.0 stays current")
             _serves(site, source, "0.2.0")
         site.rollback()
         _serves(site, source, "0.1.0")
@@ -298,10 +298,12 @@ def test_a_first_release_keeps_its_modules_and_has_no_way_back(site: Site) -> No
     own = f"{site.prefix}/releases/0.1.0/"  # not through the link, which will move
     assert [path.startswith(own) for path in said.split()] == [True, True]
     back = (site.prefix / "current" / "install.sh", "rollback")
-    assert site.run(*back).stderr == "install.sh: there is no release before; 0.1.0 goes on\n"
+    line = site.run(*back).stderr
+    assert line == "install.sh: there is no previous release; 0.1.0 stays current\n"
     with (site.prefix / "releases" / ".lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert site.run(*back).stderr == "install.sh: another one is under way; 0.1.0 goes on\n"
+        line = site.run(*back).stderr
+    assert line == "install.sh: another installation is in progress; 0.1.0 stays current\n"
 
 
 def test_without_a_database_s_address_nothing_is_installed(source: Source, tmp_path: Path) -> None:
@@ -337,7 +339,7 @@ def test_only_the_release_before_is_kept(
 def test_the_installer_says_how_it_is_used(source: Source, tmp_path: Path, verb: str) -> None:
     site = Site(tmp_path / "opt", tmp_path / "bin")
     said = _good(site.run(source.archive / "install.sh", verb))
-    assert re.match(r"Put a release .*\n\n    PREFIX=/opt/hello ./install.sh ", said)
+    assert re.match(r"Install a release .*\n\n    PREFIX=/opt/hello ./install.sh ", said)
     assert said.count("\n") < 20
     assert not site.prefix.exists()
 

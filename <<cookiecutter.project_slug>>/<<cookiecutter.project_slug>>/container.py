@@ -15,7 +15,7 @@ from .settings import Settings
 
 
 class Container(api_hour.Container):
-    """Run in each worker: open the engines<< " (there are none yet)" if cookiecutter.database == "none" >>, serve, close the engines."""
+    """The application of each worker: opens the engines<< " (none yet)" if cookiecutter.database == "none" >>, serves, closes the engines."""
 
     settings = Settings
     config: Settings
@@ -23,7 +23,7 @@ class Container(api_hour.Container):
 <% if cookiecutter.database != "none" %>
     @asynccontextmanager
     async def engines(self) -> AsyncIterator[None]:
-        """Open what the services need; it stays open while the daemon serves."""
+        """Open what the services need, for as long as the daemon serves."""
         async with (
             postgresql.open_pool(self.config.postgresql) as self.pool,
             api_hour.observed("postgresql", self.pool),
@@ -32,7 +32,7 @@ class Container(api_hour.Container):
 
 <% endif %>
     def servers(self) -> dict[str, api_hour.Server]:
-        """Name the server of each listener of main.yaml."""
+        """Return the server of each listener in main.yaml."""
         return {
 <% if cookiecutter.database != "none" %>
             "http": api_hour.HTTPServer(routes.http(self.config.http, self.pool)),

@@ -21,18 +21,18 @@ Client = TestClient[web.Request, web.Application]
 
 @pytest.fixture(scope="session")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded.PostgreSQL]:
-    """Run a server of the tests' own, whatever DATABASE_URL says."""
+    """Run a server for the tests alone, whatever DATABASE_URL says."""
     with embedded.postgresql(tmp_path_factory.mktemp("data"), own=True) as server:
         command = ["make", "--silent", "migrate"]
-        done = subprocess.run(command, cwd=ROOT, env=_with(server), capture_output=True, text=True)
-        if done.returncode:
-            pytest.exit(f"the migrations failed:\n{done.stdout}{done.stderr}", returncode=1)
+        run = subprocess.run(command, cwd=ROOT, env=_with(server), capture_output=True, text=True)
+        if run.returncode:
+            pytest.exit(f"the migrations failed:\n{run.stdout}{run.stderr}", returncode=1)
         yield server
 
 
 @pytest.fixture
 def environment(database: embedded.PostgreSQL) -> dict[str, str]:
-    """Return what the daemon needs to find the database."""
+    """Return the daemon's environment, which names the database."""
     return _with(database)
 
 
@@ -45,14 +45,14 @@ async def pool(database: embedded.PostgreSQL) -> AsyncIterator[postgresql.Pool]:
 
 @pytest.fixture
 async def client(pool: postgresql.Pool) -> AsyncIterator[Client]:
-    """Serve what everybody sees."""
+    """Serve the listener ``http``."""
     async with TestClient(TestServer(routes.http(HTTP(), pool))) as client:
         yield client
 
 
 @pytest.fixture
 async def admin(pool: postgresql.Pool) -> AsyncIterator[Client]:
-    """Serve what operators see, of a worker that is ready."""
+    """Serve the listener ``admin`` of a worker that is ready."""
     container = Container()
     container.ready = True
     app = routes.admin(container, {"postgresql": pool})

@@ -16,20 +16,20 @@ Client = TestClient[web.Request, web.Application]
 
 @pytest.fixture
 def environment() -> dict[str, str]:
-    """Return what the daemon needs."""
+    """Return the daemon's environment."""
     return dict(os.environ)
 
 
 @pytest.fixture
 async def client() -> AsyncIterator[Client]:
-    """Serve what everybody sees."""
+    """Serve the listener ``http``."""
     async with TestClient(TestServer(routes.http(HTTP()))) as client:
         yield client
 
 
 @pytest.fixture
 async def admin() -> AsyncIterator[Client]:
-    """Serve what operators see, of a worker that is ready."""
+    """Serve the listener ``admin`` of a worker that is ready."""
     container = Container()
     container.ready = True
     async with TestClient(TestServer(routes.admin(container, {}))) as client:

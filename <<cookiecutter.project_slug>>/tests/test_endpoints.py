@@ -60,7 +60,7 @@ async def test_a_list_is_read_page_by_page(client: Client) -> None:
 
 
 @pytest.mark.parametrize("case", BAD_BODIES)
-async def test_a_bad_body_is_told_what_is_wrong(client: Client, case: str) -> None:
+async def test_a_bad_body_gets_an_error_that_names_the_fault(client: Client, case: str) -> None:
     body, content_type, status, word = BAD_BODIES[case]
     response = await client.post("/records", data=body, headers={"Content-Type": content_type})
     error = (await response.json())["error"]
@@ -69,7 +69,7 @@ async def test_a_bad_body_is_told_what_is_wrong(client: Client, case: str) -> No
 
 
 @pytest.mark.parametrize("query", BAD_QUERIES)
-async def test_a_bad_query_is_told_what_is_wrong(client: Client, query: str) -> None:
+async def test_a_bad_query_gets_an_error_that_names_the_field(client: Client, query: str) -> None:
     response = await client.get(f"/records?{query}")
     assert response.status == 422
     assert BAD_QUERIES[query] in str((await response.json())["error"])
@@ -90,7 +90,7 @@ async def test_an_unknown_address_is_answered_in_json(client: Client) -> None:
 
 
 <% endif %>
-async def test_a_wrong_method_is_told_the_right_ones(client: Client) -> None:
+async def test_a_wrong_method_gets_the_allowed_ones(client: Client) -> None:
 <% if cookiecutter.database != "none" %>
     response = await client.put("/records")
     assert (response.status, response.headers["Allow"]) == (405, "GET,HEAD,POST")
@@ -101,7 +101,7 @@ async def test_a_wrong_method_is_told_the_right_ones(client: Client) -> None:
     assert (await response.json())["error"]["status"] == 405
 
 
-async def test_a_worker_says_how_it_is(admin: Client) -> None:
+async def test_a_worker_reports_its_health(admin: Client) -> None:
     for path in ("live", "ready", "engines"):
         response = await admin.get(f"/health/{path}")
         assert response.status == 200
@@ -115,7 +115,7 @@ async def test_a_draining_worker_is_not_ready(admin: Client) -> None:
 <% if cookiecutter.database != "none" %>
 
 
-async def test_an_outage_of_the_database_is_told_and_ends_by_itself(
+async def test_a_database_outage_is_answered_503_and_recovers(
     client: Client, admin: Client, database: embedded.PostgreSQL
 ) -> None:
     database.stop()

@@ -1,4 +1,4 @@
-"""The URLs of records: what comes in is checked here, what is done stands in the service."""
+"""The URLs of records: input is checked here, the work is done in the service."""
 
 import re
 from typing import Annotated
@@ -17,19 +17,19 @@ ID = re.compile(r"[0-9]{1,18}")  # eighteen digits always fit the column's bigin
 class NewRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The body of a POST."""
 
-    # PostgreSQL keeps every character but NUL.
+    # PostgreSQL stores every character except NUL.
     name: Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"\A[^\0]*\Z")]
 
 
 class Page(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The query of a list: so many records, those after the record of that id."""
+    """The query string of a list: at most ``limit`` records with an id above ``after``."""
 
     limit: Annotated[int, msgspec.Meta(ge=1, le=100)] = 20
     after: Annotated[int, msgspec.Meta(ge=0, lt=10**18)] = 0
 
 
 async def create(request: web.Request) -> api_hour.JSON:
-    """Keep a record."""
+    """Create a record."""
     new = await api_hour.read_json(request, NewRecord)
     record = await records.create(request.app[POOL], new.name)
     location = {"Location": f"/records/{record.id}"}
@@ -37,7 +37,7 @@ async def create(request: web.Request) -> api_hour.JSON:
 
 
 async def list_page(request: web.Request) -> api_hour.JSON:
-    """List records by id; ``after`` in the answer is the cursor of the next page, if any."""
+    """List records by id; ``after`` in the response is the cursor of the next page, or null."""
     try:
         page = msgspec.convert(dict(request.query), Page, strict=False)
     except msgspec.ValidationError as error:
@@ -48,7 +48,7 @@ async def list_page(request: web.Request) -> api_hour.JSON:
 
 
 async def read(request: web.Request) -> api_hour.JSON:
-    """Show one record."""
+    """Return one record."""
     record = await records.read(request.app[POOL], _id(request))
     if record is None:
         raise _unknown(request)
@@ -56,14 +56,14 @@ async def read(request: web.Request) -> api_hour.JSON:
 
 
 async def delete(request: web.Request) -> web.Response:
-    """Remove one record."""
+    """Delete one record."""
     if not await records.delete(request.app[POOL], _id(request)):
         raise _unknown(request)
     return web.Response(status=204)
 
 
 def _id(request: web.Request) -> int:
-    """Return the id in the path; what can be none is unknown."""
+    """Return the id in the path; answer 404 to what cannot be an id."""
     if not ID.fullmatch(request.match_info["id"]):
         raise _unknown(request)
     return int(request.match_info["id"])

@@ -1,4 +1,4 @@
-"""The pool of connections to PostgreSQL; no other file knows the driver's settings."""
+"""The connection pool to PostgreSQL; no other file knows the driver's settings."""
 
 from contextlib import AbstractAsyncContextManager
 
@@ -10,7 +10,7 @@ __all__ = ["Pool", "open_pool"]
 
 
 def open_pool(settings: PostgreSQL) -> AbstractAsyncContextManager[Pool]:
-    """Open the pool; without a server too: queries then raise api_hour.DatabaseUnavailable."""
+    """Open the pool, even without a server: queries then raise api_hour.DatabaseUnavailable."""
     return create_pool(
         settings.dsn,
         minsize=settings.minsize,

@@ -1,4 +1,4 @@
-"""What can be done with records."""
+"""The business logic of records."""
 
 from datetime import datetime
 
@@ -8,7 +8,7 @@ from ..engines.postgresql import Pool
 
 
 class Record(msgspec.Struct, frozen=True):
-    """A name that was kept."""
+    """A stored name."""
 
     id: int
     name: str
@@ -16,7 +16,7 @@ class Record(msgspec.Struct, frozen=True):
 
 
 async def create(pool: Pool, name: str) -> Record:
-    """Keep a name under a new id."""
+    """Store a name under a new id."""
     query = "INSERT INTO records (name) VALUES ($1) RETURNING id, name, created_at"
     async with pool.connection() as connection:
         (row,) = await connection.fetch(query, name)
@@ -24,14 +24,14 @@ async def create(pool: Pool, name: str) -> Record:
 
 
 async def list_after(pool: Pool, after: int, limit: int) -> list[Record]:
-    """Return at most ``limit`` records with an id above ``after``, by id."""
+    """Return at most ``limit`` records with an id above ``after``, in order of id."""
     query = "SELECT id, name, created_at FROM records WHERE id > $1 ORDER BY id LIMIT $2"
     async with pool.connection() as connection:
         return [Record(*row) for row in await connection.fetch(query, after, limit)]
 
 
 async def read(pool: Pool, record_id: int) -> Record | None:
-    """Return the record of that id, or None."""
+    """Return the record with that id, or None."""
     query = "SELECT id, name, created_at FROM records WHERE id = $1"
     async with pool.connection() as connection:
         row = await connection.fetchrow(query, record_id)
@@ -39,7 +39,7 @@ async def read(pool: Pool, record_id: int) -> Record | None:
 
 
 async def delete(pool: Pool, record_id: int) -> bool:
-    """Remove the record of that id; return whether there was one."""
+    """Delete the record with that id; return whether there was one."""
     query = "DELETE FROM records WHERE id = $1 RETURNING id"
     async with pool.connection() as connection:
         return await connection.fetchval(query, record_id) is not None

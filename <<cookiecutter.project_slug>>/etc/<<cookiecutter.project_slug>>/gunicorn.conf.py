@@ -1,29 +1,29 @@
-"""What needs Python: Gunicorn's hooks. Its settings stand in main.yaml, under ``api_hour``."""
+"""Gunicorn's hooks, which need Python. Its settings are in main.yaml, under ``api_hour``."""
 
 from typing import Any
 
 
 def when_ready(server: Any) -> None:
-    """Say in development what to try, once the addresses are taken."""
+    """In development, print what to try once the listeners are bound."""
     if not server.cfg.reload:
         return
-    at = {listener.name: str(listener).replace("tcp:", "http:") for listener in server.LISTENERS}
+    urls = {listener.name: str(listener).replace("tcp:", "http:") for listener in server.LISTENERS}
 <% if cookiecutter.database != "none" %>
     example = """--json '{"name": "first"}'"""
 <% endif %>
     text = f"""
-Serving at {at["http"]}, and for operators at {at["admin"]}. Try:
+Serving at {urls["http"]}, and for operators at {urls["admin"]}. Try:
 
-    curl {at["http"]}/
+    curl {urls["http"]}/
 <% if cookiecutter.database != "none" %>
-    curl {at["http"]}/records {example}
-    curl {at["http"]}/records/1
-    curl {at["admin"]}/health/engines
+    curl {urls["http"]}/records {example}
+    curl {urls["http"]}/records/1
+    curl {urls["admin"]}/health/engines
 <% else %>
-    curl {at["admin"]}/health/ready
+    curl {urls["admin"]}/health/ready
 <% endif %>
 
-Save a file: when the log says Reloaded, answers come from it.
-Ctrl-C stops everything<< "; the records stay" if cookiecutter.database != "none" >>.
+Save a file: once the log says Reloaded, the new code answers.
+Ctrl-C stops everything<< "; the records are kept" if cookiecutter.database != "none" >>.
 """
     print(text, flush=True)
