@@ -1,5 +1,7 @@
 """CPU and memory are those of all processes of a session."""
 
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -54,7 +56,7 @@ def test_memory_adds_the_processes_up_and_tells_the_largest() -> None:
         memory = processes.memory(process.pid)
         for pid in processes.session(process.pid):
             if pid != process.pid:
-                subprocess.run(["kill", "-9", str(pid)], check=True)
+                os.kill(pid, signal.SIGKILL)
     assert 50_000_000 < memory.worker_pss <= memory.worker_rss < 100_000_000
     assert memory.rss > memory.worker_rss + 1_000_000
     assert memory.worker_pss < memory.pss < memory.rss
