@@ -15,6 +15,8 @@ PROJECT := build/hello
 # could be killed without what it started.
 RUN = $(MAKE) --no-print-directory -C $(PROJECT) --dry-run run \
     HTTP_PORT=$(HTTP_PORT) ADMIN_PORT=$(ADMIN_PORT)
+# CI has another, which runs a failed test once more.
+PYTEST := $(BIN)/python -m pytest
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
 
 .DELETE_ON_ERROR:
@@ -40,13 +42,13 @@ bake: $(VENV)/.bake ## bake the default project again; the one before is kept as
 	--output-dir build "$(CURDIR)"
 
 test: $(VENV)/.dev ## run every test, in two processes; narrow with PYTEST_ARGS="-k reload"
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(PYTEST_ARGS)
+	@$(PYTEST) --numprocesses 2 --dist loadgroup $(PYTEST_ARGS)
 
 test-runtime: $(VENV)/.dev ## run the runtime's tests
-	@$(BIN)/python -m pytest runtime/tests $(PYTEST_ARGS)
+	@$(PYTEST) runtime/tests $(PYTEST_ARGS)
 
 test-template: $(VENV)/.dev ## run the template's tests
-	@$(BIN)/python -m pytest tests $(PYTEST_ARGS)
+	@$(PYTEST) tests $(PYTEST_ARGS)
 
 chaos: $(VENV)/.dev ## play every fault in full, and print what it cost; narrow with CHAOS_ARGS=HUP
 	@cd runtime/tests && PYTHONPATH="$(CURDIR)" "$(CURDIR)/$(BIN)/python" -m chaos $(CHAOS_ARGS)
@@ -61,7 +63,7 @@ docs: $(VENV)/.docs ## build the pages into build/docs/html, then do what they s
 	@rm -rf build/docs
 	@$(BIN)/python -m sphinx --quiet --fail-on-warning --nitpicky --doctree-dir build/docs/doctrees \
 	docs build/docs/html
-	@$(BIN)/python -m pytest docs/tests --numprocesses 2 --dist worksteal $(PYTEST_ARGS)
+	@$(PYTEST) docs/tests --numprocesses 2 --dist worksteal $(PYTEST_ARGS)
 
 check: $(VENV)/.docs ## lint, format, imports and types; changes nothing
 	@$(BIN)/python -m ruff check
