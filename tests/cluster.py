@@ -15,10 +15,10 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
+from testkit.ledger import SOURCE
 from testkit.ports import accepts, free_port
 from testkit.processes import API_HOUR, Daemon, Program
 from testkit.projects import bake
-from testkit.target import SOURCE
 from testkit.waiting import until
 
 MEMBERS = 3

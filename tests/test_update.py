@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from hooks.post_gen_project import FILES
+from testkit.git_server import commit_copy
 from testkit.projects import DATABASES, Project, bake, git
-from testkit.remote import copied
 
 SLUG = "<" + "<cookiecutter.project_slug>>"
 Change = tuple[str, str, str]  # a file, what stands in it, what shall
@@ -24,7 +24,7 @@ FAR = 4_000_000_000.0  # a time after every other: nothing is to be installed
 def template(tmp_path: Path) -> Path:
     """Return a git repository with this template."""
     folder = tmp_path / "template"
-    copied(folder)
+    commit_copy(folder)
     return folder
 
 

@@ -6,9 +6,8 @@ from functools import partial
 from chaos import broken, deaths, ends, planned, scarcity
 from chaos.account import Loss
 from chaos.play import Scenario
-from testkit.line import Kind, Outcome
-from testkit.load import Profile
-from testkit.target import FAILS_TO_OPEN, LEAVES, NEVER_READY, SYNTAX_ERROR
+from testkit.ledger import FAILS_TO_OPEN, LEAVES, NEVER_READY, SYNTAX_ERROR
+from testkit.load import Kind, Outcome, Profile
 
 CUT = (Outcome.RESET, Outcome.UNREAD, Outcome.TRUNCATED)
 
@@ -23,7 +22,7 @@ CUT_SHORT = Loss(dict.fromkeys((*CUT, Outcome.REFUSED), 20))
 # A connection that is complete between the last accept() and the close() that follows is reset.
 REFUSED = Loss({Outcome.REFUSED: math.inf, Outcome.RESET: 4}, kept=False)
 RUSHED = Loss({Outcome.REFUSED: math.inf, Outcome.RESET: 20}, kept=False)
-PATIENT = Profile(bound=60.0)  # a restart takes as long as a boot
+PATIENT = Profile(timeout=60.0)  # a restart takes as long as a boot
 RUSH = Profile(keepalive=0, fresh=60, rate=2000, kinds=(Kind("quick"),))
 SLOTS = ("--balance", "slots")  # a socket of its own for each worker
 KEPT = Profile(fresh=0)

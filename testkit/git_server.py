@@ -12,9 +12,9 @@ from testkit.waiting import until
 
 
 @contextmanager
-def published(folder: Path) -> Iterator[str]:
+def serve_template(folder: Path) -> Iterator[str]:
     """Serve a commit of this repository below ``folder``; yield its address."""
-    copied(folder / "template")
+    commit_copy(folder / "template")
     port = free_port()
     options = ("--listen=127.0.0.1", f"--port={port}", "--export-all", f"--base-path={folder}")
     with Program("git", "daemon", *options):
@@ -22,7 +22,7 @@ def published(folder: Path) -> Iterator[str]:
         yield f"git://127.0.0.1:{port}/template"
 
 
-def copied(template: Path) -> None:
+def commit_copy(template: Path) -> None:
     """Commit a copy of this repository, as it stands."""
     names = git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
     for name in filter(lambda one: (ROOT / one).is_file(), names):

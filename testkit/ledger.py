@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-SOURCE = Path(__file__).with_name("hello.py").read_text()
+SOURCE = Path(__file__).with_name("ledger_app.py").read_text()
 BLOCKS = next(n for n, line in enumerate(SOURCE.splitlines(), 1) if "# BLOCKS" in line)
 
 SYNTAX_ERROR = "\ndef broken(:\n"
@@ -29,7 +29,7 @@ DIES_AFTER_BOOT = ENGINES.format(
 )
 
 
-class Project:
+class LedgerProject:
     """Write the project into ``folder``; the ledger lies beside it, in ``ledger``."""
 
     def __init__(self, folder: Path, ledger: Path) -> None:
