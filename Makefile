@@ -49,7 +49,7 @@ test-template: $(VENV)/.dev ## run the template's tests
 	@$(BIN)/python -m pytest tests $(PYTEST_ARGS)
 
 chaos: $(VENV)/.dev ## play every fault in full, and print what it cost; narrow with CHAOS_ARGS=HUP
-	@cd runtime/tests && PYTHONPATH="$(CURDIR)" "$(CURDIR)/$(BIN)/python" -m chaos $(CHAOS_ARGS)
+	@$(BIN)/python -m runtime.tests.chaos $(CHAOS_ARGS)
 
 bench: $(VENV)/.dev ## measure API-Hour beside other servers; narrow with BENCH_ARGS="--only aiohttp"
 	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
@@ -67,11 +67,11 @@ check: $(VENV)/.docs ## lint, format and types; changes nothing
 	@$(BIN)/python -m ruff check
 	@$(BIN)/python -m ruff format --check
 	@$(BIN)/python -m mypy runtime/api_hour hooks update.py
-	@$(BIN)/python -m mypy --explicit-package-bases runtime/tests testkit
-	@$(BIN)/python -m mypy tests
-	@$(BIN)/python -m mypy examples
+	@$(BIN)/python -m mypy --explicit-package-bases runtime/tests tests examples/tests docs/tests \
+	testkit
+	@$(BIN)/python -m mypy examples --exclude '^examples/tests/'
 	@$(BIN)/python -m mypy benchmarks
-	@$(BIN)/python -m mypy docs/conf.py docs/extensions docs/tests
+	@$(BIN)/python -m mypy docs/conf.py docs/extensions
 
 format: $(VENV)/.dev ## put the code into the form that check wants
 	@$(BIN)/python -m ruff check --fix

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 
 import pytest
 
-import cluster as clusters
-from cluster import Cluster, Place
 from testkit.load import Kind, Load, Outcome, Profile, Record
 from testkit.waiting import until
+from tests import cluster as clusters
+from tests.cluster import Cluster, Place
 
 pytestmark = pytest.mark.slow
 CALM = 100  # answers between two steps

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from pages import ROOT
-from reader import alone
+from docs.tests.pages import ROOT
+from docs.tests.reader import alone
 from testkit.git_server import commit_copy
 from testkit.projects import Project, bake, git, pip
 

@@ -6,7 +6,7 @@ import signal
 import time
 from pathlib import Path
 
-from chaos.stage import GRACE, STARTING, Stage
+from runtime.tests.chaos.stage import GRACE, STARTING, Stage
 from testkit.http import get
 from testkit.ledger import NEVER_READY, SYNTAX_ERROR
 

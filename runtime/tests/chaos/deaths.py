@@ -5,8 +5,8 @@ import re
 import signal
 import time
 
-from chaos.account import lost_of, percentile
-from chaos.stage import WORKERS, Stage
+from runtime.tests.chaos.account import lost_of, percentile
+from runtime.tests.chaos.stage import WORKERS, Stage
 from testkit.http import get
 from testkit.ledger import BLOCKS, DIES_AFTER_BOOT, FORKS, NEVER_READY, SYNTAX_ERROR
 from testkit.load import Record

@@ -3,7 +3,7 @@
 import signal
 import time
 
-from chaos.stage import Stage
+from runtime.tests.chaos.stage import Stage
 from testkit.load import Kind, Outcome, Profile
 from testkit.waiting import until
 

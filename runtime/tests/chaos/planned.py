@@ -5,8 +5,8 @@ import signal
 import time
 from contextlib import ExitStack, suppress
 
-from chaos.account import percentile
-from chaos.stage import GRACE, STARTING, WORKERS, Stage
+from runtime.tests.chaos.account import percentile
+from runtime.tests.chaos.stage import GRACE, STARTING, WORKERS, Stage
 from testkit.http import get, post
 from testkit.ledger import SLOW_IMPORT
 from testkit.waiting import TIMEOUT, until

@@ -11,7 +11,7 @@ from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 
-from chaos.stage import Stage
+from runtime.tests.chaos.stage import Stage
 from testkit.load import Kind, Profile
 from testkit.processes import Daemon
 from testkit.waiting import until

@@ -3,9 +3,9 @@
 import math
 from functools import partial
 
-from chaos import broken, deaths, ends, planned, scarcity
-from chaos.account import Loss
-from chaos.play import Scenario
+from runtime.tests.chaos import broken, deaths, ends, planned, scarcity
+from runtime.tests.chaos.account import Loss
+from runtime.tests.chaos.play import Scenario
 from testkit.ledger import FAILS_TO_OPEN, LEAVES, NEVER_READY, SYNTAX_ERROR
 from testkit.load import Kind, Outcome, Profile
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from chaos.play import Scenario, play
-from chaos.scenarios import SCENARIOS
-from chaos.stage import SHORT
+from runtime.tests.chaos.play import Scenario, play
+from runtime.tests.chaos.scenarios import SCENARIOS
+from runtime.tests.chaos.stage import SHORT
 from testkit.load import Kind, Load, Outcome, Profile
 from testkit.waiting import TIMEOUT
 
