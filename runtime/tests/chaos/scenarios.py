@@ -6,7 +6,7 @@ from functools import partial
 from runtime.tests.chaos import broken, deaths, ends, planned, scarcity
 from runtime.tests.chaos.account import Loss
 from runtime.tests.chaos.play import Scenario
-from testkit.ledger import FAILS_TO_OPEN, LEAVES, NEVER_READY, SYNTAX_ERROR
+from testkit.ledger import EXITS, FAILS_TO_OPEN, NEVER_READY, SYNTAX_ERROR
 from testkit.load import Kind, Outcome, Profile
 
 CUT = (Outcome.RESET, Outcome.UNREAD, Outcome.TRUNCATED)
@@ -78,7 +78,7 @@ SCENARIOS = [
     ),
     Scenario(
         "HUP with code that leaves",
-        partial(broken.code, text=LEAVES, error="exit code 3"),
+        partial(broken.code, text=EXITS, error="exit code 3"),
     ),
     Scenario(
         "HUP with broken YAML",
