@@ -51,7 +51,7 @@ test-template: $(VENV)/.dev ## run the template's tests
 	@$(PYTEST) tests $(PYTEST_ARGS)
 
 chaos: $(VENV)/.dev ## play every fault in full, and print what it cost; narrow with CHAOS_ARGS=HUP
-	@cd runtime/tests && PYTHONPATH="$(CURDIR)" "$(CURDIR)/$(BIN)/python" -m chaos $(CHAOS_ARGS)
+	@$(BIN)/python -m runtime.tests.chaos $(CHAOS_ARGS)
 
 bench: $(VENV)/.dev ## measure API-Hour beside other servers; narrow with BENCH_ARGS="--only aiohttp"
 	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
@@ -65,17 +65,19 @@ docs: $(VENV)/.docs ## build the pages into build/docs/html, then do what they s
 	docs build/docs/html
 	@$(PYTEST) docs/tests --numprocesses 2 --dist worksteal $(PYTEST_ARGS)
 
-check: $(VENV)/.docs ## lint, format, imports and types; changes nothing
+check: $(VENV)/.docs ## lint, format, imports, types and English; changes nothing
 	@$(BIN)/python -m ruff check
 	@$(BIN)/python -m ruff format --check
 	@said=$$($(BIN)/lint-imports --no-logo --no-cache) && echo "$$said" | tail -n 1 \
 	|| { echo "$$said"; exit 1; }
 	@$(BIN)/python -m mypy runtime/api_hour hooks update.py
-	@$(BIN)/python -m mypy --explicit-package-bases runtime/tests testkit
-	@$(BIN)/python -m mypy tests
-	@$(BIN)/python -m mypy examples
+	@$(BIN)/python -m mypy --explicit-package-bases runtime/tests tests examples/tests docs/tests \
+	testkit
+	@$(BIN)/python -m mypy examples --exclude '^examples/tests/'
 	@$(BIN)/python -m mypy benchmarks
-	@$(BIN)/python -m mypy docs/conf.py docs/extensions docs/tests
+	@$(BIN)/python -m mypy docs/conf.py docs/extensions
+	@$(BIN)/python -m mypy style
+	@$(BIN)/python -m style
 
 format: $(VENV)/.dev ## put the code into the form that check wants
 	@$(BIN)/python -m ruff check --fix

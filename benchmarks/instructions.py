@@ -14,9 +14,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.case import Case
-from benchmarks.connection import PATIENCE, Connection
 from benchmarks.parts import parts
 from benchmarks.server import NotServing, Server
+from testkit.http import Connection
 from testkit.processes import session
 
 CONNECTIONS = 4
@@ -94,7 +94,7 @@ class _Client:
         self._connect()
 
     def _connect(self) -> None:
-        self._connection = Connection(self._port, PATIENCE)
+        self._connection = Connection(self._port)
         if self._case.frame:
             self._connection.send(self._case.request)
             self._connection.receive()
@@ -105,7 +105,7 @@ class _Client:
             self._connection.receive_frame()
             return
         self._connection.send(self._case.request)
-        if not self._connection.receive().keeps:
+        if self._connection.receive().closes:
             self.close()
             self._connect()
 

@@ -15,10 +15,10 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
+from testkit.ledger import SOURCE, read_ledger
 from testkit.ports import accepts, free_port
 from testkit.processes import API_HOUR, Daemon, Program
 from testkit.projects import bake
-from testkit.target import SOURCE
 from testkit.waiting import until
 
 MEMBERS = 3
@@ -124,10 +124,7 @@ class Place:
 
     def notes(self) -> Counter[str]:
         """Return every line of the ledger: ``+id`` begun, ``-id`` finished."""
-        lines: Counter[str] = Counter()
-        for file in self.ledger.iterdir():
-            lines.update(file.read_text().splitlines())
-        return lines
+        return read_ledger(self.ledger)
 
 
 class Cluster:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from testkit.git_server import serve_template
 from testkit.projects import ROOT, Project, bake, git, pip
-from testkit.remote import published
 
 BUILDING = ["flit_core>=3.11,<5", "setuptools>=77"]  # to build the projects and the runtime
 
@@ -56,7 +56,7 @@ def projects(
     def installed(database: str) -> Project:
         folder = tmp_path_factory.mktemp(database)
         if database == "aiopg":
-            with published(folder / "served") as address:
+            with serve_template(folder / "served") as address:
                 return _install(bake(folder / "out", address, database=database), offline)
         baked = bake(folder / "out", database=database)
         if database == "none":

@@ -7,16 +7,15 @@ from collections.abc import Iterable, Iterator
 
 import pytest
 
-import cluster as clusters
-from cluster import Cluster, Place
-from testkit.line import Kind, Outcome
-from testkit.load import Load, Profile, Record
+from testkit.load import Kind, Load, Outcome, Profile, Record
 from testkit.waiting import until
+from tests import cluster as clusters
+from tests.cluster import Cluster, Place
 
 pytestmark = pytest.mark.slow
 CALM = 100  # answers between two steps
 WINDOW = 60.0  # seconds; HAProxy keeps its clients' connections for as long
-HELD = Profile(keepalive=30, fresh=0, rate=1000, kinds=(Kind("held", sleep=10.0),), each=1)
+HELD = Profile(keepalive=30, fresh=0, rate=1000, kinds=(Kind("held", sleep=10.0),), requests=1)
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,11 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-import image as images
 from api_hour.plugins import embedded
-from image import Image, Store
 from testkit.projects import DATABASES, Project, bake, program
 from testkit.waiting import until
+from tests import image as images
+from tests.image import Image, Store
 
 NOWHERE = "postgresql://nobody:none@127.0.0.1:1/none"
 Build = Callable[..., "subprocess.CompletedProcess[str]"]

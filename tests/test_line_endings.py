@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from testkit.git_server import commit_copy
 from testkit.projects import Project, bake, git, pip
-from testkit.remote import copied
 
 CONVERTING = ("-c", "core.autocrlf=true")
 
@@ -16,7 +16,7 @@ CONVERTING = ("-c", "core.autocrlf=true")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a git repository with this template."""
     folder = tmp_path_factory.mktemp("endings") / "template"
-    copied(folder)
+    commit_copy(folder)
     return folder
 
 

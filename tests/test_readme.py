@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from testkit.git_server import serve_template
 from testkit.projects import INSTALLING, ROOT, Project, ask, git, pip
-from testkit.remote import published
 
 EXAMPLE = ROOT / "examples" / "all_in_one.py"
 README = (ROOT / "README.rst").read_text()
@@ -28,7 +28,7 @@ FIRST_SCREEN = README.split("\nWords\n")[0]
 def clone(tmp_path_factory: pytest.TempPathFactory, offline: dict[str, str]) -> Project:
     """Return a fresh clone of this repository."""
     folder = tmp_path_factory.mktemp("clone")
-    with published(folder) as address:
+    with serve_template(folder) as address:
         git(folder, "clone", "--quiet", address, "clone")
     requirements = ROOT / "requirements.txt"
     pip("download", f"--dest={offline['PIP_FIND_LINKS']}", f"--requirement={requirements}")

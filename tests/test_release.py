@@ -20,11 +20,11 @@ import psycopg2
 import pytest
 
 from api_hour.plugins import embedded
-from callers import Account, calling
-from supervisor import Supervisor
 from testkit.ports import free_port
 from testkit.projects import INSTALLING, Project, ask
 from testkit.waiting import TIMEOUT, until
+from tests.callers import Account, calling
+from tests.supervisor import Supervisor
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # the first one installs for all
 NOWHERE = "http://127.0.0.1:9"  # where no package index is, nor anything else

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from projects import ROOT
+from testkit.projects import ROOT
 
 NAMED = re.compile(r"^FLAKY: (.*)$", re.MULTILINE)
 AGAIN = "Once more, by themselves"

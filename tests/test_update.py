@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from hooks.post_gen_project import FILES
+from testkit.git_server import commit_copy
 from testkit.projects import DATABASES, Project, bake, git
-from testkit.remote import copied
 
 SLUG = "<" + "<cookiecutter.project_slug>>"
 NEW_TITLE = ('"""The first page."""', '"""The page at the root."""')
@@ -23,7 +23,7 @@ FUTURE = 4_000_000_000.0  # newer than every file, so that make installs nothing
 def template(tmp_path: Path) -> Path:
     """Return a git repository with this template."""
     folder = tmp_path / "template"
-    copied(folder)
+    commit_copy(folder)
     return folder
 
 

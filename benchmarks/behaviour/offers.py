@@ -8,7 +8,7 @@ import subprocess
 from benchmarks.behaviour.declaration import Entrant
 from benchmarks.behaviour.facts import Metrics, Several
 from benchmarks.behaviour.subject import WORK, Subject, serving
-from benchmarks.connection import Connection
+from testkit.http import Connection
 from testkit.waiting import seconds_until
 
 PATIENCE = 60.0  # seconds

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.behaviour.declaration import HERE, Entrant
-from benchmarks.connection import Connection, Hangup
+from testkit.http import Connection
 from testkit.ports import free_port
 from testkit.processes import Program, session
 from testkit.waiting import seconds_until
@@ -109,7 +109,7 @@ class Subject(Program):
             with Connection(self.http, patience) as connection:
                 connection.send(request)
                 return connection.receive().status
-        except (OSError, Hangup, ValueError):
+        except (EOFError, OSError, ValueError):
             return 0
 
     def block(self) -> int:

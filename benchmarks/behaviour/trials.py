@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from benchmarks.behaviour.declaration import Entrant
 from benchmarks.behaviour.facts import Blocked, Broken, Crash, Losses, Reload, Spin, Stop
 from benchmarks.behaviour.subject import NotServing, Subject, serving
-from testkit.line import Kind, Outcome
-from testkit.load import Load, Profile, Record
+from testkit.load import Kind, Load, Outcome, Profile, Record
 from testkit.waiting import seconds_until
 
 PATIENCE = 60.0  # seconds for what a server should do
@@ -39,7 +38,7 @@ class Form:
 @contextmanager
 def loaded(subject: Subject, form: Form) -> Iterator[Load]:
     """Yield the load on a server that has answered some of it; its clients have ended after."""
-    load = Load("load", subject.http, Profile(rate=form.rate, bound=form.bound), PATIENCE)
+    load = Load("load", subject.http, Profile(rate=form.rate, timeout=form.bound), PATIENCE)
     load.start()
     try:
         if calm(load, form) is None:
@@ -102,7 +101,7 @@ def broken(entrant: Entrant, form: Form) -> Broken:
 
 def stop(entrant: Entrant, form: Form) -> Stop:
     """Send TERM under load, with requests at work that take two seconds."""
-    long = Profile(form.flight, 0, form.rate, PATIENCE, (Kind("long", sleep=2.0),), each=1)
+    long = Profile(form.flight, 0, form.rate, PATIENCE, (Kind("long", sleep=2.0),), requests=1)
     with serving(entrant) as subject:
         with loaded(subject, form) as load:
             flight = Load("flight", subject.http, long, PATIENCE)

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import psutil
 
-from pages import INTERRUPT, MAIN, Block, Step, agrees, is_all, steps
+from docs.tests.pages import INTERRUPT, MAIN, Block, Step, agrees, is_all, steps
 from testkit.projects import MARK, marked
 
 TIMEOUT = 120.0  # seconds for a command: some install

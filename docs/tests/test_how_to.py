@@ -16,7 +16,7 @@ import yaml
 
 from api_hour.plugins import embedded
 from api_hour.plugins.embedded import host
-from pages import DOCS, ROOT
+from docs.tests.pages import DOCS, ROOT
 from testkit.ports import accepts, free_port
 from testkit.processes import Daemon, Program
 from testkit.reloads import work_through_three_reloads

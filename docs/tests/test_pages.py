@@ -2,7 +2,7 @@
 
 import pytest
 
-from pages import DOCS, MAIN, ROOT, Block, beginning, blocks, names, steps
+from docs.tests.pages import DOCS, MAIN, ROOT, Block, beginning, blocks, names, steps
 
 # Files that other tests run, or that are the product itself.
 RUN = [

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from asking import Asking
+from examples.tests.asking import Asking
 from testkit.ports import accepts
 from testkit.processes import Daemon, Program
 from testkit.waiting import until

@@ -9,7 +9,7 @@ from typing import Any
 import asyncssh
 import pytest
 
-from asking import Asking
+from examples.tests.asking import Asking
 from testkit.processes import Daemon
 from testkit.waiting import TIMEOUT
 from testkit.reloads import work_through_three_reloads

@@ -5,12 +5,12 @@ import re
 import signal
 import time
 
-from chaos.account import lost_of, percentile
-from chaos.stage import WORKERS, Stage
+from runtime.tests.chaos.account import lost_of, percentile
+from runtime.tests.chaos.stage import WORKERS, Stage
 from testkit.http import get
+from testkit.ledger import BLOCKS, DIES_AFTER_BOOT, FORKS, NEVER_READY, SYNTAX_ERROR
 from testkit.load import Record
 from testkit.processes import session
-from testkit.target import BLOCKS, DIES_AFTER_BOOT, FORKS, NEVER_READY, SYNTAX_ERROR
 from testkit.waiting import until
 
 SLACK = 10  # times what the daemon needs on an idle machine
@@ -58,7 +58,7 @@ def kill_master(stage: Stage) -> None:
         busy.send(get("/work", id="busy", gate=1))
         stage.begun("busy")
         stage.daemon.process.kill()
-        assert idle.ended()
+        assert idle.is_closed()
         stage.project.open_gate()
         stage.last_word(busy.receive(), [worker])
     assert stage.daemon.wait() == -signal.SIGKILL

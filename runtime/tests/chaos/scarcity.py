@@ -11,9 +11,8 @@ from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 
-from chaos.stage import Stage
-from testkit.line import Kind
-from testkit.load import Profile
+from runtime.tests.chaos.stage import Stage
+from testkit.load import Kind, Profile
 from testkit.processes import Daemon
 from testkit.waiting import until
 
@@ -22,8 +21,8 @@ NONE = 3  # descriptors: below it all are in use
 CROWD = 60  # connections that come while there is no descriptor
 PIPE = 60_000  # bytes; Linux lets a pipe hold 65,536
 ONE = (Kind("quick"),)
-SPREAD = Profile(keepalive=400, fresh=0, rate=400, kinds=ONE, each=1)
-BURST = Profile(keepalive=400, fresh=0, rate=1_000_000, kinds=ONE, each=1)
+SPREAD = Profile(keepalive=400, fresh=0, rate=400, kinds=ONE, requests=1)
+BURST = Profile(keepalive=400, fresh=0, rate=1_000_000, kinds=ONE, requests=1)
 
 
 def run_out_of_descriptors(stage: Stage) -> None:

@@ -10,11 +10,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from testkit.http import Answer, Peer
+from testkit.http import Connection, Response
+from testkit.ledger import LedgerProject
 from testkit.load import Load, Profile
 from testkit.processes import Daemon, session
 from testkit.systemd import activated, descriptors
-from testkit.target import Project
 from testkit.waiting import until
 
 WORKERS = 2
@@ -48,7 +48,7 @@ class Stage:
         self.window = form.window
         self.options: tuple[str, ...] = ()
         self.folder = folder
-        self.project = Project(folder / "project", folder / "ledger")
+        self.project = LedgerProject(folder / "project", folder / "ledger")
         self.daemons: list[Daemon] = []
         self.loads: list[Load] = []
         self.notes: list[str] = []
@@ -116,18 +116,18 @@ class Stage:
         goal = load.answered + self.form.calm
         until(lambda: load.answered >= goal, f"no {self.form.calm} more answers")
 
-    def peer(self) -> Peer:
+    def peer(self) -> Connection:
         """Connect."""
-        return Peer(self.port)
+        return Connection(self.port)
 
     @property
     def port(self) -> int:
         """Return the port of the listener."""
         return int(self.held.getsockname()[1]) if self.held else self.daemon.port()
 
-    def peer_of(self, worker: int) -> Peer:
+    def peer_of(self, worker: int) -> Connection:
         """Connect until this worker has accepted the connection."""
-        others: list[Peer] = []
+        others: list[Connection] = []
         try:
             while len(others) < TRIES:
                 peer = self.peer()
@@ -139,7 +139,7 @@ class Stage:
                 peer.close()
         raise AssertionError(f"worker {worker} accepted none of {TRIES} connections")
 
-    def _owner(self, peer: Peer) -> int:
+    def _owner(self, peer: Connection) -> int:
         return until(lambda: peer.owner(self.daemon.workers()), "nobody accepted") or 0
 
     def begun(self, ident: str) -> None:
@@ -167,7 +167,7 @@ class Stage:
         leader = self.daemon.process.pid
         until(lambda: not set(pids) & set(session(leader)), f"some of {pids} did not leave")
 
-    def last_word(self, answer: Answer, workers: list[int], of: str = "an answer") -> None:
+    def last_word(self, answer: Response, workers: list[int], of: str = "an answer") -> None:
         """Fail unless a draining worker of these gave a good answer that ends the connection."""
         good = answer.status == 200 and answer.worker in workers and answer.closes
         assert good, f"{of}: {answer.status} {answer.headers}"

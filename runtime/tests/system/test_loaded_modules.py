@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from testkit.processes import Daemon
-from testkit.waiting import PATIENCE
+from testkit.waiting import TIMEOUT
 
 Run = Callable[..., Daemon]
 
@@ -65,7 +65,7 @@ def test_a_worker_has_imported_only_what_it_uses(run: Run, project: Path, kind: 
         (project / "etc" / "reporting").mkdir(parents=True)
         (project / "etc" / "reporting" / "main.yaml").write_text(yaml)
     daemon = run("reporting:Container", *options).ready()
-    with socket.create_connection(("127.0.0.1", daemon.port()), PATIENCE) as connection:
+    with socket.create_connection(("127.0.0.1", daemon.port()), TIMEOUT) as connection:
         if code is HTTP:
             connection.sendall(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
         with connection.makefile() as answer:

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from api_hour.plugins import embedded
-from plugins.embedded.supervisor import (
+from runtime.tests.plugins.embedded.supervisor import (
     NO_SOCKETS,
     PACKAGE,
     PYTHON,

@@ -8,7 +8,7 @@ from aiohttp import web
 import api_hour
 from api_hour.http.errors import as_json
 from api_hour.http.responses import dumps
-from exchange import GET, KEPT, exchange, one, parts
+from runtime.tests.unit.http.exchange import GET, KEPT, exchange, one, parts
 
 
 def failing(error: BaseException | None = None) -> web.Application:

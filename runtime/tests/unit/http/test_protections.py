@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from endpoints import application, soon
+from runtime.tests.unit.http.endpoints import application, soon
 from testkit.wire import LOOPS, Peer, chunked, ours, peers_leave, request, run_on, with_body
 
 MANY = 100_000  # requests

@@ -14,7 +14,18 @@ from hypothesis import strategies as st
 
 import api_hour
 from api_hour.http.responses import JSON, dumps
-from exchange import GET, HEAD, KEPT, OLD, OLD_KEPT, ZIPPED, Handler, exchange, one, parts
+from runtime.tests.unit.http.exchange import (
+    GET,
+    HEAD,
+    KEPT,
+    OLD,
+    OLD_KEPT,
+    ZIPPED,
+    Handler,
+    exchange,
+    one,
+    parts,
+)
 
 DATA = {"message": "Hello, Wörld! </script>", "ids": [1, 2.5, None, True]}
 PAGE = "<h1>Grüezi</h1>"

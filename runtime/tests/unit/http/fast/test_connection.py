@@ -16,7 +16,7 @@ from aiohttp import web
 
 from api_hour import JSON
 from api_hour.http.fast import usable
-from endpoints import application, colored, soon
+from runtime.tests.unit.http.endpoints import application, colored, soon
 from testkit.wire import LOOPS, TIMEOUT, ours, peers_leave, request, run_on, with_body
 
 Scenario = Callable[[bool], Coroutine[Any, Any, None]]

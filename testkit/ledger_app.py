@@ -1,4 +1,4 @@
-"""The project under chaos: it keeps a ledger of what it has begun and what it has finished."""
+"""An application that keeps a ledger of the requests it has begun and finished."""
 
 import asyncio
 import os
@@ -15,11 +15,11 @@ RELEASE = "1"
 
 
 class Container(api_hour.Container):
-    """Serve work of a chosen length and size."""
+    """Serve work of a given duration and size."""
 
     @asynccontextmanager
     async def engines(self) -> AsyncIterator[None]:
-        """Open the ledger of this worker; one write appends one line."""
+        """Open this worker's ledger; each write appends a line."""
         path = Path(os.environ["CHAOS_LEDGER"], str(os.getpid()))
         self.ledger = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
@@ -28,7 +28,7 @@ class Container(api_hour.Container):
             os.close(self.ledger)
 
     def servers(self) -> Mapping[str, api_hour.Server]:
-        """Name the one server."""
+        """Return the HTTP server."""
         app = web.Application()
         app.router.add_route("*", "/work", self.work)
         app.router.add_get("/stream", self.stream)
@@ -37,7 +37,7 @@ class Container(api_hour.Container):
         return {"http": api_hour.HTTPServer(app)}
 
     async def work(self, request: web.Request) -> web.Response:
-        """Take so long, then answer the id, filled up to the size."""
+        """Sleep, then answer with the id, padded to the size."""
         ident = request.query["id"]
         self.note("+", ident)
         if "unread" not in request.query:
@@ -47,11 +47,11 @@ class Container(api_hour.Container):
             await self.gate()
         body = ident.encode().ljust(int(request.query.get("size", 0)), b".")
         self.note("-", ident)
-        return web.Response(body=body, headers=self.marks())
+        return web.Response(body=body, headers=self.origin())
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
-        """Send the head and one byte at once, and the last byte when the gate is open."""
-        response = web.StreamResponse(headers=self.marks())
+        """Send the head and one byte at once, and the last byte when the gate opens."""
+        response = web.StreamResponse(headers=self.origin())
         response.content_length = 2
         await response.prepare(request)
         await response.write(b".")
@@ -65,19 +65,19 @@ class Container(api_hour.Container):
             await asyncio.sleep(0.05)
 
     async def block(self, request: web.Request) -> web.Response:
-        """Block the whole loop, as no endpoint should."""
+        """Block the event loop, as no endpoint should."""
         time.sleep(float(request.query["seconds"]))  # BLOCKS: the log must name this line
-        return web.Response(headers=self.marks())
+        return web.Response(headers=self.origin())
 
     async def grow(self, request: web.Request) -> web.Response:
-        """Take so many bytes of memory and keep them."""
+        """Allocate memory of the given size and keep it."""
         self.kept = b"." * int(request.query["size"])
-        return web.Response(headers=self.marks())
+        return web.Response(headers=self.origin())
 
     def note(self, sign: str, ident: str) -> None:
-        """Write one line into the ledger."""
+        """Append a line to the ledger."""
         os.write(self.ledger, f"{sign}{ident}\n".encode())
 
-    def marks(self) -> dict[str, str]:
-        """Return the headers that tell who answered."""
+    def origin(self) -> dict[str, str]:
+        """Return headers that name the worker and the release that answer."""
         return {"X-Worker": str(os.getpid()), "X-Release": RELEASE}

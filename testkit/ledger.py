@@ -1,15 +1,16 @@
-"""The project's folder under test: its source, how it is broken and mended, and its ledger."""
+"""A project under load: its source, how a fault breaks and mends it, and its ledger."""
 
 import os
 import time
 from collections import Counter
 from pathlib import Path
 
-SOURCE = Path(__file__).with_name("hello.py").read_text()
+SOURCE = Path(__file__).with_name("ledger_app.py").read_text()
 BLOCKS = next(n for n, line in enumerate(SOURCE.splitlines(), 1) if "# BLOCKS" in line)
 
+# What a fault appends to the source.
 SYNTAX_ERROR = "\ndef broken(:\n"
-LEAVES = "\nos._exit(3)\n"  # the code that tells Gunicorn to end the whole service
+EXITS = "\nos._exit(3)\n"  # the exit code by which a worker tells Gunicorn to end the whole service
 SLOW_IMPORT = "\ntime.sleep(3)\n"
 ENGINES = """
 
@@ -29,8 +30,8 @@ DIES_AFTER_BOOT = ENGINES.format(
 )
 
 
-class Project:
-    """Write the project into ``folder``; the ledger lies beside it, in ``ledger``."""
+class LedgerProject:
+    """The project ``hello`` in ``folder``, whose workers write into the folder ``ledger``."""
 
     def __init__(self, folder: Path, ledger: Path) -> None:
         self.folder, self.ledger = folder, ledger
@@ -44,36 +45,41 @@ class Project:
         self._write(SOURCE.replace('RELEASE = "1"', f'RELEASE = "{release}"'))
 
     def append(self, text: str) -> None:
-        """Add ``text`` to the end of the source."""
+        """Append ``text`` to the source."""
         self._write((self.folder / "hello.py").read_text() + text)
 
     def _write(self, source: str) -> None:
-        """Write the source; a second later than the last one, or its bytecode would be taken."""
         path = self.folder / "hello.py"
         path.write_text(source)
+        # Each version is a second newer, or Python would use the bytecode of the previous one.
         self._written += 1
         os.utime(path, (self._written, self._written))
 
     def configure(self, name: str, text: str) -> None:
-        """Write a file of the configuration."""
+        """Write a configuration file."""
         path = self.folder / "etc" / "hello" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
 
     def open_gate(self) -> None:
-        """Let every request end that waits for the gate."""
+        """Let every request finish that waits for the gate."""
         (self.ledger / "gate").touch()
 
     def notes(self) -> Counter[str]:
-        """Return every line of the ledger: ``+id`` begun, ``-id`` finished."""
-        lines: Counter[str] = Counter()
-        for file in self.ledger.iterdir():
-            lines.update(file.read_text().splitlines())
-        return lines
+        """Count the lines of the ledger: ``+id`` for begun, ``-id`` for finished."""
+        return read_ledger(self.ledger)
 
     def fate(self, ident: str) -> str:
-        """Tell how far the daemon got with a request whose answer did not arrive."""
+        """Say how far the daemon got with a request whose response did not arrive."""
         notes = self.notes()
         if notes["-" + ident]:
-            return "done but answer lost"
+            return "finished, response lost"
         return "begun" if notes["+" + ident] else "never reached"
+
+
+def read_ledger(folder: Path) -> Counter[str]:
+    """Count the lines that all workers have written."""
+    lines: Counter[str] = Counter()
+    for file in folder.iterdir():
+        lines.update(file.read_text().splitlines())
+    return lines

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from endpoints import GETS
+from runtime.tests.unit.http.endpoints import GETS
 from testkit.wire import chunked, request, with_body
 
 

@@ -1,4 +1,4 @@
-"""A git server on the loopback with a copy of this repository, as it stands."""
+"""A git server on the loopback interface that serves this repository as it stands."""
 
 import shutil
 from collections.abc import Iterator
@@ -12,9 +12,9 @@ from testkit.waiting import until
 
 
 @contextmanager
-def published(folder: Path) -> Iterator[str]:
-    """Serve a commit of this repository below ``folder``; yield its address."""
-    copied(folder / "template")
+def serve_template(folder: Path) -> Iterator[str]:
+    """Commit a copy of this repository below ``folder``, serve it, and yield its URL."""
+    commit_copy(folder / "template")
     port = free_port()
     options = ("--listen=127.0.0.1", f"--port={port}", "--export-all", f"--base-path={folder}")
     with Program("git", "daemon", *options):
@@ -22,12 +22,12 @@ def published(folder: Path) -> Iterator[str]:
         yield f"git://127.0.0.1:{port}/template"
 
 
-def copied(template: Path) -> None:
-    """Commit a copy of this repository, as it stands."""
+def commit_copy(template: Path) -> None:
+    """Make ``template`` a git repository with one commit: this repository as it stands."""
     names = git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
-    for name in filter(lambda one: (ROOT / one).is_file(), names):
+    for name in filter(lambda name: (ROOT / name).is_file(), names):
         (template / name).parent.mkdir(parents=True, exist_ok=True)
-        with suppress(FileNotFoundError):  # removed just now, by a test beside this one
+        with suppress(FileNotFoundError):  # a test beside this one has just removed it
             shutil.copy(ROOT / name, template / name)
     git(template, "init", "--quiet")
     git(template, "add", ".")
