@@ -250,7 +250,7 @@ def test_a_broken_file_leaves_the_workers_serving(project: Path, run: Run) -> No
     mark = daemon.mark()
     workers = daemon.workers()
     daemon.send(signal.SIGHUP)
-    daemon.wait_for(r"\[ERROR\] .*the workers that run go on: " + re.escape(expected), after=mark)
+    daemon.wait_for(r"\[ERROR\] .*the running workers stay: " + re.escape(expected), after=mark)
     assert daemon.get() == before
     assert daemon.workers() == workers
     write(project, FILE)
