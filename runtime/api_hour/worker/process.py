@@ -17,10 +17,12 @@ import asyncio
 import os
 import signal
 import socket
+import ssl
 import sys
 import threading
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from typing import Any
 
 from gunicorn import util
@@ -28,6 +30,7 @@ from gunicorn.workers.base import Worker as GunicornWorker
 
 from api_hour import metrics
 from api_hour.config import convert
+from api_hour.config.addresses import OPTIONS
 from api_hour.config.generation import Generation
 from api_hour.container import Container, Server, ServerOptions
 from api_hour.exceptions import ConfigError
@@ -197,23 +200,10 @@ class Worker(GunicornWorker):  # type: ignore[misc]
         for listener in self.sockets:
             server = servers[listener.name]
             if hasattr(server, "options"):
-                server.options = self._options(listener.name)
+                tls_context = self._tls[listener.name]
+                server.options = server_options(self.generation, listener.name, tls_context)
             await server.start(listener.of_slot(self.slot).dup())
             listener.listen()  # again: asyncio's servers set the backlog to their own default
-
-    def _options(self, name: str) -> ServerOptions:
-        by_file = bool(self.generation.logs) and not self.cfg.reload
-        return ServerOptions(
-            listener=name,
-            fast=self.cfg.fast,
-            access_log=by_file or bool(self.cfg.accesslog),
-            request_ids=self.cfg.request_ids,
-            metrics=self.cfg.metrics,
-            trusted_proxies=tuple(self.cfg.trusted_proxies),
-            tls=self._tls[name],
-            max_connections=self.generation.addresses[name].max_connections,
-            drain_idle=0.0 if self.cfg.reload else self.cfg.drain_idle,
-        )
 
     def _become_ready(self, loop: asyncio.AbstractEventLoop) -> None:
         loop.add_reader(self._to_master.fileno(), self._read_channel)
@@ -292,6 +282,30 @@ class Worker(GunicornWorker):  # type: ignore[misc]
         for drain in done:
             if not drain.cancelled() and (error := drain.exception()):
                 self.log.error("A server failed while draining", exc_info=error)
+
+
+def server_options(
+    generation: Generation, name: str, tls_context: ssl.SSLContext | None
+) -> ServerOptions:
+    """Return the options of the server of the listener ``name``.
+
+    A field is filled in from the setting or the listener's option of the same name, so that a new
+    option needs no line here. The exceptions are named below.
+    """
+    cfg, address = generation.cfg, generation.addresses[name]
+    by_file = bool(generation.logs) and not cfg.reload  # in development only if asked for
+    values: dict[str, Any] = {
+        "listener": name,
+        "tls": tls_context,
+        "access_log": by_file or bool(cfg.accesslog),
+    }
+    if cfg.reload:
+        values["drain_idle"] = 0.0  # a developer waits for the new code
+    for field in fields(ServerOptions):
+        if field.name not in values:
+            source = address if field.name in OPTIONS else cfg
+            values[field.name] = getattr(source, field.name)
+    return ServerOptions(**values)
 
 
 def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
