@@ -138,8 +138,9 @@ def test_a_socket_without_a_listener_is_named_with_the_cure(project: Path) -> No
         process = held(project, "http:strange", one, two)
         _, log = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
-    assert "inherited socket 'strange' is no listener (known: http): set FileDescriptorName=" in (
-        log.decode()
+    assert (
+        "inherited socket 'strange' is not a listener (known: http): set FileDescriptorName="
+        in (log.decode())
     )
 
 
