@@ -11,7 +11,7 @@ import yaml
 from gunicorn.config import Config
 
 import api_hour.config.settings  # noqa: F401 - registers the settings that Config() has
-from api_hour.worker.process import CLOSING
+from api_hour.worker.process import CLOSE_GRACE
 from testkit.projects import bake
 
 UNITS = Path("etc", "systemd", "system")
@@ -99,7 +99,7 @@ def test_systemd_waits_longer_than_the_daemon(project: Path, units: Path) -> Non
     service = section(units / "my_daemon.service", "Service")
     settings = {name: setting.get() for name, setting in Config().settings.items()}
     settings |= daemon_settings(project)
-    leaving = settings["graceful_timeout"] + settings["stop_delay"] + 2 * CLOSING
+    leaving = settings["graceful_timeout"] + settings["stop_delay"] + 2 * CLOSE_GRACE
     assert int(service["TimeoutStopSec"]) > leaving
     assert int(service["TimeoutStartSec"]) > settings["boot_timeout"]
     assert service["ExecReload"] == "/bin/kill -HUP $MAINPID"

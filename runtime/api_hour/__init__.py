@@ -1,4 +1,4 @@
-"""The public door: a name is imported when it is first asked for, never before."""
+"""The public names of API-Hour. Each is imported when it is first used, so that you pay for it."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING

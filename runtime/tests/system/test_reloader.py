@@ -20,7 +20,7 @@ def test_edits_are_served_and_mistakes_are_survived(
     until(lambda: len(daemon.workers()) == 1, "the old worker stayed")
     mark = daemon.mark()
     file.write_text(code + "\ndef f(:\n")
-    daemon.wait_for("Reload failed, the workers that run go on: hello.py", after=mark)
+    daemon.wait_for("Reload failed, the running workers stay: hello.py", after=mark)
     assert any("SyntaxError: invalid syntax" in line for line in daemon.lines[mark:])
     assert "Traceback (most recent call last):" in daemon.lines[mark:]
     assert says(daemon, "second")

@@ -116,7 +116,7 @@ def test_a_socket_without_a_listener_is_named_with_the_cure(project: Path) -> No
         started_by_systemd(project, {"http": known, "strange": strange}) as daemon,
     ):
         assert daemon.wait() == 1
-    message = "inherited socket 'strange' is no listener (known: http): set FileDescriptorName="
+    message = "inherited socket 'strange' is not a listener (known: http): set FileDescriptorName="
     assert message in daemon.output
 
 

@@ -72,7 +72,8 @@ def test_a_reload_shows_the_new_certificate_and_survives_a_broken_one(
         mark = daemon.mark()
         daemon.send(signal.SIGHUP)
         daemon.wait_for(
-            "Reload failed, .* listener http: .*certificate.pem is no good certificate", after=mark
+            "Reload failed, .* listener http: .*certificate.pem is not a good certificate",
+            after=mark,
         )
         assert served(daemon, authority) == second
         assert daemon.stop() == 0
