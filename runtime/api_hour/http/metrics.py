@@ -19,13 +19,16 @@ Key = tuple[str, str, int]  # route, method, status
 
 REQUESTS = Counter("http_requests", "Requests answered", ["route", "method", "status"])
 DURATION = Histogram(
-    "http_request_duration_seconds", "Until the answer", ["route", "method"], buckets=BUCKETS
+    "http_request_duration_seconds",
+    "Seconds from the request to its answer",
+    ["route", "method"],
+    buckets=BUCKETS,
 )
 CONNECTIONS = Gauge(
-    "http_connections", "Connections open", ["listener"], multiprocess_mode="livesum"
+    "http_connections", "Open connections", ["listener"], multiprocess_mode="livesum"
 )
 IN_FLIGHT = Gauge(
-    "http_requests_in_flight", "Requests at work", ["listener"], multiprocess_mode="livesum"
+    "http_requests_in_flight", "Requests in flight", ["listener"], multiprocess_mode="livesum"
 )
 
 
