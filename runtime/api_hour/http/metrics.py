@@ -1,6 +1,6 @@
-"""What the HTTP server counts: in plain numbers for each request, in the metrics once a second.
+"""HTTP metrics: plain numbers at each request, written to the metrics once a second.
 
-prometheus-client's own inc() and observe() would cost a request more than all the rest.
+prometheus-client's inc() and observe() would cost more than all the rest of a simple request.
 """
 
 from bisect import bisect_left
@@ -19,18 +19,21 @@ Key = tuple[str, str, int]  # route, method, status
 
 REQUESTS = Counter("http_requests", "Requests answered", ["route", "method", "status"])
 DURATION = Histogram(
-    "http_request_duration_seconds", "Until the answer", ["route", "method"], buckets=BUCKETS
+    "http_request_duration_seconds",
+    "Seconds from the request to its answer",
+    ["route", "method"],
+    buckets=BUCKETS,
 )
 CONNECTIONS = Gauge(
-    "http_connections", "Connections open", ["listener"], multiprocess_mode="livesum"
+    "http_connections", "Open connections", ["listener"], multiprocess_mode="livesum"
 )
 IN_FLIGHT = Gauge(
-    "http_requests_in_flight", "Requests at work", ["listener"], multiprocess_mode="livesum"
+    "http_requests_in_flight", "Requests in flight", ["listener"], multiprocess_mode="livesum"
 )
 
 
 class RequestMetrics:
-    """Count the requests of one listener."""
+    """The requests of one listener, counted by route, method and status."""
 
     def __init__(self, connections: Collection[RequestHandler], listener: str) -> None:
         self._open = connections
@@ -48,10 +51,11 @@ class RequestMetrics:
         counts[-1] += seconds
 
     def flush(self) -> None:
-        """Bring what was counted since the last time into the metrics."""
+        """Add what was counted since the last flush to the metrics."""
         counted, self._counts = self._counts, {}
         for (route, method, status), (*buckets, seconds) in counted.items():
-            method = method if method in METHODS else "other"  # a client may invent thousands
+            # A client may invent thousands of methods, and each would be a time series.
+            method = method if method in METHODS else "other"
             REQUESTS.labels(route, method, status).inc(sum(buckets))
             duration = DURATION.labels(route, method)
             duration._sum.inc(seconds)

@@ -1,9 +1,9 @@
-"""Requests: aiohttp's, and one that makes its parts when they are asked for."""
+"""The request: aiohttp's own, which knows proxies, request ids and the drain."""
 
 import json
 from collections.abc import Callable
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import hdrs, web
 from aiohttp.helpers import reify
@@ -11,37 +11,41 @@ from aiohttp.helpers import reify
 from api_hour.http.proxy_headers import TrustedProxies
 from api_hour.logs import request_id
 
+if TYPE_CHECKING:
+    from api_hour.http.connection import Connection
+
 
 class Request(web.Request):
-    """Be aiohttp's request; while the worker drains, its connection is not kept."""
+    """aiohttp's request; while the worker drains, its connection is not kept."""
 
     ATTRS = web.Request.ATTRS | {"_id", "_started"}
+    _protocol: "Connection"
     _id: str | None = None
     _started: float | None = None
-    _proxies: TrustedProxies | None = None  # of the class that a server makes
+    _proxies: TrustedProxies | None = None  # set in the subclass of each server
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._started = monotonic()  # uvloop's clock, which aiohttp reads, counts milliseconds
+        self._started = monotonic()  # aiohttp reads uvloop's time(), which counts milliseconds
 
     @property
     def route_name(self) -> str:
-        """Return the path of the route as the project has written it, or nothing."""
-        info = self._match_info  # a mapping, and often an empty one
+        """Return the path of the route as the project wrote it, or an empty string."""
+        info = self._match_info  # a mapping, often empty: so compared with None
         resource = None if info is None else info.route.resource
         return "" if resource is None else resource.canonical
 
     @reify
     def remote(self) -> str | None:
-        """Return the address of the client, as far as the peer is trusted to tell it."""
+        """Return the client's address, which is the peer's unless a trusted proxy names another."""
         peer = self._peer
         return self._proxies.client(peer, self.headers) if self._proxies else peer
 
     @reify
     def scheme(self) -> str:
-        """Return ``https`` or ``http``, as the client has asked."""
-        told = self._proxies.scheme(self._peer, self.headers) if self._proxies else None
-        return told or ("https" if self._transport_sslcontext else "http")
+        """Return ``https`` or ``http``, as the client used it."""
+        forwarded = self._proxies.scheme(self._peer, self.headers) if self._proxies else None
+        return forwarded or ("https" if self._transport_sslcontext else "http")
 
     @property
     def _peer(self) -> str | None:
@@ -50,8 +54,8 @@ class Request(web.Request):
 
     @property
     def keep_alive(self) -> bool:
-        """Tell whether the connection outlives this request."""
-        return not (self._message.should_close or self._protocol.draining)  # type: ignore[attr-defined]
+        """Return whether the connection outlives this request."""
+        return not (self._message.should_close or self._protocol.draining)
 
     async def _prepare_hook(self, response: web.StreamResponse) -> None:
         if self._id is not None:
@@ -59,7 +63,7 @@ class Request(web.Request):
         await super()._prepare_hook(response)
 
     async def read(self) -> bytes:
-        """Return the body; at once when all of it is here."""
+        """Return the body; without suspending if all of it has arrived."""
         if self._read_bytes is None:
             payload = self._payload
             if not payload.is_eof() or 0 < self._client_max_size < payload.total_bytes:
@@ -70,7 +74,7 @@ class Request(web.Request):
         return self._read_bytes
 
     async def json(self, *, loads: Callable[[str], Any] = json.loads) -> Any:
-        """Return the body as JSON; a Content-Type that names no charset is not taken apart."""
+        """Return the body as JSON; a Content-Type without a charset is not parsed."""
         body, media = await self.read(), self._message.headers.get(hdrs.CONTENT_TYPE, "")
         named = "charset" in media.lower() and self.charset
         return loads(body.decode(named or "utf-8"))

@@ -1,7 +1,7 @@
-"""HTTP: an ordinary aiohttp application as a Server, with a drain that loses nothing.
+"""The HTTP server: an ordinary aiohttp application as a Server, with a drain that loses nothing.
 
-The drain is done in the protocol, below the application: a response that is not yet sent says
-``Connection: close``, and a connection without a request is answered until the window is over.
+The drain happens in the protocol, below the application. Every response that has not been sent yet
+carries ``Connection: close``; fresh and idle connections are answered until the window is over.
 """
 
 import asyncio
@@ -25,11 +25,11 @@ CANCEL_GRACE = 1.0  # seconds that a cancelled handler has after the deadline
 
 
 class HTTPServer:
-    """Serve an ordinary ``aiohttp.web.Application`` on one listener.
+    """Serves an ordinary ``aiohttp.web.Application`` on one listener.
 
-    ``keepalive_timeout``: seconds an idle connection is kept; ``header_timeout``: seconds a new
-    one has for its first request. ``handler_args`` are those of aiohttp's ``AppRunner``. Raises
-    ConfigError at start for an endpoint that is a plain function.
+    ``keepalive_timeout``: seconds that an idle connection is kept. ``header_timeout``: seconds that
+    a new connection has for its first request. ``handler_args`` are those of aiohttp's
+    ``AppRunner``. ``start()`` raises ConfigError for an endpoint that is a plain function.
     """
 
     def __init__(
@@ -44,36 +44,40 @@ class HTTPServer:
         self.options = ServerOptions()
         self._connections: Connections | None = None
         timeouts = {"keepalive_timeout": keepalive_timeout, "header_timeout": header_timeout}
-        if "access_log_format" not in handler_args:  # aiohttp's own logger knows the signs of one
+        # Only aiohttp's own logger understands a format.
+        if "access_log_format" not in handler_args:
             handler_args.setdefault("access_log_class", AccessLogger)
         self._handler_args = timeouts | handler_args
 
     @property
     def requests(self) -> int:
-        """Return how many requests have begun to be served."""
+        """Return the number of requests that have begun."""
         return 0 if self._connections is None else self._connections.requests_count
 
     async def start(self, sock: socket.socket) -> None:
-        """Run the application's start-up, then accept on ``sock``; a second one is added to it."""
+        """Start the application, then accept on ``sock``; a second call adds another socket."""
         if self._connections is None:
             _refuse_plain_functions(self.app)
             log = logging.getLogger("gunicorn.access") if self.options.access_log else None
             runner = web.AppRunner(self.app, access_log=log, **self._handler_args)
             await runner.setup()
-            made = cast(AiohttpServer, runner.server)
-            cancels = made.handler_cancellation
-            kind = _connections_class(self.options)
-            self._connections = kind(
-                self.app, self.options, handler_cancellation=cancels, **made._kwargs
+            # The runner has checked the arguments, and its server is replaced by ours.
+            server = cast(AiohttpServer, runner.server)
+            connections_class = _connections_class(self.options)
+            self._connections = connections_class(
+                self.app,
+                self.options,
+                handler_cancellation=server.handler_cancellation,
+                **server._kwargs,
             )
         self._connections.acceptor.add(sock)
 
     async def drain(self, deadline: float) -> None:
-        """Answer what is here and what idle connections still send, then close.
+        """Answer requests in flight and what idle connections still send, then close.
 
-        A connection is closed when it has been idle for ``options.drain_idle`` seconds, also one
-        whose last answer, begun before the drain, promised to keep it; everything else at
-        ``deadline`` (``loop.time()``). The application's ``on_shutdown`` comes in between, when no
+        A connection is closed once it has been idle for ``options.drain_idle`` seconds, even if
+        its last answer, begun before the drain, promised to keep it. All others are closed at
+        ``deadline`` (``loop.time()``). The application's ``on_shutdown`` runs in between, when no
         WebSocket can open any more: it is the place to tell their peers.
         """
         connections = self._connections
@@ -96,11 +100,15 @@ class HTTPServer:
 
 
 def _connections_class(options: ServerOptions) -> type[Connections]:
-    """Return what makes the connections. Nothing else outside ``http/fast/`` imports it."""
-    if options.fast:
-        from api_hour.http import fast
+    """Return the class that makes connections.
 
-        if fast.usable():
+    The only import of ``http/fast/`` outside that folder: without it, and without these lines, a
+    correct server is left.
+    """
+    if options.fast:
+        from api_hour.http.fast import usable
+
+        if usable():
             from api_hour.http.fast.connection import FastConnections
 
             return FastConnections
@@ -110,10 +118,10 @@ def _connections_class(options: ServerOptions) -> type[Connections]:
 def _refuse_plain_functions(app: web.Application) -> None:
     """Raise ConfigError for an endpoint that would block the loop."""
     for route in app.router.routes():
-        plain = getattr(route.handler, "__wrapped__", None)
-        by_aiohttp = getattr(route.handler, "__code__", None) is _bare_wrapper()
-        if by_aiohttp and not inspect.iscoroutinefunction(plain):
-            name = getattr(plain, "__qualname__", plain)
+        wrapped = getattr(route.handler, "__wrapped__", None)
+        by_aiohttp = getattr(route.handler, "__code__", None) is _aiohttp_wrapper_code()
+        if by_aiohttp and not inspect.iscoroutinefunction(wrapped):
+            name = getattr(wrapped, "__qualname__", wrapped)
             raise ConfigError(
                 f"endpoint {name} is a plain function, which would block every other request: "
                 "write async def, or decorate it with @api_hour.threaded"
@@ -121,8 +129,8 @@ def _refuse_plain_functions(app: web.Application) -> None:
 
 
 @functools.cache
-def _bare_wrapper() -> object:
-    """Return the code that aiohttp wraps around a plain function."""
+def _aiohttp_wrapper_code() -> object:
+    """Return the code object of the wrapper that aiohttp puts around a plain function."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         route = web.Application().router.add_get("/", cast(Any, print))

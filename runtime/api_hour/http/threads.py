@@ -15,7 +15,7 @@ _loop: contextvars.ContextVar[asyncio.AbstractEventLoop] = contextvars.ContextVa
 
 
 def threaded(function: Callable[[web.Request], web.StreamResponse]) -> Endpoint:
-    """Make a plain function an endpoint: it runs in the worker's thread pool."""
+    """Turn a plain function into an endpoint that runs in the worker's thread pool."""
 
     @functools.wraps(function)
     async def endpoint(request: web.Request) -> web.StreamResponse:
@@ -28,7 +28,7 @@ def threaded(function: Callable[[web.Request], web.StreamResponse]) -> Endpoint:
 def from_thread(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine on the worker's loop from a ``threaded`` endpoint; return its result.
 
-    Raises RuntimeError when the caller is not inside such an endpoint.
+    Raises RuntimeError if the caller is not inside such an endpoint.
     """
     loop = _loop.get(None)
     if loop is None or _is_running(loop):
@@ -38,5 +38,5 @@ def from_thread(coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 def _is_running(loop: asyncio.AbstractEventLoop) -> bool:
-    """Tell whether the calling thread is the loop's own, where waiting would never end."""
+    """Return whether the calling thread is the loop's own, where waiting would never end."""
     return asyncio._get_running_loop() is loop

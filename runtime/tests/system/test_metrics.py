@@ -63,7 +63,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Return a folder for the metrics of the processes that a test forks."""
     monkeypatch.setenv(metrics.FOLDER, str(tmp_path))
     yield tmp_path
-    assert not metrics._held, "the test itself has joined"
+    assert not metrics._locks, "the test itself has started to count"
 
 
 def value(text: str | bytes, name: str) -> float:

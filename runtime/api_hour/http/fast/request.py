@@ -1,13 +1,16 @@
 """The request of the fast path: its attributes are computed on first access."""
 
 from operator import attrgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiohttp.http import StreamWriter
 
 from api_hour.http.fast.route_table import Found
 from api_hour.http.request import Request
 from api_hour.http.responses import LazyAttribute
+
+if TYPE_CHECKING:
+    from api_hour.http.fast.connection import FastConnection
 
 
 class FastRequest(Request):
@@ -19,7 +22,7 @@ class FastRequest(Request):
     """
 
     ATTRS = Request.ATTRS | {"_connection", "_found"}
-    _connection: Any
+    _connection: "FastConnection"
     _found: Found | None = None
 
     _headers = LazyAttribute(attrgetter("_message.headers"))
@@ -40,6 +43,7 @@ class FastRequest(Request):
         """Return the path of the route as the project wrote it, or an empty string."""
         return self._found[0].name if self._found else super().route_name
 
+    # Any, because mypy lets no settable property narrow the type of an attribute.
     @property
     def _protocol(self) -> Any:
         """Return the connection, after it has sent the answers that wait in its batch.
