@@ -1,4 +1,4 @@
-"""Three daemons of a baked project, each in a network namespace, behind HAProxy.
+"""Three daemons of a generated project, each in a network namespace, behind HAProxy.
 
 As in a cluster, HAProxy asks each one's ``/health/ready`` on its admin port whether to send it
 requests. The project serves what the load of runtime/tests/chaos asks for, and each daemon keeps a
@@ -29,7 +29,7 @@ OPTIONS = (
     *("--stop-delay", str(STOP_DELAY), "--graceful-timeout", "20"),
 )
 PORTS = {"http": 8000, "admin": 8001}
-CONTAINER = '''"""Serve the work of the load in the place of the project's own pages."""
+CONTAINER = '''"""Serve the work of the load instead of the project's own pages."""
 
 import chaotic
 import hello.container
@@ -60,7 +60,7 @@ listen cluster
 
 
 def missing() -> str:
-    """Return what this machine lacks, if anything."""
+    """Return what this machine lacks, or an empty text."""
     absent = ["root"] if os.geteuid() != 0 else []
     absent += [name for name in NEEDS if shutil.which(name) is None]
     if absent:
@@ -76,7 +76,7 @@ def missing() -> str:
 
 
 class Place:
-    """Hold a network namespace, and the daemon in it."""
+    """A network namespace, and the daemon in it."""
 
     def __init__(self, number: int, project: Path) -> None:
         self.name = f"api-hour-{os.getpid()}-{number}"
@@ -91,11 +91,11 @@ class Place:
 
     @property
     def daemon(self) -> Daemon:
-        """Return the daemon that was started last."""
+        """Return the daemon that started last."""
         return self._daemons[-1]
 
     def make(self) -> None:
-        """Make the namespace, with a cable to this one."""
+        """Create the namespace, with a virtual cable to this one."""
         _ip("netns", "add", self.name)
         _ip("link", "add", self._link, "type", "veth", "peer", "name", "eth0", "netns", self.name)
         _ip("address", "add", f"{self._gateway}/30", "dev", self._link)
@@ -117,7 +117,7 @@ class Place:
         self._daemons.append(daemon)
 
     def remove(self) -> None:
-        """End what is left of the daemons, and remove the namespace with its cable."""
+        """Kill the remaining daemons, and remove the namespace with its cable."""
         for daemon in self._daemons:
             daemon.kill()
         _ip("netns", "delete", self.name)
@@ -128,12 +128,12 @@ class Place:
 
 
 class Cluster:
-    """Hold the places, and HAProxy before them at ``port``."""
+    """The places, and HAProxy in front of them at ``port``."""
 
     def __init__(self, folder: Path, places: list[Place]) -> None:
         self.places, self.port = places, free_port()
         self._folder, self._socket = folder, folder / "haproxy.sock"
-        servers = [f"    server {one.server} {one.address}:8000" for one in places]
+        servers = [f"    server {place.server} {place.address}:8000" for place in places]
         (folder / "haproxy.cfg").write_text(
             PROXY.format(folder=folder, port=self.port, servers="\n".join(servers))
         )
@@ -146,7 +146,7 @@ class Cluster:
             yield
 
     def is_up(self, place: Place) -> bool:
-        """Say whether HAProxy sends requests to a place."""
+        """Tell whether HAProxy sends requests to a place."""
         with socket.socket(socket.AF_UNIX) as sock, sock.makefile() as answer:
             sock.connect(str(self._socket))
             sock.sendall(b"show stat\n")
@@ -165,7 +165,7 @@ class Cluster:
 
 @contextmanager
 def running(folder: Path) -> Iterator[Cluster]:
-    """Yield a cluster of which every member is up."""
+    """Yield a cluster whose members are all up."""
     project = bake(folder / "out", database="none")
     (project / "chaotic.py").write_text(SOURCE)
     (project / "cluster.py").write_text(CONTAINER)

@@ -1,6 +1,6 @@
-"""In the place of systemd: hold the sockets of a baked project's units and run its service.
+"""A substitute for systemd: it opens the sockets of a project's units and runs its service.
 
-``systemctl`` is a small program that asks this process; it knows the verbs of the installer only.
+``systemctl`` is a small program that asks this process; it has only the verbs of the installer.
 """
 
 import json
@@ -29,7 +29,7 @@ sys.exit(code)
 
 
 class Supervisor:
-    """Run one service by the units below ``prefix``/current; put ``bin`` in front of PATH."""
+    """One service, run by the units in ``prefix``/current; ``bin`` goes in front of PATH."""
 
     def __init__(self, name: str, prefix: Path, folder: Path) -> None:
         self.bin = folder / "bin"
@@ -72,8 +72,8 @@ class Supervisor:
                 held.close()
 
     def start(self) -> int:
-        """Start the service; return 0 when it is ready and 1 when it ended before."""
-        self._state = "active"  # a start that fails is tried again
+        """Start the service; return 0 once it is ready, and 1 if it ended before that."""
+        self._state = "active"  # systemd retries a failed start
         service = _unit(self._units / f"{self._name}.service", "Service")
         program = Program(
             *activated(self._sockets, shlex.split(service["ExecStart"])),
@@ -93,13 +93,13 @@ class Supervisor:
         return 1
 
     def stop(self) -> None:
-        """End the service as its unit says: TERM for the master."""
+        """End the service as its unit does, by TERM to the master."""
         self._state = "inactive"
         if self._runs:
             self._runs[-1].stop()
 
     def log_text(self) -> str:
-        """Return what the service said."""
+        """Return the output of the service."""
         return "\n".join(run.output for run in self._runs)
 
     def _environment(self, file: Path) -> dict[str, str]:
@@ -133,7 +133,7 @@ def _listen(address: str) -> socket.socket:
 
 
 def _unit(file: Path, name: str) -> dict[str, str]:
-    """Return one section; of a key that is given twice, the last value."""
+    """Return one section; of a repeated key, the last value."""
     parser = RawConfigParser(strict=False, interpolation=None, delimiters=("=",))
     parser.optionxform = str  # type: ignore[assignment,method-assign]
     parser.read(file)

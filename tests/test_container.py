@@ -1,4 +1,4 @@
-"""The image of a generated project: what is in it, and how it runs."""
+"""The image of a generated project: its contents, and how it runs."""
 
 import json
 import re
@@ -41,7 +41,7 @@ def build(
     projects: Callable[[str], Project],
     wheel: Path,
 ) -> Build:
-    """Return a function that runs ``make image``, without a network, after a change of the lock."""
+    """Return a function that edits the lock, then runs ``make image`` without a network."""
     packages = tmp_path_factory.mktemp("packages")
     project = projects("aiopg")
     images.packages(project, wheel, packages)
@@ -70,10 +70,10 @@ def image(build: Build, store: Store) -> Image:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
-    """Return the folder of a PostgreSQL's socket, and its URL when that folder is /mnt."""
+    """Return the folder of a PostgreSQL's socket, and its URL if that folder is /mnt."""
     with embedded.postgresql(tmp_path_factory.mktemp("postgresql"), own=True) as server:
         folder = Path(parse_qs(urlsplit(server.url).query)["host"][0])
-        folder.chmod(0o711)  # the container's user is another
+        folder.chmod(0o711)  # the container has another user
         (folder / ".s.PGSQL.5432").chmod(0o777)
         yield folder, server.url.partition("?")[0] + "?host=/mnt"
 
@@ -106,10 +106,10 @@ def test_without_containers_no_trace_is_left(tmp_path: Path) -> None:
     assert found == ""
 
 
-def test_make_image_without_a_builder_says_what_it_needs(tmp_path: Path) -> None:
+def test_make_image_without_a_builder_names_what_it_needs(tmp_path: Path) -> None:
     project = Project(bake(tmp_path / "out"))
     for name in ("docker", "podman", "buildah"):
-        (tmp_path / name).write_text("#!/bin/sh\nexit 1\n")  # as docker without its daemon
+        (tmp_path / name).write_text("#!/bin/sh\nexit 1\n")  # like docker without its daemon
         (tmp_path / name).chmod(0o755)
     result = project.make("image", PATH=f"{tmp_path}:/usr/bin:/bin")
     assert result.returncode == 2
@@ -139,22 +139,22 @@ def test_the_builder_gets_neither_secrets_nor_tests(store: Store, tmp_path: Path
 
 
 @pytest.mark.slow
-def test_a_wheel_that_is_not_the_locked_one_ends_the_build(build: Build) -> None:
+def test_a_wheel_that_differs_from_the_lock_stops_the_build(build: Build) -> None:
     result = build(r"(?m)^(attrs==.* --hash=sha256:).*", r"\g<1>" + 64 * "0")
     assert result.returncode == 2
-    said = result.stdout + result.stderr
-    assert re.search(r"DO NOT MATCH THE HASHES .*\n +attrs==", said)
+    output = result.stdout + result.stderr
+    assert re.search(r"DO NOT MATCH THE HASHES .*\n +attrs==", output)
 
 
 @pytest.mark.slow
-def test_the_image_says_how_it_is_run(image: Image) -> None:
+def test_the_image_declares_user_ports_and_health_check(image: Image) -> None:
     assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", image.config["User"])
     assert set(image.config["ExposedPorts"]) == {"8000/tcp", "8001/tcp"}
     assert image.config["Healthcheck"]["Test"][:2] == ["CMD", "python3"]
 
 
 @pytest.mark.slow
-def test_the_image_holds_no_tests_and_no_build_tools(image: Image) -> None:
+def test_the_image_contains_no_tests_and_no_build_tools(image: Image) -> None:
     ours = list((image.root / "opt" / "hello").rglob("*"))
     assert len(ours) > 100
     names = {path.name for path in ours}
@@ -172,7 +172,7 @@ def test_the_image_runs_the_wheel_of_the_project(image: Image, wheel: Path) -> N
 
 
 @pytest.mark.slow
-def test_the_image_serves_read_only_as_a_plain_user_and_leaves_on_term(
+def test_the_image_serves_read_only_as_a_plain_user_and_exits_on_term(
     image: Image, tmp_path: Path
 ) -> None:
     with image.running(outside=tmp_path, DATABASE_URL=NOWHERE) as container:

@@ -192,7 +192,7 @@ upgrade() {
     listener=$!
     until [[ -S $prefix/notify ]]; do sleep 0.05; done
     kill -USR2 "$master"
-    for ((left = patience * 20; left > 0; left--)); do
+    for ((left = timeout * 20; left > 0; left--)); do
         sleep 0.05
         if [[ -e $new_pidfile ]]; then
             new_pid=$(live_pid "$new_pidfile") || fail "the new master exited: see its log"
