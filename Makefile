@@ -20,8 +20,8 @@ PYTEST := $(BIN)/python -m pytest
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
 
 .DELETE_ON_ERROR:
-.PHONY: help run bake test test-runtime test-template chaos bench behaviour docs check format \
-    clean
+.PHONY: help run bake test test-unit test-long test-runtime test-template chaos bench behaviour \
+    docs check format clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -43,6 +43,14 @@ bake: $(VENV)/.bake ## bake the default project again; the one before is kept as
 
 test: $(VENV)/.dev ## run every test, in two processes; narrow with PYTEST_ARGS="-k reload"
 	@$(PYTEST) --numprocesses 2 --dist loadgroup $(PYTEST_ARGS)
+
+test-unit: $(VENV)/.dev ## run the quick tests, which start no process, with few random examples
+	@EXAMPLES=10 $(BIN)/python -m pytest runtime/tests/unit testkit --numprocesses 2 \
+	--dist loadgroup -m "not slow" $(PYTEST_ARGS)
+
+test-long: $(VENV)/.dev ## run the same with many random examples: takes long
+	@EXAMPLES=5000 $(BIN)/python -m pytest runtime/tests/unit --numprocesses 2 --dist loadgroup \
+	--timeout 0 $(PYTEST_ARGS)
 
 test-runtime: $(VENV)/.dev ## run the runtime's tests
 	@$(PYTEST) runtime/tests $(PYTEST_ARGS)

@@ -1,9 +1,16 @@
-"""How many examples Hypothesis tries: ``quick`` for ``make test-unit``, else ``thorough``."""
+"""Hypothesis tries as many examples as the environment variable EXAMPLES says, 100 by default.
+
+``make test-unit`` asks for few, ``make test-long`` for many.
+"""
+
+import os
 
 from hypothesis import HealthCheck, settings
 
-# An example may take as long as a busy machine lets it.
-patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("thorough", patient)
-settings.register_profile("quick", patient, max_examples=10)
-settings.load_profile("thorough")
+settings.register_profile(
+    "patient",  # an example may take as long as a busy machine needs
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    max_examples=int(os.environ.get("EXAMPLES", "100")),
+)
+settings.load_profile("patient")
