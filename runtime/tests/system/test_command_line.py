@@ -122,7 +122,7 @@ MISTAKES = {
         {"etc/hello/main.yaml": "api_hour:\n  listeners:\n    http: 127.0.0.1:8000\n"},
         "main.yaml:3: listener http: '127.0.0.1:8000' is not an address; write tcp://HOST:PORT",
     ),
-    "a listener is no text": (
+    "a listener is not text": (
         ["hello:Container"],
         {"etc/hello/main.yaml": "api_hour:\n  listeners:\n    http: 8000\n"},
         "etc/hello/main.yaml:3: listener http must be a URL, or a mapping with a url; got 8000",

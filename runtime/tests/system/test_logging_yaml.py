@@ -78,7 +78,7 @@ def reload(daemon: Daemon) -> int:
 
 
 def send(daemon: Daemon, request: bytes) -> bytes:
-    """Return the first bytes of the answer to what is no HTTP that a client would send."""
+    """Send raw bytes that no HTTP client would send; return the first bytes of the answer."""
     with socket.create_connection(("127.0.0.1", daemon.port()), timeout=30) as sock:
         sock.sendall(request)
         return sock.recv(64)

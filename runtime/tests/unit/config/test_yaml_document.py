@@ -316,7 +316,7 @@ DATA = st.dictionaries(
 
 
 class Writer:
-    """Write data as YAML, one key or scalar a line, and note which line holds what."""
+    """A writer of YAML, one key or scalar a line, that knows which line holds what."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []

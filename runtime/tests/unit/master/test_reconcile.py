@@ -28,7 +28,7 @@ class Process:
 
 @dataclass(eq=False)
 class Release:
-    """Stand for a generation, of which only the identity matters here."""
+    """A stand-in for a generation, of which only the identity matters here."""
 
     name: str
 
@@ -37,7 +37,7 @@ OLD, NEW = (cast(Generation, Release(name)) for name in ("old", "new"))
 
 
 class Master:
-    """Apply steps the way the arbiter does."""
+    """A master without processes: it takes steps the way the arbiter does."""
 
     def __init__(self, count: int = 2, surge: int = 1) -> None:
         self.members: list[Process] = []
