@@ -1,27 +1,27 @@
-"""What the processes of one session use: CPU time and memory, from /proc."""
+"""CPU time and memory of the processes of a session, from /proc."""
 
 import os
 from pathlib import Path
 
 from benchmarks.figures import Memory
 
-TICKS = os.sysconf("SC_CLK_TCK")  # a second
+TICKS = os.sysconf("SC_CLK_TCK")  # per second
 
 
 def session(leader: int) -> list[int]:
-    """Return the living processes of a session, zombies left out."""
+    """Return the processes of a session, without zombies."""
     return [pid for pid, fields in _stats(leader) if fields[0] != "Z"]
 
 
 def cpu(leader: int) -> float:
-    """Return the CPU seconds, user's and system's, of a session and of its ended children."""
+    """Return the CPU seconds, user and system, of a session and of its exited children."""
     times = (fields[11:15] for _, fields in _stats(leader))
     return sum(int(ticks) for four in times for ticks in four) / TICKS
 
 
 def memory(leader: int) -> Memory:
-    """Return what a session holds; its worker is the largest of them."""
-    sizes = [(own.get("Rss", 0), own.get("Pss", 0)) for own in map(_sizes, session(leader))]
+    """Return the memory of a session; its largest process counts as the worker."""
+    sizes = [(sizes.get("Rss", 0), sizes.get("Pss", 0)) for sizes in map(_sizes, session(leader))]
     rss, pss = max(sizes, default=(0, 0))
     return Memory(
         rss=sum(rss for rss, _ in sizes),
@@ -32,7 +32,7 @@ def memory(leader: int) -> Memory:
 
 
 def _stats(leader: int) -> list[tuple[int, list[str]]]:
-    """Return the processes of a session with the fields of their stat files after the name."""
+    """Return the processes of a session, each with its fields of /proc/PID/stat from state on."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -46,7 +46,7 @@ def _stats(leader: int) -> list[tuple[int, list[str]]]:
 
 
 def _sizes(pid: int) -> dict[str, int]:
-    """Return the bytes in a process's smaps; nothing for one that has just ended."""
+    """Return the bytes by kind from smaps_rollup; empty for a process that has just exited."""
     try:
         text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     except (FileNotFoundError, ProcessLookupError):

@@ -1,4 +1,4 @@
-"""A contender as it serves: started in a session of its own, ended with all its processes."""
+"""A running contender: started in a session of its own, stopped with all its processes."""
 
 import os
 import signal
@@ -13,22 +13,22 @@ from typing import Self
 from benchmarks import processes
 from benchmarks.installation import Installation
 
-PAUSE = 0.02  # seconds between two looks
-STOPPING = 60.0  # seconds to end after TERM; under callgrind every process writes its counts
-ORPHANED = 3.0  # seconds that processes may outlive the one that started them
-LOG = 15  # last lines of what it wrote, for an error
-KEPT = ("HOME", "LANG", "LC_ALL", "PATH", "TMPDIR", "USER")  # of our environment
+POLL_INTERVAL = 0.02  # seconds
+STOP_TIMEOUT = 60.0  # seconds after TERM; under callgrind every process writes its counts
+ORPHAN_GRACE = 3.0  # seconds that processes may outlive their parent
+LOG_LINES = 15  # the last ones, for an error message
+INHERITED = ("HOME", "LANG", "LC_ALL", "PATH", "TMPDIR", "USER")  # environment variables
 
 
 class NotServing(Exception):
-    """A contender did not start, or did not last."""
+    """A contender did not start, or stopped serving."""
 
 
 class Server:
-    """Run a contender until the end of the ``with``.
+    """A contender that runs until the end of a ``with`` block.
 
-    ``prefix`` stands before its command, ``patience`` is in seconds. Raises NotServing, with the
-    last lines of its output, when nothing listens on ``port`` by then.
+    ``prefix`` is put before its command. Entering raises NotServing, with the last lines of the
+    output, if nothing listens on ``port`` within ``patience`` seconds.
     """
 
     def __init__(
@@ -48,20 +48,21 @@ class Server:
         self.command = declaration.command
         self._command = [*prefix, *filled(declaration.command)]
         self._directory = filled([declaration.directory or str(installation.contender.folder)])[0]
-        own = {name: filled([value])[0] for name, value in declaration.environment.items()}
-        kept = {name: os.environ[name] for name in KEPT if name in os.environ}
-        self._environment = {**kept, "DATABASE_URL": database, **own, **(environment or {})}
+        declared = {name: filled([value])[0] for name, value in declaration.environment.items()}
+        inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
+        self._environment = {**inherited, "DATABASE_URL": database, **declared}
+        self._environment |= environment or {}
         self._stop = signal.Signals[f"SIG{declaration.stop}"]
         self._patience = patience
 
     @property
     def pid(self) -> int:
-        """Return the id of the first process, and of the session."""
+        """The id of the first process, which is also that of the session."""
         return self._process.pid
 
     def __enter__(self) -> Self:
         if not _free(self.port):
-            raise NotServing(f"port {self.port} is in use: name another with --port")
+            raise NotServing(f"port {self.port} is in use: choose another with --port")
         self._log = tempfile.TemporaryFile()
         self._process = subprocess.Popen(  # noqa: S603
             self._command,
@@ -73,7 +74,7 @@ class Server:
             start_new_session=True,
         )
         try:
-            self._wait()
+            self._wait_until_listening()
         except BaseException:
             self.stop()
             raise
@@ -83,22 +84,22 @@ class Server:
         self.stop()
 
     def stop(self) -> None:
-        """End the first process by its signal, what it leaves by TERM, what stays by KILL."""
+        """Stop the first process by its signal, what it leaves by TERM, what remains by KILL."""
         self._process.send_signal(self._stop)
-        _until(self._ended, STOPPING)
-        if not _until(lambda: not processes.session(self.pid), ORPHANED):
+        _until(self._ended, STOP_TIMEOUT)
+        if not _until(lambda: not processes.session(self.pid), ORPHAN_GRACE):
             self._signal(signal.SIGTERM)
-            _until(lambda: not processes.session(self.pid), STOPPING)
+            _until(lambda: not processes.session(self.pid), STOP_TIMEOUT)
         self._signal(signal.SIGKILL)
         self._process.wait()
         self._log.close()
 
     def log(self) -> str:
-        """Return the last lines that it wrote."""
+        """Return the last lines of its output."""
         self._log.seek(0)
-        return "\n".join(self._log.read().decode(errors="replace").splitlines()[-LOG:])
+        return "\n".join(self._log.read().decode(errors="replace").splitlines()[-LOG_LINES:])
 
-    def _wait(self) -> None:
+    def _wait_until_listening(self) -> None:
         _until(lambda: self._ended() or not _free(self.port), self._patience)
         if self._ended() or _free(self.port):
             raise NotServing(f"it does not listen on its port:\n{self.log()}")
@@ -113,10 +114,10 @@ class Server:
 
 
 def _until(condition: Callable[[], bool], seconds: float) -> bool:
-    """Wait for a condition; tell whether it came true in time."""
+    """Wait for a condition; return whether it became true in time."""
     deadline = time.monotonic() + seconds
     while not (true := condition()) and time.monotonic() < deadline:
-        time.sleep(PAUSE)
+        time.sleep(POLL_INTERVAL)
     return true
 
 

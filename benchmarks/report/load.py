@@ -1,4 +1,4 @@
-"""The figures of the other measures as reStructuredText: CPU, requests, latency and memory."""
+"""CPU time, requests, latency and memory as reStructuredText."""
 
 from collections.abc import Iterator
 
@@ -7,12 +7,12 @@ from benchmarks.figures import Load, Memory
 from benchmarks.report.table import NONE, heading, table
 from benchmarks.results import Results
 
-OLD_RIVAL = "flask"  # what ratios of requests refer to
+REFERENCE = "flask"  # what ratios of requests refer to
 MIB = 1 << 20
 
 
 def loads(results: Results) -> Iterator[str]:
-    """Say what CPU each contender took, a table for each case and load."""
+    """Yield the CPU time of each contender, a table for each case and number of connections."""
     groups: dict[tuple[str, int], list[Load]] = {}
     for load in results.loads:
         groups.setdefault((load.case, load.connections), []).append(load)
@@ -21,10 +21,10 @@ def loads(results: Results) -> Iterator[str]:
     rounds = max(len(load.rounds) for load in results.loads)
     yield heading("CPU")
     yield (
-        "Microseconds of CPU a request, of all processes of a server: the best and the middle one"
-        f" of {rounds} round{'' if rounds == 1 else 's'}; requests in all of them, and how many"
-        f" times those of {results.title(OLD_RIVAL)} they are; the 99th percentile of the time to"
-        " an answer, in milliseconds; requests without an answer."
+        "Microseconds of CPU time per request, of all processes of a server: the best and the"
+        f" median of {rounds} round{'' if rounds == 1 else 's'}; the requests of all rounds, and"
+        f" their ratio to those of {results.title(REFERENCE)}; the 99th percentile of the response"
+        " time, in milliseconds; unanswered requests."
     )
     for (case, connections), loads in groups.items():
         title = CASES[case].title
@@ -33,24 +33,24 @@ def loads(results: Results) -> Iterator[str]:
 
 
 def _load_table(results: Results, loads: list[Load]) -> str:
-    rival = next((one.requests for one in loads if one.contender == OLD_RIVAL), None)
+    reference = next((load.requests for load in loads if load.contender == REFERENCE), None)
     rows = [
         [
-            results.title(one.contender),
-            f"{one.least * 1e6:.1f}",
-            f"{one.median * 1e6:.1f}",
-            str(one.requests),
-            f"{one.requests / rival:.1f}" if rival else NONE,
-            f"{one.p99 * 1e3:.1f}",
-            str(sum(each.unanswered for each in one.rounds)),
+            results.title(load.contender),
+            f"{load.least * 1e6:.1f}",
+            f"{load.median * 1e6:.1f}",
+            str(load.requests),
+            f"{load.requests / reference:.1f}" if reference else NONE,
+            f"{load.p99 * 1e3:.1f}",
+            str(sum(round.unanswered for round in load.rounds)),
         ]
-        for one in sorted(loads, key=lambda one: one.least)
+        for load in sorted(loads, key=lambda load: load.least)
     ]
-    return table(["Contender", "least", "median", "requests", "times", "p99", "lost"], rows)
+    return table(["Contender", "best", "median", "requests", "ratio", "p99", "unanswered"], rows)
 
 
 def memory(results: Results) -> Iterator[str]:
-    """Say what memory each contender had at the end of the load."""
+    """Yield the memory of each contender at the end of the load."""
     most: dict[str, Load] = {}
     for load in results.loads:
         if load.contender not in most or load.connections >= most[load.contender].connections:
@@ -58,30 +58,40 @@ def memory(results: Results) -> Iterator[str]:
     if not most:
         return
     yield heading("Memory")
-    yield "MiB after the last round, of all processes and of the worker."
+    yield "MiB after the last round: all processes together, and the worker."
     ordered = sorted(most.values(), key=lambda load: load.memory.worker_pss)
-    rows = [[results.title(one.contender), *_mib(one.memory)] for one in ordered]
+    rows = [[results.title(load.contender), *_mib(load.memory)] for load in ordered]
     yield table(["Contender", "RSS", "PSS", "worker RSS", "worker PSS"], rows)
 
 
 def idle(results: Results) -> Iterator[str]:
-    """Say what silent connections cost."""
+    """Yield the memory of idle connections."""
     if not results.idle:
         return
     yield heading("Idle connections")
     yield (
-        "Open after one request each: MiB of the worker before them and with them, and how much"
-        " more PSS that is, in kB a connection."
+        "MiB of the worker before and with connections that are idle after one request each, and"
+        " the additional PSS per connection, in kB."
     )
     rows = []
-    for one in results.idle:
-        before, after = one.before, one.after
+    for figure in results.idle:
+        before, after = figure.before, figure.after
         sizes = (before.worker_rss, before.worker_pss, after.worker_rss, after.worker_pss)
         more = (after.worker_pss - before.worker_pss) / 1024
-        each = f"{more / one.connections:.1f}" if one.connections else NONE
+        per_connection = f"{more / figure.connections:.1f}" if figure.connections else NONE
         mib = (f"{size / MIB:.1f}" for size in sizes)
-        rows.append([results.title(one.contender), str(one.connections), *mib, each])
-    head = ["Contender", "connections", "RSS before", "PSS before", "RSS with", "PSS with", "each"]
+        rows.append(
+            [results.title(figure.contender), str(figure.connections), *mib, per_connection]
+        )
+    head = [
+        "Contender",
+        "connections",
+        "RSS before",
+        "PSS before",
+        "RSS with",
+        "PSS with",
+        "kB each",
+    ]
     yield table(head, rows)
 
 

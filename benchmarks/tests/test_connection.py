@@ -1,4 +1,4 @@
-"""Answers are read as HTTP frames them, however the bytes arrive."""
+"""Answers are read by the rules of HTTP, however the bytes arrive."""
 
 import socket
 from collections.abc import Iterator
@@ -37,13 +37,14 @@ def test_a_body_in_chunks_is_put_together() -> None:
     assert response.keeps
 
 
-def test_two_answers_that_come_together_are_told_apart() -> None:
-    one = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na"
-    two = b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\nConnection: close\r\n\r\nbb"
-    with answering(one + two) as connection:
+def test_two_answers_that_arrive_together_are_told_apart() -> None:
+    ok = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na"
+    not_found = b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\nConnection: close\r\n\r\nbb"
+    with answering(ok + not_found) as connection:
         first, second = connection.receive(), connection.receive()
-    assert (first.status, first.body, first.keeps, first.size) == (200, b"a", True, len(one))
-    assert (second.status, second.body, second.keeps, second.size) == (404, b"bb", False, len(two))
+    assert (first.status, first.body, first.keeps, first.size) == (200, b"a", True, len(ok))
+    assert (second.status, second.body, second.keeps) == (404, b"bb", False)
+    assert second.size == len(not_found)
 
 
 def test_a_websocket_message_is_read_without_its_frame() -> None:

@@ -1,4 +1,4 @@
-"""CPU and memory are those of all processes of a session."""
+"""CPU time and memory are those of all processes of a session."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from benchmarks import processes
 
-# A parent that waits for a child which works for a while, then works itself, then is silent.
+# A parent that waits for a busy child, then is busy itself, then idle.
 BUSY = """
 import subprocess, sys, time
 work = "import time\\nend = time.process_time() + 0.3\\nwhile time.process_time() < end: pass"
@@ -21,7 +21,7 @@ sys.stdin.read()
 
 @contextmanager
 def leader(code: str) -> Iterator["subprocess.Popen[str]"]:
-    """Run Python code in a session of its own until it says something."""
+    """Run Python code in a session of its own; yield it once it has printed "done"."""
     with subprocess.Popen(
         [sys.executable, "-c", code],
         stdin=subprocess.PIPE,
@@ -43,7 +43,7 @@ def test_cpu_counts_a_process_and_its_ended_children() -> None:
     assert 0.6 <= used < 2
 
 
-def test_memory_adds_the_processes_up_and_tells_the_largest() -> None:
+def test_memory_is_the_sum_of_the_processes_and_the_largest_one() -> None:
     code = (
         "import os, sys\n"
         "if not os.fork(): data = bytearray(50_000_000); print('done', flush=True)\n"
