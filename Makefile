@@ -15,11 +15,13 @@ PROJECT := build/hello
 # could be killed without what it started.
 RUN = $(MAKE) --no-print-directory -C $(PROJECT) --dry-run run \
     HTTP_PORT=$(HTTP_PORT) ADMIN_PORT=$(ADMIN_PORT)
+# CI has another, which runs a failed test once more.
+PYTEST := $(BIN)/python -m pytest
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
 
 .DELETE_ON_ERROR:
-.PHONY: help run bake test test-runtime test-template chaos bench behaviour docs check format \
-    clean
+.PHONY: help run bake test test-unit test-long test-runtime test-template chaos bench behaviour \
+    docs check format clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -40,16 +42,24 @@ bake: $(VENV)/.bake ## bake the default project again; the one before is kept as
 	--output-dir build "$(CURDIR)"
 
 test: $(VENV)/.dev ## run every test, in two processes; narrow with PYTEST_ARGS="-k reload"
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(PYTEST_ARGS)
+	@$(PYTEST) --numprocesses 2 --dist loadgroup $(PYTEST_ARGS)
+
+test-unit: $(VENV)/.dev ## run the quick tests, which start no process, with few random examples
+	@EXAMPLES=10 $(BIN)/python -m pytest runtime/tests/unit testkit --numprocesses 2 \
+	--dist loadgroup -m "not slow" $(PYTEST_ARGS)
+
+test-long: $(VENV)/.dev ## run the same with many random examples: takes long
+	@EXAMPLES=5000 $(BIN)/python -m pytest runtime/tests/unit --numprocesses 2 --dist loadgroup \
+	--timeout 0 $(PYTEST_ARGS)
 
 test-runtime: $(VENV)/.dev ## run the runtime's tests
-	@$(BIN)/python -m pytest runtime/tests $(PYTEST_ARGS)
+	@$(PYTEST) runtime/tests $(PYTEST_ARGS)
 
 test-template: $(VENV)/.dev ## run the template's tests
-	@$(BIN)/python -m pytest tests $(PYTEST_ARGS)
+	@$(PYTEST) tests $(PYTEST_ARGS)
 
 chaos: $(VENV)/.dev ## play every fault in full, and print what it cost; narrow with CHAOS_ARGS=HUP
-	@cd runtime/tests && PYTHONPATH="$(CURDIR)" "$(CURDIR)/$(BIN)/python" -m chaos $(CHAOS_ARGS)
+	@$(BIN)/python -m runtime.tests.chaos $(CHAOS_ARGS)
 
 bench: $(VENV)/.dev ## measure API-Hour beside other servers; narrow with BENCH_ARGS="--only aiohttp"
 	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
@@ -61,17 +71,21 @@ docs: $(VENV)/.docs ## build the pages into build/docs/html, then do what they s
 	@rm -rf build/docs
 	@$(BIN)/python -m sphinx --quiet --fail-on-warning --nitpicky --doctree-dir build/docs/doctrees \
 	docs build/docs/html
-	@$(BIN)/python -m pytest docs/tests --numprocesses 2 --dist worksteal $(PYTEST_ARGS)
+	@$(PYTEST) docs/tests --numprocesses 2 --dist worksteal $(PYTEST_ARGS)
 
-check: $(VENV)/.docs ## lint, format and types; changes nothing
+check: $(VENV)/.docs ## lint, format, imports, types and English; changes nothing
 	@$(BIN)/python -m ruff check
 	@$(BIN)/python -m ruff format --check
+	@said=$$($(BIN)/lint-imports --no-logo --no-cache) && echo "$$said" | tail -n 1 \
+	|| { echo "$$said"; exit 1; }
 	@$(BIN)/python -m mypy runtime/api_hour hooks update.py
-	@$(BIN)/python -m mypy --explicit-package-bases runtime/tests testkit
-	@$(BIN)/python -m mypy tests
-	@$(BIN)/python -m mypy examples
+	@$(BIN)/python -m mypy --explicit-package-bases runtime/tests tests examples/tests docs/tests \
+	testkit
+	@$(BIN)/python -m mypy examples --exclude '^examples/tests/'
 	@$(BIN)/python -m mypy benchmarks
-	@$(BIN)/python -m mypy docs/conf.py docs/extensions docs/tests
+	@$(BIN)/python -m mypy docs/conf.py docs/extensions
+	@$(BIN)/python -m mypy style
+	@$(BIN)/python -m style
 
 format: $(VENV)/.dev ## put the code into the form that check wants
 	@$(BIN)/python -m ruff check --fix

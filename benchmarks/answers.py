@@ -1,7 +1,7 @@
 """Checks a contender's answers: nothing is measured of a contender that answers wrong."""
 
 from benchmarks.case import Case
-from benchmarks.connection import Connection, Hangup, Response
+from testkit.http import Connection, Response
 
 
 class WrongAnswer(Exception):
@@ -17,11 +17,11 @@ def check(port: int, case: Case) -> Response:
         with Connection(port) as connection:
             response = _ask(connection, case)
             if not case.keeps:
-                _expect(connection.closed(), case, "the connection stays open")
+                _expect(connection.is_closed(), case, "the connection stays open")
             elif not case.frame:
                 response = _ask(connection, case)
             return response
-    except (Hangup, OSError, ValueError, LookupError) as error:
+    except (EOFError, OSError, ValueError, LookupError) as error:
         raise WrongAnswer(f"{case.path}: {type(error).__name__}: {error}") from error
 
 
@@ -31,7 +31,7 @@ def _ask(connection: Connection, case: Case) -> Response:
     _expect(response.status == case.status, case, f"status {response.status}")
     media = response.headers.get("content-type", "")
     _expect(media.lower().startswith(case.content_type), case, f"Content-Type {media!r}")
-    _expect(response.keeps or not case.keeps, case, "the connection is not kept alive")
+    _expect(not response.closes or not case.keeps, case, "the connection is not kept alive")
     _expect(case.answer in (None, response.body), case, f"body {response.body[:200]!r}")
     if case.frame:
         connection.send_frame(case.frame)

@@ -9,7 +9,6 @@ from contextlib import ExitStack, contextmanager
 from benchmarks import idle, instructions, load
 from benchmarks.answers import WrongAnswer
 from benchmarks.case import CASES
-from benchmarks.connection import Hangup
 from benchmarks.contender import Contender
 from benchmarks.figures import Instructions
 from benchmarks.installation import Installation, InstallationError
@@ -19,7 +18,7 @@ from benchmarks.results import Results
 from benchmarks.runner import Runner
 from benchmarks.server import NotServing
 
-FAILURES = (Hangup, InstallationError, NotServing, OSError, WrongAnswer)
+FAILURES = (EOFError, InstallationError, NotServing, OSError, WrongAnswer)
 
 
 class Campaign:

@@ -6,10 +6,10 @@ from contextlib import ExitStack
 
 from benchmarks import processes
 from benchmarks.case import Case
-from benchmarks.connection import Connection, Hangup
 from benchmarks.figures import Idle
 from benchmarks.instructions import ask
 from benchmarks.server import Server
+from testkit.http import Connection
 
 WARM_UP = 200  # requests before the first measurement
 PATIENCE = 10.0  # seconds for an answer; without one the server accepts no more connections
@@ -35,9 +35,9 @@ def _open(port: int, case: Case, connections: int, stack: ExitStack) -> Iterator
         try:
             client = stack.enter_context(Connection(port, PATIENCE))
             client.send(case.request)
-            if not client.receive().keeps:
+            if client.receive().closes:
                 return
-        except (Hangup, OSError):
+        except (EOFError, OSError):
             return
         yield client
 

@@ -13,10 +13,11 @@ from itertools import cycle, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks import callgrind, processes
+from benchmarks import callgrind
 from benchmarks.case import Case
-from benchmarks.connection import PATIENCE, Connection
 from benchmarks.server import NotServing, Server
+from testkit.http import Connection
+from testkit.processes import session
 
 CONNECTIONS = 4
 START_TIMEOUT = 300.0  # seconds under valgrind
@@ -66,7 +67,7 @@ class Counter:
         return counted
 
     def _control(self, *command: str) -> None:
-        for pid in processes.session(self._server.pid):
+        for pid in session(self._server.pid):
             vgdb = ["timeout", str(DUMP_TIMEOUT), "vgdb", f"--pid={pid}", *command]
             result = subprocess.run(vgdb, capture_output=True, text=True, check=False)  # noqa: S603
             if result.returncode:
@@ -93,7 +94,7 @@ class _Client:
         self._connect()
 
     def _connect(self) -> None:
-        self._connection = Connection(self._port, PATIENCE)
+        self._connection = Connection(self._port)
         if self._case.frame:
             self._connection.send(self._case.request)
             self._connection.receive()
@@ -104,7 +105,7 @@ class _Client:
             self._connection.receive_frame()
             return
         self._connection.send(self._case.request)
-        if not self._connection.receive().keeps:
+        if self._connection.receive().closes:
             self.close()
             self._connect()
 

@@ -4,18 +4,14 @@ import os
 from pathlib import Path
 
 from benchmarks.figures import Memory
+from testkit.processes import session, session_stats
 
 TICKS = os.sysconf("SC_CLK_TCK")  # per second
 
 
-def session(leader: int) -> list[int]:
-    """Return the processes of a session, without zombies."""
-    return [pid for pid, fields in _stats(leader) if fields[0] != "Z"]
-
-
 def cpu(leader: int) -> float:
     """Return the CPU seconds, user and system, of a session and of its exited children."""
-    times = (fields[11:15] for _, fields in _stats(leader))
+    times = (fields[11:15] for _, fields in session_stats(leader))
     return sum(int(ticks) for four in times for ticks in four) / TICKS
 
 
@@ -29,20 +25,6 @@ def memory(leader: int) -> Memory:
         worker_rss=rss,
         worker_pss=pss,
     )
-
-
-def _stats(leader: int) -> list[tuple[int, list[str]]]:
-    """Return the processes of a session, each with its fields of /proc/PID/stat from state on."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            if int(fields[3]) == leader:
-                found.append((int(entry.name), fields))
-    return found
 
 
 def _sizes(pid: int) -> dict[str, int]:

@@ -2,18 +2,15 @@
 
 import os
 import signal
-import socket
-import subprocess
-import tempfile
-import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Self
 
-from benchmarks import processes
 from benchmarks.installation import Installation
+from testkit.ports import accepts
+from testkit.processes import Program, session
+from testkit.waiting import seconds_until
 
-POLL_INTERVAL = 0.02  # seconds
 STOP_TIMEOUT = 60.0  # seconds after TERM; under callgrind every process writes its counts
 ORPHAN_GRACE = 3.0  # seconds that processes may outlive their parent
 LOG_LINES = 15  # the last ones, for an error message
@@ -58,26 +55,23 @@ class Server:
     @property
     def pid(self) -> int:
         """The id of the first process, which is also that of the session."""
-        return self._process.pid
+        return self._program.pid
 
     def __enter__(self) -> Self:
-        if not _free(self.port):
+        if accepts(self.port):
             raise NotServing(f"port {self.port} is in use: choose another with --port")
-        self._log = tempfile.TemporaryFile()
-        self._process = subprocess.Popen(  # noqa: S603
-            self._command,
-            cwd=self._directory,
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=self._log,
-            start_new_session=True,
+        self._program = Program(
+            *self._command, folder=Path(self._directory), environment=self._environment
         )
         try:
-            self._wait_until_listening()
+            seconds_until(lambda: self._program.has_ended or accepts(self.port), self._patience)
+            serves = not self._program.has_ended and accepts(self.port)
         except BaseException:
             self.stop()
             raise
+        if not serves:
+            self.stop()  # its output is complete only now
+            raise NotServing(f"it does not listen on its port:\n{self.log()}")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -85,42 +79,16 @@ class Server:
 
     def stop(self) -> None:
         """Stop the first process by its signal, what it leaves by TERM, what remains by KILL."""
-        self._process.send_signal(self._stop)
-        _until(self._ended, STOP_TIMEOUT)
-        if not _until(lambda: not processes.session(self.pid), ORPHAN_GRACE):
-            self._signal(signal.SIGTERM)
-            _until(lambda: not processes.session(self.pid), STOP_TIMEOUT)
-        self._signal(signal.SIGKILL)
-        self._process.wait()
-        self._log.close()
+        self._program.send(self._stop)
+        seconds_until(lambda: self._program.has_ended, STOP_TIMEOUT)
+        if seconds_until(self._left_nothing, ORPHAN_GRACE) is None:
+            self._program.send_all(signal.SIGTERM)
+            seconds_until(self._left_nothing, STOP_TIMEOUT)
+        self._program.kill()
 
     def log(self) -> str:
         """Return the last lines of its output."""
-        self._log.seek(0)
-        return "\n".join(self._log.read().decode(errors="replace").splitlines()[-LOG_LINES:])
+        return "\n".join(self._program.lines[-LOG_LINES:])
 
-    def _wait_until_listening(self) -> None:
-        _until(lambda: self._ended() or not _free(self.port), self._patience)
-        if self._ended() or _free(self.port):
-            raise NotServing(f"it does not listen on its port:\n{self.log()}")
-
-    def _ended(self) -> bool:
-        return self._process.poll() is not None
-
-    def _signal(self, number: int) -> None:
-        for pid in processes.session(self.pid):
-            with suppress(ProcessLookupError):
-                os.kill(pid, number)
-
-
-def _until(condition: Callable[[], bool], seconds: float) -> bool:
-    """Wait for a condition; return whether it became true in time."""
-    deadline = time.monotonic() + seconds
-    while not (true := condition()) and time.monotonic() < deadline:
-        time.sleep(POLL_INTERVAL)
-    return true
-
-
-def _free(port: int) -> bool:
-    with socket.socket() as sock:
-        return sock.connect_ex(("127.0.0.1", port)) != 0
+    def _left_nothing(self) -> bool:
+        return not session(self.pid)

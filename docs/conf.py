@@ -11,7 +11,7 @@ release = version_of("api-hour-runtime")
 version = ".".join(release.split(".")[:2])
 language = "en"
 
-extensions = ["sphinx.ext.autodoc", "not_run", "product"]
+extensions = ["sphinx.ext.autodoc", "generated", "not_run", "product"]
 exclude_patterns = ["tests"]
 default_role = "any"
 highlight_language = "python"  # of included files that say no other

@@ -1,4 +1,4 @@
-"""Filters that write an answer into a file of another language, so that it stays the same text."""
+"""Filters that quote an answer for another language, so that it is read as the same text."""
 
 import re
 import shlex
@@ -8,7 +8,7 @@ from jinja2.ext import Extension
 
 
 class Escapes(Extension):
-    """Offer the filters ``toml``, ``rst`` and ``make_word``; answers are printable single lines."""
+    """The filters ``toml``, ``rst`` and ``make_word``, for answers of one printable line."""
 
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
@@ -16,13 +16,13 @@ class Escapes(Extension):
 
 
 def toml(text: str) -> str:
-    """Return ``text`` as a basic string of TOML, with its quotes."""
+    """Return ``text`` as a TOML basic string, with quotes."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
 
 
 def rst(text: str) -> str:
-    """Return ``text`` as reStructuredText that means the same, at the start of a line too."""
+    """Return ``text`` as reStructuredText that renders as it, even at the start of a line."""
     text = re.sub(r"([\\`*|_])", r"\\\1", text)
     text = re.sub(r"^(?=[^\w\s\\])", r"\\", text)  # a bullet, a field, a directive, a rule
     text = re.sub(r"^(\w+)(?=[.)]\s)", r"\1\\", text)  # an enumeration
@@ -30,5 +30,5 @@ def rst(text: str) -> str:
 
 
 def make_word(text: str) -> str:
-    """Return ``text`` as one word of the shell, in the value of a variable of a Makefile."""
+    """Return ``text`` as one shell word, for the value of a variable in a Makefile."""
     return shlex.quote(text).replace("$", "$$").replace("#", "\\#")

@@ -1,6 +1,6 @@
-"""Where a project comes from: which template, which commit, which answers; and the runtime, too.
+"""The origin of a project, which is its template, commit and answers, and that of its runtime.
 
-It reads the template's folder and its ``.git`` as files: git need not be there, nor a network.
+The template's folder and its ``.git`` are read as files: neither git nor a network is needed.
 """
 
 import json
@@ -17,9 +17,9 @@ FOLDER = "runtime"
 
 
 class Origin(Extension):
-    """Offer two filters of cookiecutter's answers: ``runtime``, what pip can build, and ``origin``.
+    """Two filters for cookiecutter's answers: ``runtime``, which pip can build, and ``origin``.
 
-    An update renders from a clone; the answer ``_origin`` then names what was cloned.
+    An update renders from a clone; the answer ``_origin`` then names the cloned repository.
     """
 
     def __init__(self, environment: Environment) -> None:
@@ -28,7 +28,7 @@ class Origin(Extension):
         environment.filters |= {"runtime": self.runtime, "origin": self.origin}
 
     def runtime(self, answers: Mapping[str, Any]) -> str:
-        """Return a folder for a local template, and an address for one from elsewhere."""
+        """Return the folder of a local template's runtime, or the address of a remote one's."""
         template, commit = self._template(answers), self._commit(answers)
         if template.lower().endswith(".zip"):
             return f"{template}#subdirectory={FOLDER}"
@@ -38,13 +38,13 @@ class Origin(Extension):
         return f"git+{template}{pin}#subdirectory={FOLDER}"
 
     def origin(self, answers: Mapping[str, Any]) -> str:
-        """Return as JSON all that an update must know."""
-        given = {name: value for name, value in answers.items() if not name.startswith("_")}
-        known = {"template": self._template(answers), "commit": self._commit(answers)}
-        return json.dumps({**known, "answers": given}, indent=2, ensure_ascii=False)
+        """Return as JSON everything that an update needs."""
+        answers_given = {name: value for name, value in answers.items() if not name.startswith("_")}
+        source = {"template": self._template(answers), "commit": self._commit(answers)}
+        return json.dumps({**source, "answers": answers_given}, indent=2, ensure_ascii=False)
 
     def _template(self, answers: Mapping[str, Any]) -> str:
-        """Return a whole path, or an address without an abbreviation."""
+        """Return an absolute path, or an address in full."""
         template = str(answers["_origin"] or answers["_template"])
         if (self._start / template).is_dir():
             return str((self._start / template).resolve())
@@ -54,7 +54,7 @@ class Origin(Extension):
         return _address(folder / ".git") if (folder / ".git").is_dir() else str(folder)
 
     def _commit(self, answers: Mapping[str, Any]) -> str | None:
-        """Return the commit, else the checkout that was asked for, which may be a moving branch."""
+        """Return the commit, or else the requested checkout, which may be a branch."""
         git = self._folder(answers) / ".git"
         return (_commit(git) if git.is_dir() else None) or answers["_checkout"]
 
@@ -63,7 +63,7 @@ class Origin(Extension):
 
 
 def _address(git: Path) -> str:
-    """Return the URL of ``origin``; pip wants one where git takes ``user@host:path`` too."""
+    """Return the URL of ``origin``; git also accepts ``user@host:path``, but pip needs a URL."""
     config = RawConfigParser(strict=False, allow_no_value=True)
     config.read(git / "config", encoding="utf-8")
     url = config.get('remote "origin"', "url")
@@ -71,7 +71,7 @@ def _address(git: Path) -> str:
 
 
 def _commit(git: Path) -> str | None:
-    """Return the commit that is checked out, or None when it is kept in another form."""
+    """Return the commit that is checked out, or None if it is stored in another form."""
     head = (git / "HEAD").read_text().strip()
     name = head.removeprefix("ref: ")
     if name == head:

@@ -1,36 +1,42 @@
-"""HTTP/1.1 as a careful client speaks it: plain bytes, nothing retried, nothing hidden."""
+"""A client's HTTP/1.1 connection in plain bytes: it retries nothing and hides nothing."""
 
 import socket
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Self
 from urllib.parse import urlencode
 
-PATIENCE = 60.0  # seconds; ten times what a busy machine needs
-END = b"\r\n\r\n"
+from testkit.waiting import TIMEOUT
+
+HEAD_END = b"\r\n\r\n"
+CHUNK = 1 << 18  # bytes that one read may return
+WITHOUT_BODY = (101, 204, 304)
 
 
-class Answer(NamedTuple):
-    """Hold one response."""
+@dataclass(frozen=True)
+class Response:
+    """A complete response; the names of its headers are in lower case."""
 
     status: int
     headers: dict[str, str]
     body: bytes
+    size: int = 0  # bytes with the head
 
     @property
     def closes(self) -> bool:
-        """Tell whether the server said that the connection ends with this response."""
+        """Tell whether the server announced that it closes the connection."""
         return self.headers.get("connection", "").lower() == "close"
 
     @property
     def worker(self) -> int:
-        """Return the process that answered, zero when it was not the project."""
+        """Return the process id in ``X-Worker``, 0 without one."""
         return int(self.headers.get("x-worker", 0))
 
 
 def get(path: str, **query: object) -> bytes:
     """Return a request without a body."""
-    return f"GET {path}?{urlencode(query)} HTTP/1.1\r\nHost: chaos\r\n\r\n".encode()
+    return f"GET {path}?{urlencode(query)} HTTP/1.1\r\nHost: test\r\n\r\n".encode()
 
 
 def post(path: str, body: bytes, **query: object) -> bytes:
@@ -39,79 +45,114 @@ def post(path: str, body: bytes, **query: object) -> bytes:
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
-def parse(block: bytes) -> tuple[int, dict[str, str]]:
-    """Return status and headers (names in lower case) of a response's head."""
-    first, *lines = block.decode("latin-1").removesuffix(END.decode()).split("\r\n")
+def parse_head(head: bytes) -> tuple[int, dict[str, str]]:
+    """Return status and headers, with names in lower case, of a response's head."""
+    first, *lines = head.decode("latin-1").removesuffix(HEAD_END.decode()).split("\r\n")
     pairs = (line.partition(":") for line in lines)
     return int(first.split()[1]), {name.lower(): value.strip() for name, _, value in pairs}
 
 
-class Peer:
-    """One connection in the hands of a fault, which says when to send and when to read."""
+class Connection:
+    """A connection to 127.0.0.1; every wait ends with TimeoutError after ``timeout`` seconds."""
 
-    def __init__(self, port: int) -> None:
-        self._sock = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
-        self._stream = self._sock.makefile("rb")
+    def __init__(self, port: int, timeout: float = TIMEOUT) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout)
+        self._buffer = b""
+        self._size = 0
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
         """Close this end."""
-        self._stream.close()
-        self._sock.close()
+        self._socket.close()
 
     def send(self, data: bytes) -> None:
-        """Send these bytes."""
-        self._sock.sendall(data)
+        """Send all of ``data``."""
+        self._socket.sendall(data)
 
-    def receive(self) -> Answer:
-        """Read one response; raises EOFError when the connection ends before it does."""
-        block = b""
-        while not block.endswith(END):
-            line = self._stream.readline()
-            if not line:
-                raise EOFError(f"the connection ended after {block!r}")
-            block += line
-        status, headers = parse(block)
-        length = int(headers["content-length"])
-        body = self._stream.read(length)
-        if len(body) < length:
-            raise EOFError(f"the connection ended {length - len(body)} bytes early")
-        return Answer(status, headers, body)
+    def receive(self) -> Response:
+        """Return the next response; raises EOFError if the server closes before its end."""
+        self._size = 0
+        status, headers = parse_head(self._read_until(HEAD_END))
+        return Response(status, headers, self._read_body(status, headers), self._size)
 
-    def ask(self, path: str = "/work", **query: object) -> Answer:
-        """Send a request and read its response."""
+    def ask(self, path: str = "/work", **query: object) -> Response:
+        """Send a GET and return the response to it."""
         self.send(get(path, **query))
         return self.receive()
 
-    def heard(self) -> bool:
-        """Wait for the first byte of an answer, and leave it there."""
-        return bool(self._stream.peek(1))
+    def send_frame(self, message: bytes) -> None:
+        """Send a WebSocket message of up to 125 bytes; a mask of zeros leaves it unchanged."""
+        self.send(bytes([0x81, 0x80 | len(message), 0, 0, 0, 0]) + message)
 
-    def ended(self) -> bool:
-        """Wait for the server's FIN; false when it sends something else."""
-        return self._stream.read(1) == b""
+    def receive_frame(self) -> bytes:
+        """Return the next WebSocket message of up to 125 bytes."""
+        _, length = self._read(2)
+        return self._read(length)
 
-    def owner(self, workers: list[int]) -> int | None:
-        """Return the worker that has accepted this connection, None while it is queued."""
-        inode = _inode(self._sock.getpeername()[1], self._sock.getsockname()[1])
+    def has_data(self) -> bool:
+        """Wait for the next byte without reading it; False if the server closes instead."""
+        return bool(self._buffer or self._socket.recv(1, socket.MSG_PEEK))
+
+    def is_closed(self) -> bool:
+        """Wait until the server closes; False if it sends data instead."""
+        return not self._buffer and not self._socket.recv(1)
+
+    def is_open(self) -> bool:
+        """Tell whether the server has not closed so far."""
+        self._socket.setblocking(False)
+        try:
+            return bool(self._socket.recv(1))
+        except BlockingIOError:
+            return True
+        except ConnectionResetError:
+            return False
+
+    def owner(self, workers: Collection[int]) -> int | None:
+        """Return the worker that accepted this connection, None while it is in the backlog."""
+        inode = _server_inode(self._socket.getpeername()[1], self._socket.getsockname()[1])
         return next((pid for pid in workers if f"socket:[{inode}]" in _descriptors(pid)), None)
 
+    def _read_body(self, status: int, headers: dict[str, str]) -> bytes:
+        if headers.get("transfer-encoding") == "chunked":
+            return b"".join(iter(self._read_chunk, b""))
+        if status in WITHOUT_BODY:
+            return b""
+        return self._read(int(headers["content-length"]))
 
-def _inode(server: int, client: int) -> str:
-    """Return the inode of the server's end, "0" while nobody has accepted it."""
+    def _read_chunk(self) -> bytes:
+        length = int(self._read_until(b"\r\n"), 16)
+        return self._read(length + 2)[:-2]
+
+    def _read_until(self, end: bytes) -> bytes:
+        while end not in self._buffer:
+            self._read_more()
+        return self._read(self._buffer.index(end) + len(end)).removesuffix(end)
+
+    def _read(self, length: int) -> bytes:
+        while len(self._buffer) < length:
+            self._read_more()
+        data, self._buffer = self._buffer[:length], self._buffer[length:]
+        self._size += length
+        return data
+
+    def _read_more(self) -> None:
+        data = self._socket.recv(CHUNK)
+        if not data:
+            received, self._buffer = self._buffer, b""
+            raise EOFError(f"the connection ended early, after {received[-200:]!r}")
+        self._buffer += data
+
+
+def _server_inode(server: int, client: int) -> str:
+    """Return the inode of the server's end; "0" until it is accepted."""
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         fields = line.split()
-        ports = [int(fields[at].rpartition(":")[2], 16) for at in (1, 2)]
+        ports = [int(fields[index].rpartition(":")[2], 16) for index in (1, 2)]
         if ports == [server, client]:
             return fields[9]
     return "0"

@@ -1,21 +1,56 @@
 """Clients that account for every request: each record says what became of one.
 
-A client retries nothing. It obeys ``Connection: close``, and it opens a new connection when the
-FIN has come before it sends. The race that HTTP/1.1 cannot avoid, a request sent at the very moment
-of the FIN, is a loss of the server's unless the connection was idle for the whole drain window.
+A client retries nothing. It obeys ``Connection: close``, and it opens a new connection if the
+server has sent its FIN before the client sends. HTTP/1.1 cannot avoid one race: a request sent at
+the very moment of the FIN. It counts as lost by the server unless the connection was idle for the
+whole drain window.
 """
 
 import asyncio
 import math
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
+from enum import StrEnum
 from threading import Event
+from typing import Self
 
-from testkit.http import Answer
-from testkit.line import PAUSE, Kind, Line, LostError, Outcome
+from testkit.http import HEAD_END, Response, get, parse_head, post
 
-HESITATION = 0.01  # seconds; a fresh client waits 0 to 3 of them between connecting and asking
+UPLOAD_PAUSE = 0.005  # seconds between the two parts of an upload
+HESITATION = 0.01  # seconds; a fresh client waits 0 to 3 of them between connecting and sending
+
+
+class Outcome(StrEnum):
+    """What became of a request."""
+
+    ANSWERED = "answered"
+    REFUSED = "refused"
+    RESET = "reset"
+    TRUNCATED = "truncated"
+    UNREAD = "closed unread"  # the connection was closed before any byte of the response
+    LATE = "late"  # no complete response within the timeout
+    WRONG = "wrong"  # complete, but not the response to this request
+    RACED = "raced"  # idle for the whole drain window, then sent at the moment of the FIN
+
+
+class LostError(Exception):
+    """A request was not answered; ``outcome`` says how it was lost."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of request: how long its handler takes, and the sizes of both bodies."""
+
+    name: str
+    sleep: float = 0.0  # seconds
+    size: int = 0  # bytes of the response's body
+    upload: int = 0  # bytes of the request's body, sent in two parts
+
 
 KINDS = (
     Kind("quick"),
@@ -27,9 +62,21 @@ KINDS = (
 )
 
 
+@dataclass(frozen=True)
+class Profile:
+    """How many clients send how much, and how long they wait."""
+
+    keepalive: int = 16  # clients that keep their connection
+    fresh: int = 4  # clients that open a connection for each request
+    rate: float = 300.0  # requests a second, of all clients together
+    timeout: float = 10.0  # seconds until a response is late
+    kinds: tuple[Kind, ...] = KINDS  # what each client sends, in turn
+    requests: float = math.inf  # that each client sends
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Account for one request; times by time.monotonic()."""
+    """The account of one request; times by time.monotonic()."""
 
     ident: str
     client: int
@@ -37,57 +84,45 @@ class Record:
     outcome: Outcome
     began: float
     ended: float
-    idle: float  # seconds without use of its connection before it was sent; 0 for a fresh one
-    slept: float  # seconds that client and handler waited by intent
-    worker: int = 0
+    idle: float  # seconds since the connection was last used; 0 for a fresh one
+    slept: float  # seconds that client and handler waited on purpose
+    worker: int = 0  # process id
 
     @property
     def latency(self) -> float:
-        """Return the seconds that connecting, asking and answering took."""
+        """Return the seconds from connecting to the end of the response, without the sleeps."""
         return self.ended - self.began - self.slept
-
-
-@dataclass(frozen=True)
-class Profile:
-    """Say how much load, and how patient."""
-
-    keepalive: int = 16  # clients
-    fresh: int = 4  # clients that open a connection for each request
-    rate: float = 300.0  # requests a second, of all clients together
-    bound: float = 10.0  # seconds until an answer is late
-    kinds: tuple[Kind, ...] = KINDS  # what each client asks for, in turn
-    each: float = math.inf  # requests after which a client ends
 
 
 @dataclass
 class Load:
-    """Run clients in a thread of their own against one port; ``window`` is the daemon's."""
+    """Clients that send to one port, in a thread of their own."""
 
     name: str
     port: int
     profile: Profile
-    window: float  # seconds in which a draining worker answers idle connections
+    window: float  # seconds during which a draining worker still answers idle connections
     records: list[Record] = field(default_factory=list)
-    drops: list[float] = field(default_factory=list)  # idle seconds of lines closed without notice
+    drops: list[float] = field(default_factory=list)  # idle seconds of connections closed silently
     answered: int = 0
     stopping: Event = field(default_factory=Event)
 
     def start(self) -> None:
-        """Let the clients begin."""
+        """Start the clients."""
         self._executor = ThreadPoolExecutor(1, "load")
         self._future = self._executor.submit(asyncio.run, self._clients())
 
     def stop(self) -> None:
-        """Let every client finish its last request; raises what a client failed of."""
+        """Let every client finish its last request; raises what a client raised."""
         self.stopping.set()
         self.wait()
 
     def wait(self) -> None:
-        """Wait until the clients have ended; raises what a client failed of."""
+        """Wait for the end of all clients; raises what a client raised."""
         self._executor.shutdown()
         self._future.result()
 
-    def note(self, record: Record) -> None:
+    def add(self, record: Record) -> None:
         """Keep a record."""
         self.records.append(record)
         self.answered += record.outcome is Outcome.ANSWERED
@@ -100,74 +135,134 @@ class Load:
 
 
 class _Client:
-    """One caller, who asks at an even pace and has one request under way at a time."""
+    """A client that sends at an even pace and has one request in flight at a time."""
 
     def __init__(self, load: Load, number: int, *, fresh: bool) -> None:
         self._load, self._number, self._fresh = load, number, fresh
         self._period = (load.profile.keepalive + load.profile.fresh) / load.profile.rate
         self._count = 0
-        self._slept = 0.0  # seconds, in the request under way
-        self._line: Line | None = None
+        self._slept = 0.0  # seconds, during the request in flight
+        self._connection: _Connection | None = None
 
     async def run(self) -> None:
         due = time.monotonic() + self._number / self._load.profile.rate
-        while self._count < self._load.profile.each and not self._load.stopping.is_set():
+        while self._count < self._load.profile.requests and not self._load.stopping.is_set():
             await asyncio.sleep(due - time.monotonic())
-            await self._account()
+            await self._send_and_record()
             due = max(due + self._period, time.monotonic())
-        await self._hang_up()
+        await self._close()
 
-    async def _account(self) -> None:
-        """Ask once and write down what became of it."""
+    async def _send_and_record(self) -> None:
         kinds = self._load.profile.kinds
         kind = kinds[(self._number + self._count) % len(kinds)]
         ident = f"{self._load.name}-{self._number}-{self._count}"
         self._count += 1
-        idle = await self._idle()
+        idle = await self._idle_seconds()
         began = time.monotonic()
         outcome, worker = await self._outcome(ident, kind)
         if idle > self._load.window and outcome in (Outcome.UNREAD, Outcome.RESET):
             outcome = Outcome.RACED
         if self._fresh or outcome is not Outcome.ANSWERED:
-            await self._hang_up()
+            await self._close()
         times = (began, time.monotonic(), idle, self._slept + kind.sleep)
-        self._load.note(Record(ident, self._number, kind, outcome, *times, worker))
+        self._load.add(Record(ident, self._number, kind, outcome, *times, worker))
 
-    async def _idle(self) -> float:
-        """Return how long the kept connection was unused; one that was closed is let go."""
-        if self._line is None:
+    async def _idle_seconds(self) -> float:
+        """Return how long the connection has been idle, 0 if the next request opens one."""
+        if self._connection is None:
             return 0.0
-        idle = time.monotonic() - self._line.used
-        if not self._line.gone:
+        idle = time.monotonic() - self._connection.last_used
+        if not self._connection.is_closed:
             return idle
         self._load.drops.append(idle)
-        await self._hang_up()
+        await self._close()
         return 0.0
 
     async def _outcome(self, ident: str, kind: Kind) -> tuple[Outcome, int]:
+        """Send a request; return its outcome and the worker that answered."""
         try:
-            async with asyncio.timeout(self._load.profile.bound + kind.sleep):
-                answer = await self._ask(ident, kind)
+            async with asyncio.timeout(self._load.profile.timeout + kind.sleep):
+                response = await self._ask(ident, kind)
         except LostError as lost:
             return lost.outcome, 0
         except TimeoutError:
             return Outcome.LATE, 0
-        right = answer.status == 200 and answer.body == ident.encode().ljust(kind.size, b".")
-        if answer.closes:
-            await self._hang_up()
-        return Outcome.ANSWERED if right else Outcome.WRONG, answer.worker
+        right = response.status == 200 and response.body == ident.encode().ljust(kind.size, b".")
+        if response.closes:
+            await self._close()
+        return Outcome.ANSWERED if right else Outcome.WRONG, response.worker
 
-    async def _ask(self, ident: str, kind: Kind) -> Answer:
-        self._slept = PAUSE if kind.upload else 0.0
-        if self._line is None:
-            self._line = await Line.open(self._load.port)
+    async def _ask(self, ident: str, kind: Kind) -> Response:
+        self._slept = UPLOAD_PAUSE if kind.upload else 0.0
+        if self._connection is None:
+            self._connection = await _Connection.open(self._load.port)
             if self._fresh:
                 hesitation = self._count % 4 * HESITATION
                 await asyncio.sleep(hesitation)
                 self._slept += hesitation
-        return await self._line.ask(ident, kind)
+        return await self._connection.ask(ident, kind)
 
-    async def _hang_up(self) -> None:
-        if self._line is not None:
-            await self._line.close()
-            self._line = None
+    async def _close(self) -> None:
+        if self._connection is not None:
+            await self._connection.close()
+            self._connection = None
+
+
+class _Connection:
+    """A connection of a client, which says exactly how a request on it was lost."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+        self.last_used = time.monotonic()
+
+    @classmethod
+    async def open(cls, port: int) -> Self:
+        """Connect; raises LostError if that fails."""
+        try:
+            return cls(*await asyncio.open_connection("127.0.0.1", port))
+        except ConnectionRefusedError:
+            raise LostError(Outcome.REFUSED) from None
+        except ConnectionError:
+            raise LostError(Outcome.RESET) from None
+
+    @property
+    def is_closed(self) -> bool:
+        """Tell whether the server has closed it, so that a careful client does not send."""
+        return self._reader.at_eof() or self._reader.exception() is not None
+
+    async def ask(self, ident: str, kind: Kind) -> Response:
+        """Send a request and return its response; raises LostError."""
+        try:
+            await self._send(ident, kind)
+            return await self._receive()
+        except asyncio.IncompleteReadError as error:
+            outcome = Outcome.TRUNCATED if error.partial else Outcome.UNREAD
+            raise LostError(outcome) from None
+        except ConnectionError:
+            raise LostError(Outcome.RESET) from None
+
+    async def _send(self, ident: str, kind: Kind) -> None:
+        query = {"id": ident, "sleep": kind.sleep, "size": kind.size}
+        if not kind.upload:
+            self._writer.write(get("/work", **query))
+            return
+        request = post("/work", b"." * kind.upload, **query)
+        self._writer.write(request[: kind.upload // 2])
+        await asyncio.sleep(UPLOAD_PAUSE)
+        self._writer.write(request[kind.upload // 2 :])
+        await self._writer.drain()
+
+    async def _receive(self) -> Response:
+        status, headers = parse_head(await self._reader.readuntil(HEAD_END))
+        try:
+            body = await self._reader.readexactly(int(headers["content-length"]))
+        except asyncio.IncompleteReadError:
+            raise LostError(Outcome.TRUNCATED) from None
+        self.last_used = time.monotonic()
+        return Response(status, headers, body)
+
+    async def close(self) -> None:
+        """Close this end."""
+        self._writer.close()
+        with suppress(ConnectionError):
+            await self._writer.wait_closed()

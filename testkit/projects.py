@@ -12,7 +12,7 @@ import termios
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import combinations, product
@@ -24,6 +24,7 @@ import yaml
 from cookiecutter.main import cookiecutter
 
 from testkit.ports import free_port
+from testkit.waiting import TIMEOUT, until
 
 ROOT = Path(__file__).parent.parent
 DATABASES = ("aiopg", "asyncpg", "none")
@@ -34,7 +35,6 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "ci": ("github", "gitlab", "none"),
 }
 PRODUCT = [dict(zip(OPTIONS, values, strict=True)) for values in product(*OPTIONS.values())]
-PATIENCE = 60.0  # seconds for anything to happen
 INSTALLING = 600.0  # seconds for a first start
 LEAVING = 60.0  # seconds for the last process to end
 MARK = "API_HOUR_TEST_RUN"  # in the environment of every process of one run, or of one reader
@@ -109,14 +109,6 @@ def unpack(folder: Path, *packages: str) -> None:
     subprocess.run([*command, "trixie", str(folder)], check=True)
 
 
-def eventually(condition: Callable[[], object], seconds: float = PATIENCE) -> None:
-    """Wait until ``condition`` holds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"it did not come true in {seconds} s"
-        time.sleep(0.02)
-
-
 def program(name: str) -> str:
     """Return the path of a development tool, which lies beside this Python."""
     found = shutil.which(
@@ -189,12 +181,12 @@ class Project:
         return said
 
     @contextmanager
-    def running(self, *arguments: str, patience: float = PATIENCE) -> "Iterator[Run]":
+    def running(self, *arguments: str, timeout: float = TIMEOUT) -> "Iterator[Run]":
         """Run ``make run``, or another verb, in a terminal of its own until a worker is ready."""
         run = Run()
         ports = [f"HTTP_PORT={run.http}", f"ADMIN_PORT={run.admin}"]
         command = [*self.user, "make", "--no-print-directory", *(arguments or ("run",)), *ports]
-        with run.started(command, self.folder, self.surroundings(), patience):
+        with run.started(command, self.folder, self.surroundings(), timeout):
             yield run
 
     @contextmanager
@@ -204,7 +196,7 @@ class Project:
         command = [".venv/bin/api_hour", f"{self.folder.name}:Container"]
         command += ["--listen", f"http=tcp://127.0.0.1:{run.http}"]
         command += ["--listen", f"admin=tcp://127.0.0.1:{run.admin}"]
-        with run.started(command, self.folder, self.surroundings() | environment, PATIENCE):
+        with run.started(command, self.folder, self.surroundings() | environment, TIMEOUT):
             yield run
 
     def surroundings(self) -> dict[str, str]:
@@ -241,7 +233,7 @@ class Run:
 
     @contextmanager
     def started(
-        self, command: list[str], folder: Path, environment: dict[str, str], patience: float
+        self, command: list[str], folder: Path, environment: dict[str, str], timeout: float
     ) -> Iterator[None]:
         """Start, wait for the first worker; at the end kill whatever is left."""
         self._terminal, theirs = pty.openpty()
@@ -259,7 +251,7 @@ class Run:
         reader = threading.Thread(target=self._read, daemon=True)
         reader.start()
         try:
-            eventually(lambda: self.ended() or "Worker ready" in self.console, patience)
+            until(lambda: self.ended() or "Worker ready" in self.console, timeout=timeout)
             assert len(self.processes()) > 1, self.console
             yield
         except BaseException:
@@ -267,7 +259,7 @@ class Run:
             raise
         finally:
             self._kill()
-            reader.join(PATIENCE)
+            reader.join(TIMEOUT)
             os.close(self._terminal)
 
     def _read(self) -> None:
@@ -302,7 +294,7 @@ class Run:
 
     def leaves_nothing(self) -> None:
         """Wait until the last process is gone."""
-        eventually(lambda: self.ended() and not self.processes(), LEAVING)
+        until(lambda: self.ended() and not self.processes(), timeout=LEAVING)
 
     def processes(self) -> list[psutil.Process]:
         """Return every process of this run that is alive."""
@@ -321,7 +313,7 @@ class Run:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         self.process.kill()
-        self.process.wait(PATIENCE)
+        self.process.wait(TIMEOUT)
 
 
 def marked(mark: str) -> list[psutil.Process]:

@@ -1,4 +1,4 @@
-"""Clients at work while a daemon is reloaded three times; knows no protocol."""
+"""Clients at work while a daemon is reloaded three times, whatever the protocol."""
 
 import itertools
 import signal
@@ -8,21 +8,21 @@ from concurrent.futures import ThreadPoolExecutor
 from operator import ge
 
 from testkit.processes import Daemon
-from testkit.waiting import PATIENCE, until
+from testkit.waiting import TIMEOUT, until
 
 Client = Callable[[Iterator[int]], None]
 
-TURNS = 10  # of each client between two reloads, at least; the first may be one of before
-PACE = 0.01  # seconds between two turns of a client: workers that start need the processor, too
+TURNS = 10  # of each client between two reloads, at least; the first may have begun before
+PACE = 0.01  # seconds between two turns of a client, so that booting workers get the processor
 WORKERS = 2
 
 
 class Turns:
-    """Give numbers that no other client is given, until told to stop."""
+    """Numbers for the clients, each given out once, until ``stopped`` is set."""
 
     def __init__(self, clients: int) -> None:
         self.stopped = threading.Event()
-        self.ended = [0] * clients
+        self.ended = [0] * clients  # turns of each client
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
 
@@ -36,36 +36,36 @@ class Turns:
 
 
 def work_through_three_reloads(daemon: Daemon, *clients: Client) -> int:
-    """Run each ``client(turns)`` in a thread while HUP comes three times; return the turns taken.
+    """Run each ``client(turns)`` in a thread during three reloads; return the number of turns.
 
-    Between two reloads each client has some turns, and the old workers have ended. What a client
-    raises is raised here.
+    Between two reloads every client takes some turns and the old workers exit. An exception of a
+    client is raised here.
     """
     turns = Turns(len(clients))
     with ThreadPoolExecutor(len(clients)) as pool:
         working = [pool.submit(client, turns.of(n)) for n, client in enumerate(clients)]
 
-        def go_on() -> None:
-            aims = [ended + TURNS for ended in turns.ended]
+        def take_turns() -> None:
+            goals = [ended + TURNS for ended in turns.ended]
             until(
-                lambda: all(map(ge, turns.ended, aims)) or any(one.done() for one in working),
-                "no turns",
+                lambda: all(map(ge, turns.ended, goals)) or any(work.done() for work in working),
+                "the clients take no turns",
             )
 
         try:
             for _ in range(3):
-                go_on()
+                take_turns()
                 reload(daemon)
-            go_on()
+            take_turns()
         finally:
             turns.stopped.set()
-        for one in working:
-            one.result(PATIENCE)
+        for work in working:
+            work.result(TIMEOUT)
     return sum(turns.ended)
 
 
 def reload(daemon: Daemon) -> None:
-    """Send HUP, and wait until the new workers are ready and the old ones have ended."""
+    """Send HUP, and wait until the new workers are ready and the old ones have exited."""
     mark, old = daemon.mark(), set(daemon.workers())
     daemon.send(signal.SIGHUP)
     daemon.ready(WORKERS, after=mark)

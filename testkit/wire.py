@@ -16,7 +16,7 @@ from api_hour.container import ServerOptions
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 QUIET = 12  # turns of the loop without a byte: nothing more will come by itself
-PATIENCE = 60.0  # seconds for a scenario
+TIMEOUT = 60.0  # seconds for a scenario
 DATE = re.compile(rb"\r\nDate: [^\r]+")
 
 Heard = tuple[bytes, bool]  # what came, and whether the connection was closed
@@ -25,7 +25,7 @@ Heard = tuple[bytes, bool]  # what came, and whether the connection was closed
 def run_on(name: str, scenario: Coroutine[Any, Any, None]) -> None:
     """Run a scenario on the event loop of that name."""
     with asyncio.Runner(loop_factory=LOOPS[name]) as runner:
-        runner.run(asyncio.wait_for(scenario, PATIENCE))
+        runner.run(asyncio.wait_for(scenario, TIMEOUT))
 
 
 class Peer:
@@ -116,8 +116,8 @@ class Service:
         await peers_leave()
 
     @property
-    def hub(self) -> Any:
-        """Return our server's hub."""
+    def connections(self) -> Any:
+        """Return what our server shares between its connections."""
         return cast(Any, self.factory)
 
 
@@ -140,7 +140,7 @@ async def ours(app: web.Application, **handler_args: Any) -> AsyncIterator[Servi
     sock = socket.create_server(("127.0.0.1", 0))
     sock.setblocking(False)
     await server.start(sock)
-    service = Service(cast(Any, server._hub), sock.getsockname()[1])
+    service = Service(cast(Any, server._connections), sock.getsockname()[1])
     await peers_leave()
     try:
         yield service

@@ -1,4 +1,4 @@
-"""Clients that account for every request: each keeps a record, retries nothing, and times it."""
+"""Clients that post records, time each request, retry nothing and account for everything."""
 
 import asyncio
 import json
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from threading import Event
 from time import monotonic
 
-KEEPING = 4  # clients that keep their connection while they may
+KEEPING = 4  # clients that keep their connection
 FRESH = 2  # clients that open one for each request
 PAUSE = 0.05  # seconds between two requests of a client
 LATE = 30.0  # seconds; 2 of them were measured on two busy cores
@@ -17,10 +17,10 @@ LATE = 30.0  # seconds; 2 of them were measured on two busy cores
 
 @dataclass
 class Account:
-    """Hold what became of every request."""
+    """The outcome of every request."""
 
     kept: list[str] = field(default_factory=list)  # names of records that were answered 201
-    lost: list[str] = field(default_factory=list)  # what went wrong instead, one line each
+    lost: list[str] = field(default_factory=list)  # errors, one line each
     waits: list[float] = field(default_factory=list)  # seconds, connecting included
 
     @property
@@ -31,7 +31,7 @@ class Account:
 
 @contextmanager
 def calling(port: int) -> Iterator[Account]:
-    """Let the clients post records all the while."""
+    """Let the clients post records until the end of the block."""
     account, over = Account(), Event()
     with ThreadPoolExecutor(1) as thread:
         load = thread.submit(asyncio.run, _clients(port, account, over))
@@ -50,7 +50,7 @@ async def _clients(port: int, account: Account, over: Event) -> None:
 
 
 class _Client:
-    """One caller, with one request under way at a time."""
+    """One caller, with one request in flight at a time."""
 
     def __init__(self, port: int, number: int, *, fresh: bool) -> None:
         self._port, self._number, self._fresh = port, number, fresh

@@ -1,4 +1,4 @@
-"""Three daemons of a baked project, each in a network namespace, behind HAProxy.
+"""Three daemons of a generated project, each in a network namespace, behind HAProxy.
 
 As in a cluster, HAProxy asks each one's ``/health/ready`` on its admin port whether to send it
 requests. The project serves what the load of runtime/tests/chaos asks for, and each daemon keeps a
@@ -9,18 +9,16 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
-from testkit.ports import free_port
-from testkit.processes import Daemon
+from testkit.ledger import SOURCE, read_ledger
+from testkit.ports import accepts, free_port
+from testkit.processes import API_HOUR, Daemon, Program
 from testkit.projects import bake
-from testkit.target import SOURCE
 from testkit.waiting import until
 
 MEMBERS = 3
@@ -31,7 +29,7 @@ OPTIONS = (
     *("--stop-delay", str(STOP_DELAY), "--graceful-timeout", "20"),
 )
 PORTS = {"http": 8000, "admin": 8001}
-CONTAINER = '''"""Serve the work of the load in the place of the project's own pages."""
+CONTAINER = '''"""Serve the work of the load instead of the project's own pages."""
 
 import chaotic
 import hello.container
@@ -62,11 +60,11 @@ listen cluster
 
 
 def missing() -> str:
-    """Return what this machine lacks, if anything."""
-    if os.geteuid() != 0:
-        return "only root can make network namespaces"
-    if absent := [name for name in NEEDS if shutil.which(name) is None]:
-        return f"there is no {' and no '.join(absent)}"
+    """Return what this machine lacks, or an empty text."""
+    absent = ["root"] if os.geteuid() != 0 else []
+    absent += [name for name in NEEDS if shutil.which(name) is None]
+    if absent:
+        return f"a cluster cannot be made here without {', '.join(absent)}"
     probe = f"api-hour-{os.getpid()}-probe"
     made = subprocess.run(
         ["ip", "netns", "add", probe], capture_output=True, text=True, check=False
@@ -77,31 +75,8 @@ def missing() -> str:
     return ""
 
 
-class Member(Daemon):
-    """Run the daemon in a network namespace."""
-
-    def __init__(self, place: "Place") -> None:
-        self.folder = place.project
-        self.lines: list[str] = []
-        self._news = threading.Condition()
-        listen = (f"--listen={name}=tcp://{place.address}:{port}" for name, port in PORTS.items())
-        command = [sys.executable, "-m", "api_hour", "cluster:Container", *OPTIONS, *listen]
-        self.process = subprocess.Popen(
-            ["ip", "netns", "exec", place.name, *command],
-            cwd=self.folder,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", "CHAOS_LEDGER": str(place.ledger)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-
 class Place:
-    """Hold a network namespace, and the daemon in it."""
+    """A network namespace, and the daemon in it."""
 
     def __init__(self, number: int, project: Path) -> None:
         self.name = f"api-hour-{os.getpid()}-{number}"
@@ -112,15 +87,15 @@ class Place:
         self.project = project
         self.ledger = project.with_name(f"ledger{number}")
         self.ledger.mkdir()
-        self._daemons: list[Member] = []
+        self._daemons: list[Daemon] = []
 
     @property
-    def daemon(self) -> Member:
-        """Return the daemon that was started last."""
+    def daemon(self) -> Daemon:
+        """Return the daemon that started last."""
         return self._daemons[-1]
 
     def make(self) -> None:
-        """Make the namespace, with a cable to this one."""
+        """Create the namespace, with a virtual cable to this one."""
         _ip("netns", "add", self.name)
         _ip("link", "add", self._link, "type", "veth", "peer", "name", "eth0", "netns", self.name)
         _ip("address", "add", f"{self._gateway}/30", "dev", self._link)
@@ -132,29 +107,33 @@ class Place:
 
     def start(self) -> None:
         """Start the daemon."""
-        self._daemons.append(Member(self))
+        listen = (f"--listen={name}=tcp://{self.address}:{port}" for name, port in PORTS.items())
+        daemon = Daemon(
+            self.project,
+            *("cluster:Container", *OPTIONS, *listen),
+            command=("ip", "netns", "exec", self.name, *API_HOUR),
+            variables={"CHAOS_LEDGER": str(self.ledger)},
+        )
+        self._daemons.append(daemon)
 
     def remove(self) -> None:
-        """End what is left of the daemons, and remove the namespace with its cable."""
+        """Kill the remaining daemons, and remove the namespace with its cable."""
         for daemon in self._daemons:
             daemon.kill()
         _ip("netns", "delete", self.name)
 
     def notes(self) -> Counter[str]:
         """Return every line of the ledger: ``+id`` begun, ``-id`` finished."""
-        lines: Counter[str] = Counter()
-        for file in self.ledger.iterdir():
-            lines.update(file.read_text().splitlines())
-        return lines
+        return read_ledger(self.ledger)
 
 
 class Cluster:
-    """Hold the places, and HAProxy before them at ``port``."""
+    """The places, and HAProxy in front of them at ``port``."""
 
     def __init__(self, folder: Path, places: list[Place]) -> None:
         self.places, self.port = places, free_port()
-        self._folder = folder
-        servers = [f"    server {one.server} {one.address}:8000" for one in places]
+        self._folder, self._socket = folder, folder / "haproxy.sock"
+        servers = [f"    server {place.server} {place.address}:8000" for place in places]
         (folder / "haproxy.cfg").write_text(
             PROXY.format(folder=folder, port=self.port, servers="\n".join(servers))
         )
@@ -162,24 +141,14 @@ class Cluster:
     @contextmanager
     def proxied(self) -> Iterator[None]:
         """Run HAProxy until the end of the block."""
-        command = ["haproxy", "-db", "-f", str(self._folder / "haproxy.cfg")]
-        with (self._folder / "haproxy.log").open("w") as log:
-            process = subprocess.Popen(command, stdout=log, stderr=log)
-            with process:
-                try:
-                    until(self._listens, "HAProxy did not start")
-                    yield
-                finally:
-                    process.kill()
-
-    def _listens(self) -> bool:
-        with socket.socket(socket.AF_UNIX) as sock:
-            return sock.connect_ex(str(self._folder / "haproxy.sock")) == 0
+        with Program("haproxy", "-db", "-f", self._folder / "haproxy.cfg"):
+            until(lambda: accepts(self._socket), "HAProxy did not start")
+            yield
 
     def is_up(self, place: Place) -> bool:
-        """Say whether HAProxy sends requests to a place."""
+        """Tell whether HAProxy sends requests to a place."""
         with socket.socket(socket.AF_UNIX) as sock, sock.makefile() as answer:
-            sock.connect(str(self._folder / "haproxy.sock"))
+            sock.connect(str(self._socket))
             sock.sendall(b"show stat\n")
             rows = [line.split(",") for line in answer]
         (row,) = (row for row in rows if row[1:2] == [place.server])
@@ -196,7 +165,7 @@ class Cluster:
 
 @contextmanager
 def running(folder: Path) -> Iterator[Cluster]:
-    """Yield a cluster of which every member is up."""
+    """Yield a cluster whose members are all up."""
     project = bake(folder / "out", database="none")
     (project / "chaotic.py").write_text(SOURCE)
     (project / "cluster.py").write_text(CONTAINER)

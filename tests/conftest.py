@@ -1,4 +1,4 @@
-"""Projects that are installed once and used by many tests; each one runs its own install."""
+"""Projects that many tests share, each installed once by its own ``make``."""
 
 import shutil
 from collections.abc import Callable
@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from testkit.git_server import serve_template
 from testkit.projects import ROOT, Project, bake, git, pip
-from testkit.remote import published
 
-BUILDING = ["flit_core>=3.11,<5", "setuptools>=77"]  # what builds the projects and the runtime
+BUILDING = ["flit_core>=3.11,<5", "setuptools>=77"]  # to build the projects and the runtime
 
 
 @pytest.fixture(scope="session")
@@ -24,9 +24,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def offline(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> dict[str, str]:
-    """Fetch what projects need once; return the environment in which they find it.
+    """Download what projects need; return the environment in which they find it.
 
-    Their pytest has a folder of its own: two that share one trip over what the other clears away.
+    Their pytest has a temporary folder of its own: two pytest runs that share one clear each
+    other's files away.
     """
     folder = tmp_path_factory.mktemp("packages")
     needs = tmp_path_factory.mktemp("needs") / "out"
@@ -34,9 +35,9 @@ def offline(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> dict[str, 
     baked = [bake(needs, project_slug=f"needs_{driver}", database=driver) for driver in drivers]
     projects = [f"{project}[dev]" for project in baked]
     pip("download", f"--dest={folder}", str(wheel), *projects, *BUILDING)
-    # PIP_NO_COMPILE reads the wrong way round: no byte code, which is half of the time.
+    # PIP_NO_COMPILE=0 means no byte code, which saves half of the time: pip reads it inverted.
     theirs = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(folder), "PIP_NO_COMPILE": "0"}
-    # uv asks an index all the same, to lock.
+    # uv uses an index to lock, in spite of these settings.
     theirs |= {"UV_FIND_LINKS": str(folder), "UV_HTTP_RETRIES": "9", "UV_HTTP_TIMEOUT": "90"}
     return theirs | {"PYTEST_DEBUG_TEMPROOT": str(tmp_path_factory.mktemp("temporary"))}
 
@@ -45,17 +46,17 @@ def offline(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> dict[str, 
 def projects(
     tmp_path_factory: pytest.TempPathFactory, wheel: Path, offline: dict[str, str]
 ) -> Callable[[str], Project]:
-    """Return a function that gives the project of a database, installed and committed.
+    """Return a function that gives the installed and committed project of a database.
 
-    One is baked from a git address that is gone afterwards, one from the folder of the template,
-    and one finds the runtime's wheel in wheels/.
+    One is generated from a git address that is gone afterwards, one from the template's folder, and
+    one has the runtime's wheel in wheels/.
     """
 
     @cache
     def installed(database: str) -> Project:
         folder = tmp_path_factory.mktemp(database)
         if database == "aiopg":
-            with published(folder / "served") as address:
+            with serve_template(folder / "served") as address:
                 return _install(bake(folder / "out", address, database=database), offline)
         baked = bake(folder / "out", database=database)
         if database == "none":
@@ -68,7 +69,7 @@ def projects(
 
 @pytest.fixture(scope="session")
 def tools(offline: dict[str, str]) -> dict[str, str]:
-    """Fetch what locks and installs a release, too."""
+    """Download also what locks and installs a release."""
     pip("download", f"--dest={offline['PIP_FIND_LINKS']}", "pip", "uv>=0.9,<1")
     return offline
 

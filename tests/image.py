@@ -1,8 +1,8 @@
-"""Build the image of a baked project offline, and run it as an orchestrator would.
+"""Build the image of a generated project offline, and run it as an orchestrator would.
 
-Only buildah and mmdebstrap are needed: the base image is made of Debian's own packages and carries
-the name that the Dockerfile expects. The container is a process in namespaces of its own, on a
-root file system that is read-only, as the user that the image names.
+Only buildah and mmdebstrap are needed: the base image is made of Debian packages, under the name
+that the Dockerfile expects. The container is a process in namespaces of its own, on a read-only
+root file system, as the user of the image.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import tomllib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,19 +21,21 @@ from typing import Any
 
 import psutil
 
-from testkit.projects import Project, eventually, pip, unpack
+from testkit.processes import Daemon
+from testkit.projects import Project, pip, unpack
+from testkit.waiting import until
 
 BASE = "docker.io/library/python:3.13-slim-trixie"
 PYTHON = "3.13"
 NEEDS = ("buildah", "mmdebstrap", "ip", "nsenter", "unshare")
-# Unpacked only: configuring the packages would take twice as long. libstdc++6 is there in the real
-# one as well, with apt; ujson needs it.
+# Only unpacked: configuring the packages would take twice as long. The real image has libstdc++6
+# too, because of apt; ujson needs it.
 DEBIAN = (
     *("base-files", "coreutils", "dash", "libc-bin", "libstdc++6"),
     *("python3-pip", "python3-venv"),
 )
 GLIBC = ("manylinux2014", "manylinux_2_17", "manylinux_2_28")
-# Its own /proc, an empty /dev but for three devices, /mnt from outside; all else is read-only.
+# A /proc of its own, a /dev with three devices, /mnt from outside; everything else is read-only.
 ENTER = """
 root=$1 outside=$2 user=$3
 shift 3
@@ -54,13 +56,13 @@ exec chroot --userspec="$user" --groups= "$root" env -i "$@"
 
 
 def missing() -> list[str]:
-    """Return what this machine lacks to build and run an image."""
+    """Return what this machine needs to build and run an image, but does not have."""
     lacks = [name for name in NEEDS if shutil.which(name) is None]
     return lacks if os.geteuid() == 0 else ["root", *lacks]
 
 
 def packages(project: Project, wheel: Path, folder: Path) -> None:
-    """Fetch the wheels that the image needs, for its Python."""
+    """Download the wheels that the image needs, for its Python."""
     about = tomllib.loads((project.folder / "pyproject.toml").read_text())
     needs = [*about["build-system"]["requires"], f"{wheel}[metrics,aiopg]"]
     needs += about["project"]["optional-dependencies"]["migrate"]
@@ -70,7 +72,7 @@ def packages(project: Project, wheel: Path, folder: Path) -> None:
 
 
 def lock(packages: Path, runtime: Path) -> str:
-    """Return a requirements.lock of the wheels in a folder, and of the runtime's in wheels/."""
+    """Return a requirements.lock for the wheels in a folder and the runtime's in wheels/."""
     lines = [f"./wheels/{runtime.name} {_hash(runtime)}"]
     for path in sorted(packages.iterdir()):
         name, version, *_ = path.name.split("-")
@@ -84,7 +86,7 @@ def _hash(path: Path) -> str:
 
 
 class Store:
-    """Hold images in a folder of their own."""
+    """A store of images in a folder of its own."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -93,7 +95,7 @@ class Store:
             "BUILDAH_ISOLATION": "chroot",
         }
         self._configure("overlay")
-        if self._buildah("info").returncode != 0:  # not on top of another overlay
+        if self._buildah("info").returncode != 0:  # overlays cannot be stacked
             self._configure("vfs")
 
     def _configure(self, driver: str) -> None:
@@ -113,13 +115,13 @@ class Store:
         )
 
     def run(self, *arguments: str) -> str:
-        """Run buildah, and return what it said."""
+        """Run buildah; return its output."""
         result = self._buildah(*arguments)
         assert result.returncode == 0, result.stderr
         return result.stdout.strip()
 
     def close(self) -> None:
-        """Remove everything: pytest would keep half a gigabyte."""
+        """Remove everything, or pytest would keep half a gigabyte."""
         self.run("umount", "--all")
         shutil.rmtree(self._folder)
 
@@ -133,7 +135,7 @@ class Store:
 
 
 def _configure(root: Path) -> None:
-    """Do what configuring the packages would have done, as far as it is needed."""
+    """Do the necessary part of what configuring the packages does."""
     for name, mode in {"mnt": 0o755, "proc": 0o755, "tmp": 0o1777, "var/tmp": 0o1777}.items():
         (root / name).mkdir(exist_ok=True)
         (root / name).chmod(mode)
@@ -144,7 +146,7 @@ def _configure(root: Path) -> None:
 
 @dataclass(frozen=True)
 class Image:
-    """Hold an image, unpacked."""
+    """An unpacked image."""
 
     config: dict[str, Any]
     root: Path
@@ -158,62 +160,29 @@ class Image:
 
     @contextmanager
     def running(self, *arguments: str, outside: Path, **environment: str) -> Iterator["Container"]:
-        """Run the image's entry point, or the one of ``arguments``, until the end of the block."""
+        """Run the image's entry point, or ``arguments``, until the end of the block."""
         command = ["unshare", "--mount", "--pid", "--net", "--fork"]
         command += ["sh", "-ec", ENTER, "sh", str(self.root), str(outside), self.config["User"]]
         command += [
             *self.config["Env"],
             *(f"{name}={value}" for name, value in environment.items()),
         ]
-        process = subprocess.Popen(
-            [*command, *(arguments or self.config["Entrypoint"])],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        with process:
-            try:
-                yield Container(self, process)
-            finally:
-                _end(process)
+        command += arguments or self.config["Entrypoint"]
+        with Container(self, *command) as container:
+            yield container
 
 
-def _end(process: "subprocess.Popen[str]") -> None:
-    """Kill PID 1 within, and all others with it; the change of user would save it from unshare."""
-    with suppress(psutil.NoSuchProcess):
-        for first in psutil.Process(process.pid).children():
-            first.kill()
-    process.kill()
+class Container(Daemon):
+    """A running image; ``command`` enters its namespaces."""
 
-
-class Container:
-    """Hold a running image."""
-
-    def __init__(self, image: Image, process: "subprocess.Popen[str]") -> None:
-        self._image, self.process = image, process
-        self.log = ""
-
-    def ready(self, workers: int = 2) -> None:
-        """Read the log until so many more workers are ready."""
-        assert self.process.stdout
-        for line in self.process.stdout:
-            self.log += line
-            workers -= "Worker ready" in line
-            if not workers:
-                return
-        raise AssertionError(self.log)
-
-    def end(self) -> int:
-        """Read the log to its end, and return the exit code."""
-        assert self.process.stdout
-        self.log += self.process.stdout.read()
-        return self.process.wait()
+    def __init__(self, image: Image, *command: str) -> None:
+        self._image = image
+        super().__init__(image.root, command=command)
 
     @cached_property
     def first(self) -> psutil.Process:
-        """Return the process that is PID 1 within."""
-        eventually(lambda: psutil.Process(self.process.pid).children())
-        (child,) = psutil.Process(self.process.pid).children()
+        """Return the process that has PID 1 inside."""
+        (child,) = until(lambda: psutil.Process(self.pid).children(), "there is no PID 1")
         return child
 
     def within(self, *command: str) -> "subprocess.CompletedProcess[str]":
@@ -229,7 +198,7 @@ class Container:
         )
 
     def ask(self, port: int, path: str, data: str = "") -> str:
-        """Return the body of an answer to a request from inside."""
+        """Return the body of the response to a request from inside."""
         script = (
             "import sys; from urllib.request import urlopen; "
             "print(urlopen(sys.argv[1], sys.argv[2].encode() or None).read().decode())"

@@ -1,14 +1,12 @@
-"""In the place of systemd: hold the sockets of a baked project's units and run its service.
+"""A substitute for systemd: it opens the sockets of a project's units and runs its service.
 
-``systemctl`` is a small program that asks this process; it knows the verbs of the installer only.
+``systemctl`` is a small program that asks this process; it has only the verbs of the installer.
 """
 
 import json
 import os
 import shlex
-import signal
 import socket
-import subprocess
 import sys
 import threading
 from configparser import RawConfigParser
@@ -16,7 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from testkit.projects import PATIENCE
+from testkit.processes import Program
+from testkit.systemd import activated, descriptors
 
 SYSTEMCTL = """#!{python}
 import json, socket, sys
@@ -27,43 +26,29 @@ with socket.socket(socket.AF_UNIX) as asked, asked.makefile("rw") as line:
 print(text)
 sys.exit(code)
 """
-# The sockets become descriptors 3 and up, and the variables name the final process.
-ACTIVATE = """
-import fcntl, os, sys
-names, sockets, *command = sys.argv[1:]
-high = [fcntl.fcntl(int(fd), fcntl.F_DUPFD, 100) for fd in sockets.split(",")]
-for fd in sockets.split(","):
-    os.close(int(fd))
-for place, fd in enumerate(high):
-    os.dup2(fd, 3 + place)
-    os.close(fd)
-os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": str(len(high))}
-os.environ["LISTEN_FDNAMES"] = names
-os.execv(command[0], command)
-"""
 
 
 class Supervisor:
-    """Run one service by the units below ``prefix``/current; put ``bin`` in front of PATH."""
+    """One service, run by the units in ``prefix``/current; ``bin`` goes in front of PATH."""
 
     def __init__(self, name: str, prefix: Path, folder: Path) -> None:
         self.bin = folder / "bin"
         self.restarts = 0
         self._state = "inactive"
-        self.log = (folder / "log").open("a+")
         self._name, self._units = name, prefix / "current" / "etc" / "systemd" / "system"
         self._notified = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._notified.bind(str(folder / "notify"))
         self._asked = socket.socket(socket.AF_UNIX)
         self._asked.bind(str(folder / "asked"))
         self._asked.listen()
-        self._process: subprocess.Popen[str] | None = None
+        self._runs: list[Program] = []
 
     def __enter__(self) -> Self:
         names = _unit(self._units / f"{self._name}.service", "Service")["Sockets"].split()
         units = [_unit(self._units / name, "Socket") for name in names]
-        self._names = [unit["FileDescriptorName"] for unit in units]
-        self._sockets = [_listen(unit["ListenStream"]) for unit in units]
+        self._sockets = {
+            unit["FileDescriptorName"]: _listen(unit["ListenStream"]) for unit in units
+        }
         self.bin.mkdir()
         program = SYSTEMCTL.format(python=sys.executable, address=self._asked.getsockname())
         (self.bin / "systemctl").write_text(program)
@@ -81,29 +66,25 @@ class Supervisor:
         try:
             self.stop()
         finally:
-            for held in (*self._sockets, self._asked, self._notified):
+            for run in self._runs:
+                run.kill()
+            for held in (*self._sockets.values(), self._asked, self._notified):
                 held.close()
-            self.log.close()
 
     def start(self) -> int:
-        """Start the service; return 0 when it is ready and 1 when it ended before."""
-        self._state = "active"  # a start that fails is tried again
+        """Start the service; return 0 once it is ready, and 1 if it ended before that."""
+        self._state = "active"  # systemd retries a failed start
         service = _unit(self._units / f"{self._name}.service", "Service")
-        fds = [one.fileno() for one in self._sockets]
-        held = (":".join(self._names), ",".join(map(str, fds)))
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", ACTIVATE, *held, *shlex.split(service["ExecStart"])],
-            cwd=service["WorkingDirectory"],
-            env=self._environment(Path(service["EnvironmentFile"].removeprefix("-"))),
-            pass_fds=fds,
-            stdin=subprocess.DEVNULL,
-            stdout=self.log,
-            stderr=self.log,
-            text=True,
+        program = Program(
+            *activated(self._sockets, shlex.split(service["ExecStart"])),
+            folder=Path(service["WorkingDirectory"]),
+            environment=self._environment(Path(service["EnvironmentFile"].removeprefix("-"))),
+            pass_fds=descriptors(self._sockets),
         )
+        self._runs.append(program)
         self._notified.settimeout(0.1)
-        ready = f"READY=1\nMAINPID={self._process.pid}".encode()
-        while self._process.poll() is None:
+        ready = f"READY=1\nMAINPID={program.pid}".encode()
+        while not program.has_ended:
             try:
                 if self._notified.recv(4096) == ready:
                     return 0
@@ -112,15 +93,14 @@ class Supervisor:
         return 1
 
     def stop(self) -> None:
-        """End the service as its unit says: TERM for the master."""
+        """End the service as its unit does, by TERM to the master."""
         self._state = "inactive"
-        if self._process is not None:
-            self._process.send_signal(signal.SIGTERM)
-            self._process.wait(PATIENCE)
+        if self._runs:
+            self._runs[-1].stop()
 
     def log_text(self) -> str:
-        """Return what the service said."""
-        return Path(self.log.name).read_text()
+        """Return the output of the service."""
+        return "\n".join(run.output for run in self._runs)
 
     def _environment(self, file: Path) -> dict[str, str]:
         lines = [line.partition("=") for line in file.read_text().splitlines()]
@@ -153,7 +133,7 @@ def _listen(address: str) -> socket.socket:
 
 
 def _unit(file: Path, name: str) -> dict[str, str]:
-    """Return one section; of a key that is given twice, the last value."""
+    """Return one section; of a repeated key, the last value."""
     parser = RawConfigParser(strict=False, interpolation=None, delimiters=("=",))
     parser.optionxform = str  # type: ignore[assignment,method-assign]
     parser.read(file)

@@ -1,4 +1,4 @@
-"""What the template generates, read as text, and the answers that it refuses."""
+"""What the template generates, and which answers it refuses."""
 
 import os
 import re
@@ -16,6 +16,37 @@ from cookiecutter.exceptions import FailedHookException
 from api_hour.config.logging_yaml import load
 from testkit.projects import DATABASES, PRODUCT, ROOT, bake
 
+# The files of a project by answer, written independently of the hook's table.
+ALWAYS = """
+    .api-hour.json .gitattributes .gitignore Makefile README.rst pyproject.toml
+    deploy/install.sh
+    etc/hello/gunicorn.conf.py etc/hello/logging.yaml etc/hello/main.yaml
+    hello/__init__.py hello/container.py hello/routes.py hello/settings.py
+    hello/endpoints/__init__.py hello/endpoints/health.py hello/endpoints/index.py
+    tests/__init__.py tests/conftest.py tests/test_daemon.py tests/test_endpoints.py
+"""
+WITH_DATABASE = """
+    hello/endpoints/records.py
+    hello/engines/__init__.py hello/engines/postgresql.py
+    hello/migrations/0001_records.sql
+    hello/services/__init__.py hello/services/records.py
+    tests/test_services.py
+"""
+WITH_CONTAINER = """
+    .dockerignore Dockerfile
+    deploy/kubernetes/base/deployment.yaml deploy/kubernetes/base/kustomization.yaml
+    deploy/kubernetes/base/network.yaml deploy/kubernetes/base/scaling.yaml
+    deploy/kubernetes/production/kustomization.yaml
+    etc/hello/kustomization.yaml
+"""
+WITH_BOTH = "deploy/kubernetes/base/migration.yaml"
+WITH_SYSTEMD = """
+    etc/systemd/system/hello-admin.socket
+    etc/systemd/system/hello.service
+    etc/systemd/system/hello.socket
+"""
+CI = {"github": ".github/workflows/ci.yml", "gitlab": ".gitlab-ci.yml", "none": ""}
+QUERIES = {"aiopg": "cursor.execute(", "asyncpg": "connection.fetch("}  # of each driver
 TAGS = ("<<", ">>", "<%", "%>", "<#", "#>", "cookiecutter.", "cookiecutter |")
 LONGEST_SLUG = "a_name_of_forty_characters_in_lower_case"
 HOSTILE = {
@@ -72,15 +103,15 @@ REFUSED_LINES = {
 }
 
 
-@pytest.fixture(scope="module", params=PRODUCT, ids=lambda one: " ".join(one.values()))
+@pytest.fixture(scope="module", params=PRODUCT, ids=lambda choice: " ".join(choice.values()))
 def options(request: pytest.FixtureRequest) -> dict[str, str]:
-    """Return one choice of all options, of every one there is."""
+    """Return one combination of answers, of all there are."""
     return dict(request.param)
 
 
 @pytest.fixture(scope="module")
 def project(options: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Bake one choice of all options."""
+    """Bake one combination of answers."""
     return bake(tmp_path_factory.mktemp("baked") / "out", **options)
 
 
@@ -89,6 +120,28 @@ def files(project: Path) -> list[Path]:
     found = [path for path in sorted(project.rglob("*")) if path.is_file()]
     assert len(found) > 15
     return found
+
+
+def test_a_project_has_the_files_of_its_answers(project: Path, options: dict[str, str]) -> None:
+    expected = [ALWAYS, CI[options["ci"]]]
+    if options["database"] != "none":
+        expected.append(WITH_DATABASE)
+    if options["container"] == "yes":
+        expected.append(WITH_CONTAINER)
+    if options["database"] != "none" and options["container"] == "yes":
+        expected.append(WITH_BOTH)
+    if options["systemd"] == "yes":
+        expected.append(WITH_SYSTEMD)
+    found = {str(path.relative_to(project)): path.stat().st_mode & 0o111 for path in files(project)}
+    assert sorted(found) == sorted(" ".join(expected).split())
+    assert [path for path, executable in found.items() if executable] == ["deploy/install.sh"]
+
+
+@pytest.mark.parametrize("driver", QUERIES)
+def test_a_service_queries_as_the_driver_does(tmp_path: Path, driver: str) -> None:
+    service = bake(tmp_path / "out", database=driver) / "hello" / "services" / "records.py"
+    text = service.read_text()
+    assert [name for name, query in QUERIES.items() if query in text] == [driver]
 
 
 def test_nothing_is_left_unrendered(project: Path) -> None:
@@ -159,7 +212,7 @@ def test_formatting_and_linting_change_nothing(tmp_path: Path, database: str, sl
 
 def test_the_configuration_has_the_two_listeners(project: Path) -> None:
     class Loader(yaml.SafeLoader):
-        """Read the tag !env as text."""
+        """A loader that reads the tag !env as text."""
 
     Loader.add_constructor("!env", Loader.construct_scalar)  # type: ignore[type-var]
     text = (project / "etc" / "hello" / "main.yaml").read_text()
@@ -179,7 +232,7 @@ def test_the_logs_can_be_set_up_in_either_form(
     assert settings["loggers"]["gunicorn.access"] == {"level": "INFO"}
 
 
-def test_the_readme_is_without_fault(project: Path) -> None:
+def test_the_readme_is_valid(project: Path) -> None:
     assert _title_and_first_line(project / "README.rst") == ("Hello", "A daemon on API-Hour")
 
 
@@ -228,14 +281,14 @@ def test_a_bad_slug_is_refused_by_name(
 @pytest.mark.parametrize(
     ("slug", "end"),
     [
-        ("my-app", "'my-app'; my_app would do"),
-        ("My App", "'My App'; my_app would do"),
+        ("my-app", "'my-app'; use my_app"),
+        ("My App", "'My App'; use my_app"),
         ("api-hour", "'api-hour'"),
         ("größe", "'größe'"),
         ("3d", "'3d'"),
     ],
 )
-def test_a_name_that_would_do_is_said_when_one_follows_from_the_slug(
+def test_a_valid_name_is_suggested_if_one_follows_from_the_slug(
     tmp_path: Path, slug: str, end: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     said = _refusal(tmp_path / "out", capfd, project_slug=slug)
@@ -260,6 +313,23 @@ def test_every_bad_answer_is_named_at_once(
     assert sorted(named) == ["author", "description", "project_slug"]
 
 
+def test_a_project_is_not_generated_over(tmp_path: Path) -> None:
+    project = bake(tmp_path / "out", container="no")
+    (project / "Dockerfile").write_text("FROM scratch\n")
+    command = [sys.executable, "-m", "cookiecutter", "--no-input", "--default-config"]
+    command += ["--overwrite-if-exists", f"--output-dir={tmp_path / 'out'}", str(ROOT)]
+    result = subprocess.run(
+        [*command, "container=no"],
+        env={**os.environ, "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 1
+    assert result.stderr.startswith(f"{project} is a generated project already: update it there")
+    assert (project / "Dockerfile").read_text() == "FROM scratch\n"
+
+
 @pytest.mark.parametrize("tag", ["<" + "< 7*7 >" + ">", "<" + "% raise %>", "<" + "# a #>"])
 def test_a_tag_typed_at_the_prompt_is_refused_unrendered(tmp_path: Path, tag: str) -> None:
     typed = f"Hello\nhello\n{tag}" + 6 * "\n"
@@ -275,13 +345,13 @@ def test_a_tag_typed_at_the_prompt_is_refused_unrendered(tmp_path: Path, tag: st
         check=False,
     )
     assert result.returncode == 1
-    assert result.stderr.startswith("description must not hold ")
+    assert result.stderr.startswith("description must not contain ")
     assert tag in result.stderr
     assert not (tmp_path / "hello").exists()
 
 
 def _refusal(folder: Path, capfd: pytest.CaptureFixture[str], **answers: str) -> str:
-    """Bake with answers that must be refused; return what was said."""
+    """Bake with answers that must be refused; return the message."""
     with pytest.raises(FailedHookException):
         bake(folder, **answers)
     assert list(folder.iterdir()) == []
@@ -289,7 +359,7 @@ def _refusal(folder: Path, capfd: pytest.CaptureFixture[str], **answers: str) ->
 
 
 def _title_and_first_line(page: Path) -> tuple[str, str]:
-    """Return the first two texts of a page, which must be without fault."""
+    """Return the title and the first paragraph of a page, which must be valid."""
     settings = {"halt_level": 2, "report_level": 2}
     document = docutils.core.publish_doctree(page.read_text(), settings_overrides=settings)
     paragraph = next(document.findall(docutils.nodes.paragraph))

@@ -1,4 +1,4 @@
-"""The workflows: those of a generated project, and the one of this repository."""
+"""The CI files of a generated project, and the workflow of this repository."""
 
 import re
 import subprocess
@@ -31,7 +31,7 @@ def gitlab(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("ci", "files"), [("github", {GITHUB}), ("gitlab", {GITLAB}), ("none", set())]
 )
-def test_only_the_chosen_file_is_there(tmp_path: Path, ci: str, files: set[Path]) -> None:
+def test_only_the_chosen_file_exists(tmp_path: Path, ci: str, files: set[Path]) -> None:
     project = bake(tmp_path / "out", ci=ci)
     assert {path for path in (GITHUB, GITLAB) if (project / path).exists()} == files
     assert (project / ".github").exists() == (ci == "github")
@@ -67,19 +67,19 @@ def test_zizmor_would_find_it(tmp_path: Path, old: str, new: str, finding: str) 
     assert (result.returncode != 0, finding in result.stdout) == (True, True)
 
 
-def test_the_actions_of_a_project_are_those_of_this_repository(github: Path) -> None:
+def test_a_project_uses_the_actions_of_this_repository(github: Path) -> None:
     theirs, ours = (re.findall(r"uses: (.+)", path.read_text()) for path in (github, OURS))
     assert theirs
     assert set(theirs) <= set(ours)
     assert [action for action in ours if not PIN.fullmatch(action)] == []
 
 
-def test_a_workflow_fits_the_schema_of_github(github: Path) -> None:
+def test_a_workflow_is_valid_by_github_s_schema(github: Path) -> None:
     result = _check("vendor.github-workflows", github, OURS)
     assert result.returncode == 0, result.stdout
 
 
-def test_a_pipeline_fits_the_schema_of_gitlab(gitlab: Path, tmp_path: Path) -> None:
+def test_a_pipeline_is_valid_by_gitlab_s_schema(gitlab: Path, tmp_path: Path) -> None:
     result = _check("vendor.gitlab-ci", gitlab)
     assert result.returncode == 0, result.stdout
     wrong = tmp_path / GITLAB
@@ -97,9 +97,7 @@ def test_every_step_is_a_verb_of_the_makefile(github: Path, gitlab: Path) -> Non
     assert ("make image" in steps) == (project / "Dockerfile").exists()
 
 
-def test_both_try_the_versions_of_python_that_this_repository_tries(
-    github: Path, gitlab: Path
-) -> None:
+def test_both_test_on_the_python_versions_of_this_repository(github: Path, gitlab: Path) -> None:
     ours = yaml.safe_load(OURS.read_text())["jobs"]["test"]["strategy"]["matrix"]["python"]
     theirs = yaml.safe_load(github.read_text())["jobs"]["test"]["strategy"]["matrix"]["python"]
     (matrix,) = yaml.safe_load(gitlab.read_text())["test"]["parallel"]["matrix"]

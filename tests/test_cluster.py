@@ -1,4 +1,4 @@
-"""Many machines on one: what a cluster may ask of the daemon, asked by HAProxy in its place."""
+"""Many machines on one: HAProxy asks of the daemons what a cluster would."""
 
 import signal
 import time
@@ -7,16 +7,15 @@ from collections.abc import Iterable, Iterator
 
 import pytest
 
-import cluster as clusters
-from cluster import Cluster, Place
-from testkit.line import Kind, Outcome
-from testkit.load import Load, Profile, Record
+from testkit.load import Kind, Load, Outcome, Profile, Record
 from testkit.waiting import until
+from tests import cluster as clusters
+from tests.cluster import Cluster, Place
 
 pytestmark = pytest.mark.slow
 CALM = 100  # answers between two steps
 WINDOW = 60.0  # seconds; HAProxy keeps its clients' connections for as long
-HELD = Profile(keepalive=30, fresh=0, rate=1000, kinds=(Kind("held", sleep=10.0),), each=1)
+HELD = Profile(keepalive=30, fresh=0, rate=1000, kinds=(Kind("held", sleep=10.0),), requests=1)
 
 
 @pytest.fixture(scope="module")
@@ -29,26 +28,26 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 def calm(load: Load) -> None:
-    """Wait until the load has had so many more answers."""
+    """Wait until the load has had ``CALM`` more answers."""
     goal = load.answered + CALM
     until(lambda: load.answered >= goal, f"no {CALM} more answers")
 
 
 def ask_all(place: Place, load: Load) -> None:
-    """Wait until the load has had an answer of every worker of a place."""
+    """Wait until every worker of a place has answered the load."""
     until(
-        lambda: {*place.daemon.workers()} <= {one.worker for one in list(load.records)},
-        f"a worker of {place.server} is not asked",
+        lambda: {*place.daemon.workers()} <= {record.worker for record in list(load.records)},
+        f"a worker of {place.server} gets no request",
     )
 
 
 def replace(cluster: Cluster, place: Place) -> None:
-    """End one daemon as an orchestrator does, and start the next in its place."""
+    """Stop one daemon as an orchestrator does, and start the next instead."""
     begun = time.monotonic()
     place.daemon.send(signal.SIGTERM)
     cluster.wait_down(place)
-    assert place.daemon.process.poll() is None, "it left before HAProxy knew"
-    assert place.daemon.ended() == 0
+    assert place.daemon.process.poll() is None, "it exited before HAProxy noticed"
+    assert place.daemon.wait() == 0
     assert time.monotonic() - begun >= clusters.STOP_DELAY
     place.start()
     place.daemon.ready(2)
@@ -56,7 +55,7 @@ def replace(cluster: Cluster, place: Place) -> None:
 
 
 def begun(places: Iterable[Place], load: Load) -> Counter[str]:
-    """Return how often each request of a load has reached a handler of these places."""
+    """Return how often each request of a load reached a handler of these places."""
     notes = sum((place.notes() for place in places), Counter[str]())
     mark = f"+{load.name}-"
     return Counter({line[1:]: count for line, count in notes.items() if line.startswith(mark)})
@@ -74,16 +73,16 @@ def test_replacing_every_daemon_in_turn_loses_nothing(cluster: Cluster) -> None:
             ask_all(place, load)
     finally:
         load.stop()
-    assert [one for one in load.records if one.outcome is not Outcome.ANSWERED] == []
+    assert [record for record in load.records if record.outcome is not Outcome.ANSWERED] == []
     assert begun(cluster.places, load) == Counter(
-        one.ident for one in load.records
+        record.ident for record in load.records
     )  # none of them twice
     assert len(load.records) > (clusters.MEMBERS + 1) * CALM
     # Two workers of each daemon and of its successor.
-    assert len({one.worker for one in load.records}) == 2 * 2 * clusters.MEMBERS
+    assert len({record.worker for record in load.records}) == 2 * 2 * clusters.MEMBERS
 
 
-def test_a_killed_daemon_loses_what_it_held_and_no_more(cluster: Cluster) -> None:
+def test_a_killed_daemon_loses_its_in_flight_requests_only(cluster: Cluster) -> None:
     load = Load("steady", cluster.port, Profile(), WINDOW)
     held = Load("held", cluster.port, HELD, WINDOW)
     victim = cluster.places[1]
@@ -104,16 +103,17 @@ def test_a_killed_daemon_loses_what_it_held_and_no_more(cluster: Cluster) -> Non
         calm(load)
     finally:
         load.stop()
-    lost = {one.ident: one for one in load.records + held.records if _is_lost(one)}
+    records = load.records + held.records
+    lost = {record.ident: record for record in records if _is_lost(record)}
     assert _unfinished(victim) <= set(lost)
     assert len(_unfinished(victim)) >= HELD.keepalive // clusters.MEMBERS // 2
     for record in lost.values():
         assert record.began <= noticed, record
         assert record.ended >= killing, record
     others = [place for place in cluster.places if place is not victim]
-    for one in (load, held):
-        assert set(lost).isdisjoint(begun(others, one))
-        assert set(begun(cluster.places, one).values()) == {1}
+    for source in (load, held):
+        assert set(lost).isdisjoint(begun(others, source))
+        assert set(begun(cluster.places, source).values()) == {1}
 
 
 def _is_lost(record: Record) -> bool:

@@ -1,4 +1,4 @@
-"""The image of a generated project: what is in it, and how it runs."""
+"""The image of a generated project: its contents, and how it runs."""
 
 import json
 import re
@@ -11,10 +11,11 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-import image as images
 from api_hour.plugins import embedded
-from image import Image, Store
-from testkit.projects import DATABASES, Project, bake, eventually, program
+from testkit.projects import DATABASES, Project, bake, program
+from testkit.waiting import until
+from tests import image as images
+from tests.image import Image, Store
 
 NOWHERE = "postgresql://nobody:none@127.0.0.1:1/none"
 Build = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -40,7 +41,7 @@ def build(
     projects: Callable[[str], Project],
     wheel: Path,
 ) -> Build:
-    """Return a function that runs ``make image``, without a network, after a change of the lock."""
+    """Return a function that edits the lock, then runs ``make image`` without a network."""
     packages = tmp_path_factory.mktemp("packages")
     project = projects("aiopg")
     images.packages(project, wheel, packages)
@@ -69,10 +70,10 @@ def image(build: Build, store: Store) -> Image:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
-    """Return the folder of a PostgreSQL's socket, and its URL when that folder is /mnt."""
+    """Return the folder of a PostgreSQL's socket, and its URL if that folder is /mnt."""
     with embedded.postgresql(tmp_path_factory.mktemp("postgresql"), own=True) as server:
         folder = Path(parse_qs(urlsplit(server.url).query)["host"][0])
-        folder.chmod(0o711)  # the container's user is another
+        folder.chmod(0o711)  # the container has another user
         (folder / ".s.PGSQL.5432").chmod(0o777)
         yield folder, server.url.partition("?")[0] + "?host=/mnt"
 
@@ -105,10 +106,10 @@ def test_without_containers_no_trace_is_left(tmp_path: Path) -> None:
     assert found == ""
 
 
-def test_make_image_without_a_builder_says_what_it_needs(tmp_path: Path) -> None:
+def test_make_image_without_a_builder_names_what_it_needs(tmp_path: Path) -> None:
     project = Project(bake(tmp_path / "out"))
     for name in ("docker", "podman", "buildah"):
-        (tmp_path / name).write_text("#!/bin/sh\nexit 1\n")  # as docker without its daemon
+        (tmp_path / name).write_text("#!/bin/sh\nexit 1\n")  # like docker without its daemon
         (tmp_path / name).chmod(0o755)
     result = project.make("image", PATH=f"{tmp_path}:/usr/bin:/bin")
     assert result.returncode == 2
@@ -138,22 +139,22 @@ def test_the_builder_gets_neither_secrets_nor_tests(store: Store, tmp_path: Path
 
 
 @pytest.mark.slow
-def test_a_wheel_that_is_not_the_locked_one_ends_the_build(build: Build) -> None:
+def test_a_wheel_that_differs_from_the_lock_stops_the_build(build: Build) -> None:
     result = build(r"(?m)^(attrs==.* --hash=sha256:).*", r"\g<1>" + 64 * "0")
     assert result.returncode == 2
-    said = result.stdout + result.stderr
-    assert re.search(r"DO NOT MATCH THE HASHES .*\n +attrs==", said)
+    output = result.stdout + result.stderr
+    assert re.search(r"DO NOT MATCH THE HASHES .*\n +attrs==", output)
 
 
 @pytest.mark.slow
-def test_the_image_says_how_it_is_run(image: Image) -> None:
+def test_the_image_declares_user_ports_and_health_check(image: Image) -> None:
     assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", image.config["User"])
     assert set(image.config["ExposedPorts"]) == {"8000/tcp", "8001/tcp"}
     assert image.config["Healthcheck"]["Test"][:2] == ["CMD", "python3"]
 
 
 @pytest.mark.slow
-def test_the_image_holds_no_tests_and_no_build_tools(image: Image) -> None:
+def test_the_image_contains_no_tests_and_no_build_tools(image: Image) -> None:
     ours = list((image.root / "opt" / "hello").rglob("*"))
     assert len(ours) > 100
     names = {path.name for path in ours}
@@ -171,11 +172,11 @@ def test_the_image_runs_the_wheel_of_the_project(image: Image, wheel: Path) -> N
 
 
 @pytest.mark.slow
-def test_the_image_serves_read_only_as_a_plain_user_and_leaves_on_term(
+def test_the_image_serves_read_only_as_a_plain_user_and_exits_on_term(
     image: Image, tmp_path: Path
 ) -> None:
     with image.running(outside=tmp_path, DATABASE_URL=NOWHERE) as container:
-        container.ready()
+        container.ready(2)
         assert json.loads(container.ask(8000, "/")) == {"message": "Hello, World!"}
         assert json.loads(container.ask(8001, "/health/ready")) == {"ready": True}
         family = [container.first, *container.first.children(recursive=True)]
@@ -184,13 +185,13 @@ def test_the_image_serves_read_only_as_a_plain_user_and_leaves_on_term(
         for place in ("/", "/etc/hello", "/opt/hello", "/tmp", "/var/tmp"):  # noqa: S108
             assert container.within("touch", f"{place}/file").returncode != 0
         container.first.terminate()
-        assert container.end() == 0
+        assert container.wait() == 0
 
 
 @pytest.mark.slow
 def test_as_pid_1_it_reaps_orphans_and_obeys_hup(image: Image, tmp_path: Path) -> None:
     with image.running(outside=tmp_path, DATABASE_URL=NOWHERE) as container:
-        container.ready()
+        container.ready(2)
         assert container.within("sh", "-c", "readlink /proc/1/exe").stdout.startswith("/usr/bin/py")
         before = set(container.first.children())
         container.within("sh", "-c", "(sleep 600 & sleep 600 &) > /dev/null 2>&1")
@@ -198,21 +199,22 @@ def test_as_pid_1_it_reaps_orphans_and_obeys_hup(image: Image, tmp_path: Path) -
         assert len(orphans) == 2
         for orphan in orphans:
             orphan.kill()
-        eventually(lambda: set(container.first.children()) == before)
+        until(lambda: set(container.first.children()) == before)
+        mark = container.mark()
         container.first.send_signal(signal.SIGHUP)
-        container.ready()
+        container.ready(2, after=mark)
         container.first.terminate()
-        assert container.end() == 0
+        assert container.wait() == 0
 
 
 @pytest.mark.slow
 def test_the_health_check_follows_the_daemon(image: Image, tmp_path: Path) -> None:
     check = image.config["Healthcheck"]["Test"][1:]
     with image.running(outside=tmp_path, DATABASE_URL=NOWHERE) as container:
-        container.ready()
+        container.ready(2)
         assert container.within(*check).returncode == 0
     with image.running("sleep", "60", outside=tmp_path) as empty:
-        eventually(lambda: "sleep" in empty.within("readlink", "/proc/1/exe").stdout)
+        until(lambda: "sleep" in empty.within("readlink", "/proc/1/exe").stdout)
         refused = empty.within(*check)
         assert (refused.returncode, "ConnectionRefusedError" in refused.stderr) == (1, True)
 
@@ -223,10 +225,10 @@ def test_the_image_migrates_the_database_and_serves_it(
 ) -> None:
     folder, url = server
     with image.running("dbmate", "migrate", outside=folder, DATABASE_URL=url) as migration:
-        assert migration.end() == 0, migration.log
-        assert "Applied: 0001_records.sql" in migration.log
+        assert migration.wait() == 0, migration.output
+        assert "Applied: 0001_records.sql" in migration.output
     with image.running(outside=folder, DATABASE_URL=url) as container:
-        container.ready()
+        container.ready(2)
         assert json.loads(container.ask(8000, "/records"))["records"] == []
         container.first.terminate()
-        assert container.end() == 0
+        assert container.wait() == 0

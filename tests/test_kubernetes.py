@@ -1,4 +1,4 @@
-"""The manifests of a generated project, rendered by kustomize and held against each other."""
+"""The manifests of a generated project, rendered by kustomize and compared with each other."""
 
 import json
 import os
@@ -16,8 +16,8 @@ from testkit.ports import free_port
 from testkit.processes import Daemon
 from testkit.projects import DATABASES, ask, bake, program, unpack
 
-KUSTOMIZE = 5  # the oldest version that will do
-PACKAGE = "kubernetes-client"  # Debian's that has it
+KUSTOMIZE = 5  # the oldest version that works
+PACKAGE = "kubernetes-client"  # the Debian package that contains it
 CONFIGURATION = Path("etc", "hello")
 PRODUCTION = Path("deploy", "kubernetes", "production")
 RESTRICTED = {
@@ -30,13 +30,13 @@ Manifest = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def kubectl(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Return a kubectl that knows kustomize well enough: this machine's, or Debian's newer one."""
+    """Return a kubectl with a recent kustomize: this machine's, or a newer one of Debian."""
     found = shutil.which("kubectl")
     if found and kustomize(found) >= KUSTOMIZE:
         yield found
         return
     if shutil.which("mmdebstrap") is None or os.geteuid() != 0:
-        pytest.skip(f"no kubectl with kustomize {KUSTOMIZE}, nor root and mmdebstrap to fetch one")
+        pytest.skip(f"no kubectl with kustomize {KUSTOMIZE}, and none without root, mmdebstrap")
     root = tmp_path_factory.mktemp("kubectl")
     unpack(root, PACKAGE)
     yield str(root / "usr/bin/kubectl")
@@ -44,7 +44,7 @@ def kubectl(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def kustomize(kubectl: str) -> int:
-    """Return the first part of the version of kustomize within."""
+    """Return the major version of the kustomize in kubectl."""
     command = [kubectl, "version", "--client", "--output=json"]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     version = json.loads(result.stdout).get("kustomizeVersion", "v0")
@@ -53,7 +53,7 @@ def kustomize(kubectl: str) -> int:
 
 @pytest.fixture(scope="module", params=DATABASES)
 def project(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Bake one choice of database."""
+    """Bake a project with each answer for the database."""
     return bake(tmp_path_factory.mktemp("baked") / "out", database=request.param)
 
 
@@ -64,7 +64,7 @@ def manifests(kubectl: str, project: Path) -> dict[str, Manifest]:
 
 
 def render(kubectl: str, project: Path, folder: Path = PRODUCTION) -> str:
-    """Return what kustomize makes of a folder."""
+    """Return the manifests that kustomize renders from a folder."""
     command = [kubectl, "kustomize", str(project / folder)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
@@ -72,7 +72,7 @@ def render(kubectl: str, project: Path, folder: Path = PRODUCTION) -> str:
 
 
 def by_kind(text: str) -> dict[str, Manifest]:
-    """Return the manifests of a text by kind, of which there is one each."""
+    """Return the manifests of a text by kind; there is one of each kind."""
     found: list[Manifest] = list(yaml.safe_load_all(text))
     kinds = {manifest["kind"]: manifest for manifest in found}
     assert len(kinds) == len(found) > 5
@@ -80,7 +80,7 @@ def by_kind(text: str) -> dict[str, Manifest]:
 
 
 def validate(folder: Path, text: str) -> "subprocess.CompletedProcess[str]":
-    """Hold manifests against the schema of Kubernetes."""
+    """Validate manifests against the Kubernetes schema."""
     (folder / "rendered.yaml").write_text(text)
     command = [program("kubernetes-validate"), "--strict", str(folder / "rendered.yaml")]
     return subprocess.run(command, capture_output=True, text=True, check=False)
@@ -93,7 +93,7 @@ def pods(manifests: dict[str, Manifest]) -> list[Manifest]:
 
 
 def selected(selector: dict[str, str], pod: Manifest) -> bool:
-    """Say whether a selector takes a pod."""
+    """Tell whether a selector matches a pod."""
     return bool(selector.items() <= pod["metadata"]["labels"].items())
 
 
@@ -116,14 +116,14 @@ def test_an_unknown_field_would_be_found(manifests: dict[str, Manifest], tmp_pat
     assert validate(tmp_path, text).returncode == 1
 
 
-def test_a_slug_becomes_a_name_that_kubernetes_takes(kubectl: str, tmp_path: Path) -> None:
+def test_a_slug_becomes_a_valid_name_for_kubernetes(kubectl: str, tmp_path: Path) -> None:
     project = bake(tmp_path / "out", project_slug="my__own_app")
     manifests = by_kind(render(kubectl, project))
     names = {manifest["metadata"]["name"] for manifest in manifests.values()}
     assert [name for name in names if not re.fullmatch(r"my--own-app(-[a-z0-9]+)?", name)] == []
 
 
-def test_there_is_a_migration_where_there_is_a_database(
+def test_there_is_a_migration_if_there_is_a_database(
     manifests: dict[str, Manifest], project: Path
 ) -> None:
     assert ("Job" in manifests) == (project / "hello" / "migrations").exists()
@@ -131,24 +131,26 @@ def test_there_is_a_migration_where_there_is_a_database(
     assert ("DATABASE_URL" in text) == ("5432" in text) == ("Job" in manifests)
 
 
-def test_a_secret_is_only_referred_to(manifests: dict[str, Manifest]) -> None:
+def test_secrets_are_only_referenced(manifests: dict[str, Manifest]) -> None:
     assert "Secret" not in manifests
     variables = [
-        one for pod in pods(manifests) for one in pod["spec"]["containers"][0].get("env", ())
+        variable
+        for pod in pods(manifests)
+        for variable in pod["spec"]["containers"][0].get("env", ())
     ]
-    plain = {one["name"]: one["value"] for one in variables if "value" in one}
+    plain = {item["name"]: item["value"] for item in variables if "value" in item}
     assert plain == {"LOG_FORMAT": "json"}
-    assert {json.dumps(one["valueFrom"]) for one in variables if "value" not in one} <= {
+    assert {json.dumps(item["valueFrom"]) for item in variables if "value" not in item} <= {
         json.dumps({"secretKeyRef": {"key": "DATABASE_URL", "name": "hello"}})
     }
 
 
-def test_the_configuration_is_that_of_etc(manifests: dict[str, Manifest], project: Path) -> None:
+def test_the_configuration_is_the_one_in_etc(manifests: dict[str, Manifest], project: Path) -> None:
     files = [path for path in (project / CONFIGURATION).iterdir() if path.stem != "kustomization"]
     assert manifests["ConfigMap"]["data"] == {path.name: path.read_text() for path in files}
 
 
-def test_a_changed_configuration_rolls_through_the_pods(
+def test_a_changed_configuration_rolls_out_to_the_pods(
     kubectl: str, project: Path, tmp_path: Path
 ) -> None:
     project = shutil.copytree(project, tmp_path / "hello")
@@ -194,8 +196,8 @@ def test_everything_selects_the_daemon_and_nothing_else(manifests: dict[str, Man
         spec["Service"]["selector"],
         spec["PodDisruptionBudget"]["selector"]["matchLabels"],
         *(
-            one["labelSelector"]["matchLabels"]
-            for one in daemon["spec"]["topologySpreadConstraints"]
+            constraint["labelSelector"]["matchLabels"]
+            for constraint in daemon["spec"]["topologySpreadConstraints"]
         ),
     ]
     assert len(selectors) == 5
@@ -208,7 +210,7 @@ def test_everything_selects_the_daemon_and_nothing_else(manifests: dict[str, Man
     assert "replicas" not in spec["Deployment"]
 
 
-def test_the_admin_listener_is_not_for_everybody(manifests: dict[str, Manifest]) -> None:
+def test_the_admin_listener_is_not_public(manifests: dict[str, Manifest]) -> None:
     assert [port["targetPort"] for port in manifests["Service"]["spec"]["ports"]] == ["http"]
     open_to_all = [
         rule for rule in manifests["NetworkPolicy"]["spec"]["ingress"] if "from" not in rule
@@ -242,10 +244,11 @@ def test_the_daemon_obeys_the_manifests(
     free = {name: free_port() for name in ports}
     for name, port in ports.items():
         assert f"{name}=tcp://0.0.0.0:{port}" in arguments
-        arguments = [one.replace(f":{port}", f":{free[name]}") for one in arguments]
+        arguments = [text.replace(f":{port}", f":{free[name]}") for text in arguments]
     arguments += [*container["args"], "--config-dir", str(mounted)]
-    arguments += ["--stop-delay", "60"]  # time to ask on a busy machine; the last one holds
-    with Daemon(project, *arguments, DATABASE_URL="postgresql://a:b@127.0.0.1:1/none") as daemon:
+    arguments += ["--stop-delay", "60"]  # time to ask on a busy machine; the last option wins
+    variables = {"DATABASE_URL": "postgresql://a:b@127.0.0.1:1/none"}
+    with Daemon(project, *arguments, variables=variables) as daemon:
         daemon.ready()
         for name in ("startupProbe", "readinessProbe", "livenessProbe"):
             probe = container[name]["httpGet"]

@@ -1,4 +1,4 @@
-"""The verbs of a baked project before anything is installed."""
+"""The verbs of a generated project before anything is installed."""
 
 import re
 import shlex
@@ -12,12 +12,12 @@ from testkit.projects import DATABASES, Project, bake
 
 @pytest.fixture(params=DATABASES)
 def project(request: pytest.FixtureRequest, tmp_path: Path) -> Project:
-    """Bake one choice of database."""
+    """Bake a project with each answer for the database."""
     return Project(bake(tmp_path / "out", database=request.param))
 
 
 def pretend(folder: Path, before: str) -> str:
-    """Write a program that is this Python, but for what ``before`` changes; return its path."""
+    """Write a program that runs ``before`` and then acts as this Python; return its path."""
     program = folder / "python"
     script = f"exec {shlex.quote(sys.executable)} -c \"{before}; exec(__import__('sys').argv[1])\""
     program.write_text(f'#!/bin/sh\n{script} "$2"\n')
@@ -25,7 +25,7 @@ def pretend(folder: Path, before: str) -> str:
     return str(program)
 
 
-def test_the_verbs_of_readme_and_makefile_are_the_same(project: Project) -> None:
+def test_the_readme_lists_the_verbs_of_the_makefile(project: Project) -> None:
     verbs = set(re.findall(r"^make ([a-z]+) ", project.succeed("help"), re.MULTILINE))
     readme = (project.folder / "README.rst").read_text()
     assert {"run", "test", "check", "serve", "reload"} <= verbs
@@ -36,7 +36,7 @@ def test_make_alone_lists_the_verbs(project: Project) -> None:
     assert project.succeed() == project.succeed("help")
 
 
-def test_a_python_that_is_too_old_is_named_with_the_cure(project: Project, tmp_path: Path) -> None:
+def test_an_old_python_is_refused_with_the_cure(project: Project, tmp_path: Path) -> None:
     python = pretend(
         tmp_path, "import sys; sys.version_info = (3, 9); sys.version = '3.9.18 (old)'"
     )
@@ -46,7 +46,7 @@ def test_a_python_that_is_too_old_is_named_with_the_cure(project: Project, tmp_p
     assert not (project.folder / ".venv").exists()
 
 
-def test_a_python_without_venv_is_named_with_the_cure(project: Project, tmp_path: Path) -> None:
+def test_a_python_without_venv_is_refused_with_the_cure(project: Project, tmp_path: Path) -> None:
     python = pretend(tmp_path, "import sys; sys.modules['ensurepip'] = None")
     result = project.make("run", f"PYTHON={python}")
     assert result.returncode == 2
@@ -54,7 +54,7 @@ def test_a_python_without_venv_is_named_with_the_cure(project: Project, tmp_path
     assert not (project.folder / ".venv").exists()
 
 
-def test_there_is_nothing_to_reload_where_nothing_is_served(project: Project) -> None:
+def test_reload_is_refused_if_nothing_is_served(project: Project) -> None:
     result = project.make("reload")
     assert result.returncode == 2
     assert "make serve is not running here" in result.stderr

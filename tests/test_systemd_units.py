@@ -1,4 +1,4 @@
-"""The units of systemd in a baked project, read by systemd's own tools; none of them needs root."""
+"""The systemd units of a generated project, checked by systemd's own tools without root."""
 
 import shutil
 import subprocess
@@ -10,12 +10,12 @@ import pytest
 import yaml
 from gunicorn.config import Config
 
-import api_hour.config.settings  # noqa: F401 - it registers the settings that Config() knows
-from api_hour.worker.process import CLOSING
+import api_hour.config.settings  # noqa: F401 - registers the settings that Config() has
+from api_hour.worker.process import CLOSE_GRACE
 from testkit.projects import bake
 
 UNITS = Path("etc", "systemd", "system")
-EXPOSURE = 20  # tenths: 2.0 of 10, where 10 is a service that may do everything
+EXPOSURE = 20  # tenths: 2.0 of 10, where 10 is an unrestricted service
 LISTENERS = {"http": "my_daemon.socket", "admin": "my_daemon-admin.socket"}
 needs_systemd = pytest.mark.skipif(
     shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed"
@@ -30,12 +30,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def units(project: Path) -> Path:
-    """Return the folder of its units."""
+    """Return the folder of the units."""
     return project / UNITS
 
 
 def section(unit: Path, name: str) -> dict[str, str]:
-    """Return one section; of a key that is given twice, the last value."""
+    """Return one section; of a repeated key, the last value."""
     parser = RawConfigParser(strict=False, interpolation=None, delimiters=("=",))
     parser.optionxform = str  # type: ignore[assignment,method-assign]
     parser.read(unit)
@@ -46,7 +46,7 @@ def daemon_settings(project: Path) -> dict[str, object]:
     """Return the runtime's part of main.yaml."""
 
     class Loader(yaml.SafeLoader):
-        """Read the tag !env as text."""
+        """A loader that reads the tag !env as text."""
 
     Loader.add_constructor("!env", Loader.construct_scalar)  # type: ignore[type-var]
     text = (project / "etc" / "my_daemon" / "main.yaml").read_text()
@@ -56,7 +56,7 @@ def daemon_settings(project: Path) -> dict[str, object]:
 
 
 @needs_systemd
-def test_systemd_finds_no_fault_in_the_units(units: Path, tmp_path: Path) -> None:
+def test_systemd_verifies_the_units(units: Path, tmp_path: Path) -> None:
     python = tmp_path / "current" / "venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
     python.symlink_to(sys.executable)
@@ -71,7 +71,7 @@ def test_systemd_finds_no_fault_in_the_units(units: Path, tmp_path: Path) -> Non
 
 
 @needs_systemd
-def test_systemd_finds_the_daemon_hardly_exposed(units: Path) -> None:
+def test_systemd_rates_the_daemon_as_hardly_exposed(units: Path) -> None:
     command = ["systemd-analyze", "security", "--offline=yes", f"--threshold={EXPOSURE}"]
     command.append(str(units / "my_daemon.service"))
     result = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -90,25 +90,25 @@ def test_a_socket_is_a_listener_of_the_configuration(project: Path, units: Path,
     assert int(socket["Backlog"]) == Config().settings["backlog"].get()
 
 
-def test_the_service_is_given_every_socket(units: Path) -> None:
+def test_the_service_gets_every_socket(units: Path) -> None:
     service = section(units / "my_daemon.service", "Service")
     assert service["Sockets"].split() == list(LISTENERS.values())
 
 
-def test_systemd_is_more_patient_than_the_daemon(project: Path, units: Path) -> None:
+def test_systemd_waits_longer_than_the_daemon(project: Path, units: Path) -> None:
     service = section(units / "my_daemon.service", "Service")
     settings = {name: setting.get() for name, setting in Config().settings.items()}
     settings |= daemon_settings(project)
-    leaving = settings["graceful_timeout"] + settings["stop_delay"] + 2 * CLOSING
+    leaving = settings["graceful_timeout"] + settings["stop_delay"] + 2 * CLOSE_GRACE
     assert int(service["TimeoutStopSec"]) > leaving
     assert int(service["TimeoutStartSec"]) > settings["boot_timeout"]
     assert service["ExecReload"] == "/bin/kill -HUP $MAINPID"
 
 
-def test_units_that_were_not_chosen_leave_no_trace(tmp_path: Path) -> None:
+def test_without_systemd_no_trace_of_it_is_left(tmp_path: Path) -> None:
     project = bake(tmp_path / "out", systemd="false")
     assert not (project / "etc" / "systemd").exists()
     texts = {path: path.read_text() for path in project.rglob("*") if path.is_file()}
-    del texts[project / ".api-hour.json"]  # it keeps the answer
+    del texts[project / ".api-hour.json"]  # it records the answer
     assert "README.rst" in {path.name for path in texts}
     assert [path for path, text in texts.items() if "systemd" in text] == []

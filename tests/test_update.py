@@ -1,4 +1,4 @@
-"""`make update`: what is new in the template is merged into a project that was edited meanwhile."""
+"""`make update` merges the template's changes into a project that its owner has edited."""
 
 import json
 import os
@@ -8,38 +8,39 @@ from pathlib import Path
 
 import pytest
 
-from testkit.projects import Project, bake, git
-from testkit.remote import copied
+from hooks.post_gen_project import FILES
+from testkit.git_server import commit_copy
+from testkit.projects import DATABASES, Project, bake, git
 
 SLUG = "<" + "<cookiecutter.project_slug>>"
-Change = tuple[str, str, str]  # a file, what stands in it, what shall
-NEW_TITLE = ('"""The first page."""', '"""The page that is asked for first."""')
+NEW_TITLE = ('"""The first page."""', '"""The page at the root."""')
 OWN_MESSAGE = ("Hello, World!", "Hello, update!")
 OWN_TITLE = ('"""The first page."""', '"""My own page."""')
-FAR = 4_000_000_000.0  # a time after every other: nothing is to be installed
+FUTURE = 4_000_000_000.0  # newer than every file, so that make installs nothing
 
 
 @pytest.fixture
 def template(tmp_path: Path) -> Path:
     """Return a git repository with this template."""
     folder = tmp_path / "template"
-    copied(folder)
+    commit_copy(folder)
     return folder
 
 
 @pytest.fixture
-def generate(tmp_path: Path, template: Path) -> Callable[[str], Project]:
-    """Return a function that bakes from an address; its tools are those of the tests."""
+def generate(tmp_path: Path, template: Path) -> Callable[..., Project]:
+    """Return a function that bakes from an address; the project uses the tests' tools."""
 
-    def baked(address: str) -> Project:
-        project = Project(bake(tmp_path / "out", address, author='A. "B" Ü'), dict(IDENTITY))
+    def baked(address: str, **answers: str) -> Project:
+        folder = bake(tmp_path / "out", address, author='A. "B" Ü', **answers)
+        project = Project(folder, dict(IDENTITY))
         for program in ("bin/python", "tools/bin/python", "tools/bin/cookiecutter"):
             path = project.folder / ".venv" / program
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
             path.chmod(0o755)
         (project.folder / ".venv" / "installed").touch()
-        os.utime(project.folder / ".venv" / "installed", (FAR, FAR))
+        os.utime(project.folder / ".venv" / "installed", (FUTURE, FUTURE))
         return project
 
     return baked
@@ -53,7 +54,7 @@ IDENTITY = {
 
 
 @pytest.fixture
-def project(generate: Callable[[str], Project], template: Path) -> Project:
+def project(generate: Callable[..., Project], template: Path) -> Project:
     """Return a project from the template's folder, committed."""
     project = generate(str(template))
     commit_all(project.folder, init=True)
@@ -61,7 +62,7 @@ def project(generate: Callable[[str], Project], template: Path) -> Project:
 
 
 def commit_all(folder: Path, *, init: bool = False) -> str:
-    """Commit what is there; return the commit."""
+    """Commit everything; return the commit."""
     if init:
         git(folder, "init", "--quiet")
     git(folder, "add", ".")
@@ -70,47 +71,69 @@ def commit_all(folder: Path, *, init: bool = False) -> str:
 
 
 def edit(folder: Path, file: str, old: str, new: str) -> None:
-    """Write ``new`` in the place of ``old``."""
+    """Write ``new`` instead of ``old``."""
     text = (folder / file).read_text()
     assert old in text
     (folder / file).write_text(text.replace(old, new))
 
 
 def renew(template: Path) -> str:
-    """Give the template a new option, with a file of its own, and a changed file."""
+    """Commit a new option with a file of its own, and a changed file, to the template."""
     edit(template, "cookiecutter.json", '  "__prompts__"', '  "colour": ["red"],\n  "__prompts__"')
     (template / SLUG / "COLOUR").write_text("<" + "< cookiecutter.colour >>\n")
     edit(template, f"{SLUG}/{SLUG}/endpoints/index.py", *NEW_TITLE)
     return commit_all(template)
 
 
+# The hook of a template whose file names hold conditions.
+REMOVE_EMPTY_FOLDERS = """
+from pathlib import Path
+
+for folder in sorted(Path.cwd().rglob("*"), reverse=True):
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+"""
+
+
+def name_by_conditions(template: Path) -> str:
+    """Give the template's files the names that they had before plain ones; return the commit."""
+    for path, answers, name in FILES:
+        file = template / SLUG / path
+        condition = " and ".join(
+            f"cookiecutter.{option} in {answers[option]}" for option in answers
+        )
+        file.rename(file.with_name(f"<% if {condition} %>{name or file.name}<% endif %>"))
+    (template / "hooks" / "post_gen_project.py").write_text(REMOVE_EMPTY_FOLDERS)
+    return commit_all(template)
+
+
 def origin(project: Project) -> dict[str, object]:
-    """Return what the project keeps of where it comes from."""
+    """Return the project's record of its origin."""
     kept = json.loads((project.folder / ".api-hour.json").read_text())
     assert isinstance(kept, dict)
     return kept
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
-    """Return every file but those of the tools."""
+    """Return the content of every file except the tools'."""
     paths = [path for path in folder.rglob("*") if path.is_file() and ".venv" not in path.parts]
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
 def refusal(project: Project, *arguments: str) -> str:
-    """Update, which must be refused and touch nothing; return what was said."""
+    """Update, which must be refused and touch nothing; return the message."""
     before = snapshot(project.folder)
     result = project.make("update", *arguments)
     assert result.returncode == 2
     lines = [line for line in result.stderr.splitlines() if not line.startswith("make: ")]
     after = snapshot(project.folder)
-    for kept in (before, after):  # git refreshes it when it is asked for the status
-        kept.pop(".git/index", None)
+    for files in (before, after):  # git status refreshes the index
+        files.pop(".git/index", None)
     assert after == before
     return "\n".join(lines)
 
 
-def test_a_project_keeps_where_it_comes_from(project: Project, template: Path) -> None:
+def test_a_project_records_its_origin(project: Project, template: Path) -> None:
     kept = origin(project)
     assert kept["template"] == str(template)
     assert kept["commit"] == git(template, "rev-parse", "HEAD")
@@ -126,14 +149,12 @@ def test_a_project_keeps_where_it_comes_from(project: Project, template: Path) -
     }
 
 
-def test_what_is_new_is_merged_with_what_was_edited_and_once_only(
-    project: Project, template: Path
-) -> None:
+def test_changes_are_merged_with_edits_and_only_once(project: Project, template: Path) -> None:
     edit(project.folder, "hello/endpoints/index.py", *OWN_MESSAGE)
     (project.folder / "MINE").write_text("mine\n")
     before = commit_all(project.folder)
     (project.folder / "wheels").mkdir()
-    (project.folder / "wheels" / "one.whl").touch()  # as the first verb leaves it
+    (project.folder / "wheels" / "one.whl").touch()  # as the first verb does
     newest = renew(template)
     assert "make check test" in project.succeed("update")
     index = (project.package / "endpoints" / "index.py").read_text()
@@ -155,7 +176,30 @@ def test_what_is_new_is_merged_with_what_was_edited_and_once_only(
     assert git(project.folder, "status", "--porcelain") == "?? wheels/"
 
 
-def test_a_conflict_is_shown_and_loses_no_edit(project: Project, template: Path) -> None:
+@pytest.mark.parametrize("database", DATABASES)
+def test_a_project_from_before_plain_file_names_is_updated_as_any_other(
+    generate: Callable[..., Project], template: Path, database: str
+) -> None:
+    before = name_by_conditions(template)
+    assert list((template / SLUG).rglob("<% if *"))
+    project = generate(str(template), database=database)
+    commit_all(project.folder, init=True)
+    edit(project.folder, "hello/endpoints/index.py", *OWN_MESSAGE)
+    edit(project.folder, "tests/conftest.py", '"""What tests share', '"""What my tests share')
+    commit_all(project.folder)
+    git(template, "revert", "--no-edit", "HEAD")
+    renew(template)
+    assert origin(project)["commit"] == before
+    project.succeed("update")
+    changed = git(project.folder, "diff", "--name-only", "HEAD^").split()
+    assert changed == [".api-hour.json", "COLOUR", "hello/endpoints/index.py"]
+    assert git(project.folder, "status", "--porcelain") == ""
+    index = (project.package / "endpoints" / "index.py").read_text()
+    assert NEW_TITLE[1] in index
+    assert OWN_MESSAGE[1] in index
+
+
+def test_a_conflict_is_shown_and_no_edit_is_lost(project: Project, template: Path) -> None:
     edit(project.folder, "hello/endpoints/index.py", *OWN_TITLE)
     edit(project.folder, "hello/routes.py", '"""One line', '"""My line')
     before = commit_all(project.folder)
@@ -176,8 +220,8 @@ def test_a_conflict_is_shown_and_loses_no_edit(project: Project, template: Path)
     assert git(project.folder, "status", "--porcelain") == ""
 
 
-def test_from_a_git_address_the_runtime_s_pin_moves_along(
-    generate: Callable[[str], Project], template: Path
+def test_an_update_from_a_git_address_moves_the_runtime_s_pin(
+    generate: Callable[..., Project], template: Path
 ) -> None:
     address = f"file://{template}"
     project = generate(f"git+{address}")
@@ -192,7 +236,7 @@ def test_from_a_git_address_the_runtime_s_pin_moves_along(
 
 
 @pytest.mark.parametrize("kind", ["branch", "tag", "commit"])
-def test_an_older_version_of_the_template_may_be_asked_for(
+def test_an_older_version_of_the_template_can_be_requested(
     project: Project, template: Path, kind: str
 ) -> None:
     wanted = renew(template)
@@ -214,12 +258,12 @@ def test_with_an_unknown_version_nothing_is_touched(project: Project, template: 
 
 
 def test_without_a_repository_nothing_is_touched(
-    generate: Callable[[str], Project], template: Path
+    generate: Callable[..., Project], template: Path
 ) -> None:
     project = generate(str(template))
     renew(template)
     assert refusal(project) == (
-        "make update: this folder is no git repository: git init, and commit all, first"
+        "make update: this folder is not a git repository: run git init and commit all first"
     )
 
 
@@ -232,7 +276,7 @@ def test_without_a_repository_nothing_is_touched(
         ("ABCDEFG", [*(f"?? {file}" for file in "ABCDE"), "and 2 more"]),
     ],
 )
-def test_with_changes_that_are_not_committed_nothing_is_touched(
+def test_with_uncommitted_changes_nothing_is_touched(
     project: Project, template: Path, files: list[str], shown: list[str]
 ) -> None:
     renew(template)
@@ -241,7 +285,7 @@ def test_with_changes_that_are_not_committed_nothing_is_touched(
             changed.write("# mine\n")
     said, *lines = refusal(project).splitlines()
     assert said == (
-        "make update: there are changes that are not committed: "
+        "make update: there are uncommitted changes: "
         "commit them, or stash them with --include-untracked"
     )
     assert lines == shown
@@ -252,4 +296,4 @@ def test_with_an_unknown_commit_nothing_is_touched(project: Project, template: P
     edit(project.folder, ".api-hour.json", known, unknown)
     commit_all(project.folder)
     renew(template)
-    assert refusal(project) == f"make update: {template} does not know the commit {unknown}"
+    assert refusal(project) == f"make update: {template} does not have the commit {unknown}"

@@ -1,4 +1,4 @@
-"""The daemon: container.py wires it, routes.py names its URLs; begin there."""
+"""The daemon. Start with container.py, the wiring, and routes.py, the URLs."""
 
 from .container import Container
 

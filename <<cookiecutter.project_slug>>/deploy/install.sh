@@ -1,40 +1,40 @@
 #!/usr/bin/env bash
-# Put a release beside the one that serves, and let the service go over to it, or back.
+# Install a release beside the current one and switch the service to it, or back.
 #
-#     PREFIX=/opt/<< cookiecutter.project_slug >> ./install.sh  from the unpacked archive
-#     PREFIX/current/install.sh rollback    to the release before
-#     PREFIX/current/install.sh serve       run the daemon, in the foreground
+#     PREFIX=/opt/<< cookiecutter.project_slug >> ./install.sh  install, from the unpacked archive
+#     PREFIX/current/install.sh rollback    switch back to the previous release
+#     PREFIX/current/install.sh serve       run the daemon in the foreground
 #
-# It needs no network, and nothing but the Python that built the archive. PREFIX, which is
-# /opt/<< cookiecutter.project_slug >> when you name none, holds releases/, current and previous, two links to releases,
-# and environment, lines of NAME=value for the daemon. Of the releases it keeps these two.
-# A step that fails leaves the release before serving, and says so in one line.
+# It needs no network, only the Python that built the archive. PREFIX, by default /opt/<< cookiecutter.project_slug >>,
+# holds releases/, the links current and previous, and environment: lines of NAME=value for the
+# daemon. The two linked releases are kept. If a step fails, one line says why, and the current
+# release keeps serving.
 <% if cookiecutter.database != "none" %>
-# What migrations did stays, also at a rollback: the release before must bear it.
+# A rollback does not undo migrations: the previous release must work with them.
 <% endif %>
 set -euo pipefail
 
 name=<< cookiecutter.project_slug >>
 here=$(cd -P "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 prefix=${PREFIX:-/opt/$name}
-patience=90 # seconds for a new master to be ready; boot_timeout ends it sooner
-made='' moved='' before='' listener='' # what undo() has to undo
+timeout=90 # seconds for a new master to be ready; boot_timeout ends it sooner
+created='' switched='' before='' listener='' # what undo() has to undo
 
 main() {
     [[ $prefix == /* ]] || prefix=$PWD/$prefix
-    [[ -d $here/wheels ]] || prefix=${here%/releases/*} # it was installed
+    [[ -d $here/wheels ]] || prefix=${here%/releases/*} # already installed
     case ${1:-install} in
         install) install ;;
         rollback) rollback ;;
         serve) serve ;;
         -h | --help) usage ;;
-        *) fail "there is no $1: say nothing, rollback or serve" ;;
+        *) fail "unknown command $1: use rollback, serve, or none to install" ;;
     esac
 }
 
 install() {
     [[ -d $here/wheels ]] || fail "run the install.sh of an unpacked archive"
-    umask 022 # the daemon may be another user, who reads it
+    umask 022 # the daemon may run as another user
     mkdir -p "$prefix/releases"
     begin
 <% if cookiecutter.database != "none" %>
@@ -45,26 +45,26 @@ install() {
     version=${version#"$name-"}
     release=releases/${version%%-*}
     ! is_linked "$prefix/$release" ||
-        fail "${release#*/} is there already: give the new one a new version"
-    made=$release
-    lay_out
+        fail "${release#*/} is already installed: give the new release another version"
+    created=$release
+    unpack
 <% if cookiecutter.database != "none" %>
     migrate
 <% endif %>
     check
-    go_over
-    forget_old
+    switch_over
+    remove_old
 }
 
 rollback() {
     begin
-    release=$(target previous)
-    [[ -n $release ]] || fail "there is no release before"
+    release=$(link_target previous)
+    [[ -n $release ]] || fail "there is no previous release"
     check
-    go_over
+    switch_over
 }
 
-# Started through the link: USR2 then starts what that points to by then.
+# Started through the link: at USR2 the master starts the release that the link then points to.
 serve() {
     read_environment
     cd "$prefix/current"
@@ -72,14 +72,14 @@ serve() {
     exec "$prefix/current/venv/bin/python" -m api_hour "$name:Container" --pid "$prefix/$name.pid"
 }
 
-# What this file begins with.
+# Print the comment at the top of this file.
 usage() {
     sed -n '2,/^set /s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
 }
 
 begin() {
     exec 9> "$prefix/releases/.lock"
-    flock --nonblock 9 || fail "another one is under way"
+    flock --nonblock 9 || fail "another installation is in progress"
     trap undo EXIT
     read_environment
 }
@@ -92,9 +92,9 @@ read_environment() {
     done < "$prefix/environment"
 }
 
-lay_out() {
+unpack() {
     echo "Installing $name ${release#*/} into $prefix/$release"
-    rm -rf -- "${prefix:?}/$release" # left by an attempt that was killed
+    rm -rf -- "${prefix:?}/$release" # left by a killed attempt
     mkdir "$prefix/$release"
     cp -R "$here/etc" "$here/install.sh" "$prefix/$release"
 <% if cookiecutter.systemd %>
@@ -104,7 +104,7 @@ lay_out() {
     step venv python3 -m venv --without-pip "$venv"
     step pip "$venv/bin/python" "${pip[0]}/pip" --isolated --quiet install --no-index --no-deps \
         "$here"/wheels/*.whl
-    # Modules come from the release's own folder: behind the link they would change under a daemon.
+    # Import modules from the release's own folder: through the link they could change at run time.
     echo 'import os, sys; sys.path[:] = map(os.path.realpath, sys.path)' \
         > "$(echo "$venv"/lib/python*/site-packages)/release.pth"
 }
@@ -115,7 +115,7 @@ require_url() {
         fail "write DATABASE_URL=postgresql://... into $prefix/environment first"
 }
 
-# A wheel's names of files are not compressed.
+# A wheel does not compress the names of its files.
 has_migrations() {
     grep -aq "$name/migrations/[^/]*\.sql" "$here/wheels/$name"-*.whl
 }
@@ -123,13 +123,13 @@ has_migrations() {
 migrate() {
     has_migrations || return 0
     echo "Migrating the database"
-    local said file venv=$prefix/$release/venv
+    local output file venv=$prefix/$release/venv
     local files=("$venv"/lib/python*/site-packages/"$name"/migrations)
     export PGSSLMODE=${PGSSLMODE:-prefer}
-    said=$("$venv/bin/dbmate" --no-dump-schema --migration-lock --migrations-dir "${files[0]}" \
+    output=$("$venv/bin/dbmate" --no-dump-schema --migration-lock --migrations-dir "${files[0]}" \
         migrate 2>&1) && return
-    file=$(echo "$said" | sed -n 's/^Applying: //p' | tail -n 1)
-    fail "the migration${file:+ $file} failed: $(echo "$said" | tail -n 1)"
+    file=$(echo "$output" | sed -n 's/^Applying: //p' | tail -n 1)
+    fail "the migration${file:+ $file} failed: $(echo "$output" | tail -n 1)"
 }
 
 <% endif %>
@@ -139,40 +139,40 @@ check() {
     step check venv/bin/python -m api_hour "$name:Container" --check
 }
 
-go_over() {
-    before=$(target current)
-    moved=yes
-    point current "$release"
+switch_over() {
+    before=$(link_target current)
+    switched=yes
+    set_link current "$release"
     local master
-    if master=$(living "$prefix/$name.pid"); then
+    if master=$(live_pid "$prefix/$name.pid"); then
         upgrade "$master"
 <% if cookiecutter.systemd %>
     elif is_active; then
         echo "Restarting the service behind its sockets"
         systemctl daemon-reload
-        systemctl restart "$name.service" || fail "the new one did not start: its journal says why"
+        systemctl restart "$name.service" || fail "the new release did not start: see its journal"
 <% endif %>
     else
-        echo "Nothing serves from $prefix: start it with $(starter)"
+        echo "Nothing serves from $prefix: start it with $(start_command)"
     fi
-    arrive
+    finish_switch
     echo "$prefix/current is ${release#*/}"
 }
 
-# From here on there is nothing to undo.
-arrive() {
-    [[ -z $before ]] || point previous "$before"
-    made='' moved=''
+# The switch is complete: there is nothing to undo any longer.
+finish_switch() {
+    [[ -z $before ]] || set_link previous "$before"
+    created='' switched=''
 }
 
-# No rollback reaches a release before the one before.
-forget_old() {
-    local one
-    for one in "$prefix"/releases/*/install.sh; do
-        one=${one%/install.sh}
-        is_linked "$one" || {
-            echo "Removing $name ${one##*/}"
-            rm -rf -- "$one" || echo "install.sh: $one could not be removed" >&2
+# No rollback reaches further than the previous release.
+remove_old() {
+    local folder
+    for folder in "$prefix"/releases/*/install.sh; do
+        folder=${folder%/install.sh}
+        is_linked "$folder" || {
+            echo "Removing $name ${folder##*/}"
+            rm -rf -- "$folder" || echo "install.sh: $folder could not be removed" >&2
         }
     done
 }
@@ -181,44 +181,44 @@ is_linked() {
     [[ $1 -ef $prefix/current || $1 -ef $prefix/previous ]]
 }
 
-# Start a master beside this one, on its sockets; when all its workers are ready, end this one.
+# Start a new master beside this one, on its sockets; stop this one once all new workers are ready.
 upgrade() {
-    local master=$1 successor=$prefix/$name.pid.2 heir='' left
+    local master=$1 new_pidfile=$prefix/$name.pid.2 new_pid='' left
     echo "Starting a new master beside $master"
-    rm -f "$prefix/notify" "$successor"
-    # Closed there, the lock ends with this process.
-    "$prefix/current/venv/bin/python" -c "$hear" "$prefix/notify" "$patience" \
-        > "$prefix/told" 9>&- &
+    rm -f "$prefix/notify" "$new_pidfile"
+    # Without descriptor 9 there, the lock ends with this process.
+    "$prefix/current/venv/bin/python" -c "$notify_listener" "$prefix/notify" "$timeout" \
+        > "$prefix/notify.log" 9>&- &
     listener=$!
     until [[ -S $prefix/notify ]]; do sleep 0.05; done
     kill -USR2 "$master"
-    for ((left = patience * 20; left > 0; left--)); do
+    for ((left = timeout * 20; left > 0; left--)); do
         sleep 0.05
-        if [[ -e $successor ]]; then
-            heir=$(living "$successor") || fail "the new master ended: its log says why"
-        elif [[ -n $heir ]]; then
-            fail "the new master ended: its log says why"
+        if [[ -e $new_pidfile ]]; then
+            new_pid=$(live_pid "$new_pidfile") || fail "the new master exited: see its log"
+        elif [[ -n $new_pid ]]; then
+            fail "the new master exited: see its log"
         fi
-        ! grep -Eq "^$heir STATUS=([0-9]+) of \1 workers ready" "$prefix/told" || break
+        ! grep -Eq "^$new_pid STATUS=([0-9]+) of \1 workers ready" "$prefix/notify.log" || break
     done
     if ((left == 0)); then
-        [[ -z $heir ]] || kill "$heir"
-        fail "no new master was ready within $patience s: its log says why"
+        [[ -z $new_pid ]] || kill "$new_pid"
+        fail "the new master was not ready within $timeout s: see its log"
     fi
-    arrive
+    finish_switch
     kill "$master"
-    until [[ $(living "$prefix/$name.pid") == "$heir" ]]; do sleep 0.05; done
+    until [[ $(live_pid "$prefix/$name.pid") == "$new_pid" ]]; do sleep 0.05; done
 }
 
-# What sd_notify(3) is told, and by whom.
-hear='
+# Print each sd_notify(3) message with the process id of its sender.
+notify_listener='
 import signal, socket, struct, sys
-signal.alarm(int(sys.argv[2]))  # whatever becomes of the installer
-told = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-told.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-told.bind(sys.argv[1])
+signal.alarm(int(sys.argv[2]))  # even if the installer is killed
+messages = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+messages.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+messages.bind(sys.argv[1])
 while True:
-    data, extra, _, _ = told.recvmsg(4096, socket.CMSG_SPACE(12))
+    data, extra, _, _ = messages.recvmsg(4096, socket.CMSG_SPACE(12))
     for line in data.decode().splitlines():
         print(struct.unpack("3i", extra[0][2])[0], line, flush=True)
 '
@@ -235,7 +235,7 @@ unit() {
 }
 
 <% endif %>
-starter() {
+start_command() {
 <% if cookiecutter.systemd %>
     local shown
     shown=$(unit) || shown='no systemd'
@@ -249,12 +249,12 @@ starter() {
 <% endif %>
 }
 
-target() {
+link_target() {
     readlink "$prefix/$1" || true
 }
 
 # Renaming a link over the other one is atomic.
-point() {
+set_link() {
     if [[ -n $2 ]]; then
         ln -sfn "$2" "$prefix/.$1" && mv -fT "$prefix/.$1" "$prefix/$1"
     else
@@ -262,33 +262,33 @@ point() {
     fi
 }
 
-living() {
+live_pid() {
     local pid
     pid=$(cat "$1" 2> /dev/null) && kill -0 "$pid" 2> /dev/null && echo "$pid"
 }
 
 step() {
-    local said what=$1
+    local output what=$1
     shift
-    said=$("$@" 2>&1) || fail "the $what failed: $(echo "$said" | tail -n 1)"
+    output=$("$@" 2>&1) || fail "the $what failed: $(echo "$output" | tail -n 1)"
 }
 
 fail() {
     local kept=$before
-    [[ -n $kept ]] || kept=$(target current)
-    echo "install.sh: $1${kept:+; ${kept#*/} goes on}" >&2
+    [[ -n $kept ]] || kept=$(link_target current)
+    echo "install.sh: $1${kept:+; ${kept#*/} stays current}" >&2
     exit 1
 }
 
 undo() {
     [[ -z $listener ]] || kill "$listener" 2> /dev/null || true
-    if [[ -n $moved ]]; then
-        point current "$before"
+    if [[ -n $switched ]]; then
+        set_link current "$before"
 <% if cookiecutter.systemd %>
         if is_active; then systemctl restart "$name.service"; fi
 <% endif %>
     fi
-    [[ -z $made ]] || rm -rf -- "${prefix:?}/$made"
+    [[ -z $created ]] || rm -rf -- "${prefix:?}/$created"
 }
 
 main "$@"

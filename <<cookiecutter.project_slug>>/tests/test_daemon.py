@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 PATIENCE = 60  # seconds
 
 
-def test_the_daemon_boots_answers_and_leaves_on_term(environment: dict[str, str]) -> None:
+def test_the_daemon_boots_answers_and_exits_on_term(environment: dict[str, str]) -> None:
     program = str(Path(sys.executable).with_name("api_hour"))
     free = ["--listen", "http=tcp://127.0.0.1:0", "--listen", "admin=tcp://127.0.0.1:0"]
     command = [program, "<< cookiecutter.project_slug >>:Container", *free]

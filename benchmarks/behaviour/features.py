@@ -7,8 +7,9 @@ import subprocess
 
 from benchmarks.behaviour.declaration import Entrant
 from benchmarks.behaviour.facts import Metrics, Several
-from benchmarks.behaviour.subject import WORK, Subject, serving, waited
-from benchmarks.connection import Connection
+from benchmarks.behaviour.subject import WORK, Subject, serving
+from testkit.http import Connection
+from testkit.waiting import seconds_until
 
 PATIENCE = 60.0  # seconds
 ANSWER_TIMEOUT = 5.0  # seconds
@@ -58,12 +59,10 @@ def metrics(entrant: Entrant) -> Metrics:
     if not command:
         return Metrics(0, 0, None, options(entrant, EXPOSITION))
     with serving(entrant, command) as subject:
-        waited(
-            lambda: _scrape(subject) >= 1, PATIENCE / 10
-        )  # the request that waited for its start
+        seconds_until(lambda: _scrape(subject) >= 1, PATIENCE / 10)  # the request of its start
         before = _scrape(subject)
         workers = {_worker(subject) for _ in range(ASKED)}
-        waited(lambda: _scrape(subject) - before >= ASKED, PATIENCE / 10)
+        seconds_until(lambda: _scrape(subject) - before >= ASKED, PATIENCE / 10)
         counted = _scrape(subject) - before
         return Metrics(ASKED, len(workers), counted, options(entrant, EXPOSITION))
 

@@ -5,20 +5,18 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.behaviour.declaration import HERE, Entrant
-from benchmarks.connection import Connection, Hangup
+from testkit.http import Connection
 from testkit.ports import free_port
-from testkit.processes import Daemon, session
+from testkit.processes import Program, session
+from testkit.waiting import seconds_until
 
 START_TIMEOUT = 60.0  # seconds
 RELOAD_TIMEOUT = 120.0  # seconds; some replace one worker after the other
-POLL_INTERVAL = 0.01  # seconds
 INHERITED = ("HOME", "LANG", "LC_ALL", "PATH", "TMPDIR", "USER")  # environment variables
 WORK = b"GET /work?id=one&sleep=0&size=0 HTTP/1.1\r\nHost: trial\r\n\r\n"
 
@@ -27,17 +25,7 @@ class NotServing(Exception):
     """A server did not start."""
 
 
-def waited(condition: Callable[[], object], seconds: float) -> float | None:
-    """Wait for a condition; return the seconds until it was true, None if it was not in time."""
-    start = time.monotonic()
-    while not condition():
-        if time.monotonic() > start + seconds:
-            return None
-        time.sleep(POLL_INTERVAL)
-    return time.monotonic() - start
-
-
-class Subject(Daemon):
+class Subject(Program):
     """A command of an entrant, running on a copy of its application in ``folder``."""
 
     def __init__(self, entrant: Entrant, folder: Path, command: Sequence[str]) -> None:
@@ -51,21 +39,9 @@ class Subject(Daemon):
             shutil.copy(HERE / "applications" / name, self.folder)
         self.write()
         self.http, self.tcp, self.udp = (free_port() for _ in range(3))
-        self.lines: list[str] = []
-        self._news = threading.Condition()
-        self.process = subprocess.Popen(  # noqa: S603
-            self._filled(command),
-            cwd=self.folder,
-            env=self._environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,
+        super().__init__(
+            *self._filled(command), folder=self.folder, environment=self._environment()
         )
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
 
     def _filled(self, command: Sequence[str]) -> list[str]:
         ports = {"{tcp}": str(self.tcp), "{udp}": str(self.udp)}
@@ -107,7 +83,7 @@ class Subject(Daemon):
 
         self.write(release=release)
         self.reload()
-        took = waited(only_new, RELOAD_TIMEOUT)
+        took = seconds_until(only_new, RELOAD_TIMEOUT)
         return took if self.runs else None
 
     def reload(self) -> None:
@@ -133,14 +109,14 @@ class Subject(Daemon):
             with Connection(self.http, patience) as connection:
                 connection.send(request)
                 return connection.receive().status
-        except (OSError, Hangup, ValueError):
+        except (EOFError, OSError, ValueError):
             return 0
 
     def block(self) -> int:
         """Send the request that blocks a worker forever; return that worker's process id."""
         self._blocking = Connection(self.http)
         self._blocking.send(b"GET /block HTTP/1.1\r\nHost: trial\r\n\r\n")
-        if waited(lambda: self.notes("blocked"), START_TIMEOUT) is None:
+        if seconds_until(lambda: self.notes("blocked"), START_TIMEOUT) is None:
             raise NotServing("the request that blocks did not arrive")
         return int(self.notes("blocked")[0])
 
@@ -150,7 +126,7 @@ class Subject(Daemon):
         def serving_or_gone() -> bool:
             return not self.runs or (len(self.living()) >= self.wanted and self.serves())
 
-        if waited(serving_or_gone, START_TIMEOUT) is None or not self.runs:
+        if seconds_until(serving_or_gone, START_TIMEOUT) is None or not self.runs:
             raise NotServing("it does not serve:\n" + "\n".join(self.lines[-15:]))
 
 

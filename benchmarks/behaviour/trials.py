@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from benchmarks.behaviour.declaration import Entrant
 from benchmarks.behaviour.facts import Blocked, Broken, Crash, Losses, Reload, Spin, Stop
-from benchmarks.behaviour.subject import NotServing, Subject, serving, waited
-from testkit.line import Kind, Outcome
-from testkit.load import Load, Profile, Record
+from benchmarks.behaviour.subject import NotServing, Subject, serving
+from testkit.load import Kind, Load, Outcome, Profile, Record
+from testkit.waiting import seconds_until
 
 PATIENCE = 60.0  # seconds for what a server should do
 SYNTAX_ERROR = "\ndef broken(:\n"
@@ -38,7 +38,7 @@ class Form:
 @contextmanager
 def loaded(subject: Subject, form: Form) -> Iterator[Load]:
     """Yield a load that the server is answering; stop its clients afterwards."""
-    load = Load("load", subject.http, Profile(rate=form.rate, bound=form.bound), PATIENCE)
+    load = Load("load", subject.http, Profile(rate=form.rate, timeout=form.bound), PATIENCE)
     load.start()
     try:
         if calm(load, form) is None:
@@ -51,7 +51,7 @@ def loaded(subject: Subject, form: Form) -> Iterator[Load]:
 def calm(load: Load, form: Form) -> float | None:
     """Wait for some more answers; return the seconds, None if they did not come."""
     goal = load.answered + form.calm
-    return waited(lambda: load.answered >= goal, PATIENCE)
+    return seconds_until(lambda: load.answered >= goal, PATIENCE)
 
 
 def account(load: Load, *, without: Outcome | None = None) -> Losses:
@@ -103,15 +103,15 @@ def broken(entrant: Entrant, form: Form) -> Broken:
 
 def stop(entrant: Entrant, form: Form) -> Stop:
     """Send TERM under load, with requests of two seconds in flight."""
-    long = Profile(form.flight, 0, form.rate, PATIENCE, (Kind("long", sleep=2.0),), each=1)
+    long = Profile(form.flight, 0, form.rate, PATIENCE, (Kind("long", sleep=2.0),), requests=1)
     with serving(entrant) as subject:
         with loaded(subject, form) as load:
             flight = Load("flight", subject.http, long, PATIENCE)
             flight.start()
-            if waited(lambda: len(subject.notes("begun")) >= form.flight, PATIENCE) is None:
+            if seconds_until(lambda: len(subject.notes("begun")) >= form.flight, PATIENCE) is None:
                 raise NotServing("the long requests did not arrive")
             subject.process.send_signal(signal.SIGTERM)
-            seconds = waited(lambda: not subject.runs, PATIENCE)
+            seconds = seconds_until(lambda: not subject.runs, PATIENCE)
             code = subject.process.poll()
             flight.stop()
         gone = account(load, without=Outcome.REFUSED)
@@ -131,7 +131,7 @@ def crash(entrant: Entrant, form: Form) -> Crash:
                     record.worker not in old for record in answered(load)
                 )
 
-            took = waited(replaced, PATIENCE / 2)
+            took = seconds_until(replaced, PATIENCE / 2)
             runs = subject.runs
             if runs:
                 calm(load, form)
@@ -144,7 +144,7 @@ def block(entrant: Entrant, form: Form) -> Blocked:
         with loaded(subject, form) as load:
             mark = subject.mark()
             worker = subject.block()
-            noticed = waited(lambda: worker not in subject.living(), form.blocked)
+            noticed = seconds_until(lambda: worker not in subject.living(), form.blocked)
             calm(load, form)
         said = subject.lines[mark:]
         stack = any(

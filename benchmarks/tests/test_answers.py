@@ -24,7 +24,7 @@ def test_a_right_answer_is_returned(prepare: Prepare) -> None:
         ("body", """GET /index: body b'{"message": "Goodbye"}'"""),
         ("spaces", """GET /index: body b'{"message": "Hello, World!"}'"""),
         ("close", "GET /index: the connection is not kept alive"),
-        ("hangup", "/index: Hangup: the server closed the connection before the end of its answer"),
+        ("hangup", "/index: EOFError: the connection ended early, after b''"),
         ("later=2", "GET /index: status 500"),
     ],
 )

@@ -1,7 +1,6 @@
 """The command line."""
 
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +11,8 @@ from benchmarks import contender
 from benchmarks.__main__ import main
 from benchmarks.contender import program
 from benchmarks.tests.conftest import needs_wrk
-from testkit.ports import free_port
+from testkit.ports import accepts, free_port
+from testkit.processes import Program
 
 
 def test_the_list_names_every_contender(capsys: pytest.CaptureFixture[str]) -> None:
@@ -45,16 +45,11 @@ def test_a_signal_stops_the_contenders_too(tmp_path: Path, number: signal.Signal
     port = free_port()
     command = [sys.executable, "-m", "benchmarks", "--here", "--only=parser", "--measure=cpu"]
     command += [f"--venvs={tmp_path}", f"--output={tmp_path}/x.json", f"--port={port}"]
-    pipe = subprocess.PIPE
-    with subprocess.Popen([*command, "--seconds=60"], stderr=pipe, text=True) as process:
-        assert process.stderr
-        assert any("cpu: " in line for line in process.stderr)
-        socket.create_connection(("127.0.0.1", port), 10).close()
-        process.send_signal(number)
-        process.communicate(timeout=60)
-    assert process.returncode == {signal.SIGTERM: 143, signal.SIGINT: -signal.SIGINT}[number]
-    with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", port), 10)
+    with Program(*command, "--seconds=60") as running:
+        running.wait_for("cpu: ")
+        assert accepts(port)
+        assert running.stop(number) == {signal.SIGTERM: 143, signal.SIGINT: -signal.SIGINT}[number]
+    assert not accepts(port)
 
 
 @pytest.mark.parametrize("module", ["benchmarks", "benchmarks.report"])

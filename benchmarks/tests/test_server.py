@@ -6,19 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import processes, server
+from benchmarks import server
 from benchmarks.installation import Installation
 from benchmarks.server import NotServing, Server
 from benchmarks.tests.conftest import Prepare, contender
 from testkit.ports import free_port
+from testkit.processes import session
 
 
 def test_a_server_is_gone_with_all_its_processes(prepare: Prepare) -> None:
     with prepare().start() as running:
-        assert processes.session(running.pid) == [running.pid]
+        assert session(running.pid) == [running.pid]
         with socket.create_connection(("127.0.0.1", running.port), 10):
             pass
-    assert processes.session(running.pid) == []
+    assert session(running.pid) == []
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", running.port), 10)
 
@@ -30,7 +31,7 @@ def test_a_server_that_ignores_term_is_killed(
     monkeypatch.setattr(server, "ORPHAN_GRACE", 0.1)
     with prepare("deaf").start() as running:
         pass
-    assert processes.session(running.pid) == []
+    assert session(running.pid) == []
 
 
 def test_a_server_that_does_not_start_shows_the_end_of_its_output(prepare: Prepare) -> None:

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from pages import ROOT
-from reader import alone
+from docs.tests.pages import ROOT
+from docs.tests.reader import alone
+from testkit.git_server import commit_copy
 from testkit.projects import Project, bake, git, pip
-from testkit.remote import copied
 
 ADDRESS = "https://github.com/org/template.git"  # what gh:org/template stands for
 BUILDING = ["flit_core>=3.11,<5", "setuptools>=77", "pip", "uv>=0.9,<1", "asyncpg>=0.30"]
@@ -59,7 +59,7 @@ def surroundings(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> di
     """Return the environment of a reader, who has Python, make and git."""
     home = tmp_path_factory.mktemp("home")
     template = tmp_path_factory.mktemp("served") / "template"
-    copied(template)
+    commit_copy(template)
     # In a terminal curl shows no meter where it shows the answer.
     (home / ".curlrc").write_text("no-progress-meter\n")
     (home / ".gitconfig").write_text(CONFIGURATION.format(template=template.as_uri()))

@@ -21,10 +21,10 @@ from pathlib import Path
 
 import psutil
 
-from pages import INTERRUPT, MAIN, Block, Step, agrees, is_all, steps
+from docs.tests.pages import INTERRUPT, MAIN, Block, Step, agrees, is_all, steps
 from testkit.projects import MARK, marked
 
-PATIENCE = 120.0  # seconds for a command: some install
+TIMEOUT = 120.0  # seconds for a command: some install
 LEAVING = 20.0  # seconds for what was started to end
 KEEPING = 'trap \'export -p > "$0/exported"; pwd > "$0/folder"\' EXIT\n'
 TYPED = 'if [[ -e $0/exported ]]; then . "$0/exported"; fi\n' + KEEPING + 'eval "$1"'
@@ -47,13 +47,13 @@ class Running:
     def ends(self) -> int:
         """Wait for its end; return its status."""
         with suppress(subprocess.TimeoutExpired):
-            self.process.wait(PATIENCE)
+            self.process.wait(TIMEOUT)
         self.must(self.process.returncode is not None, "does not end")
         return self.process.returncode
 
     def shows(self, shown: str) -> None:
         """Wait until it has said what the page shows, after what it showed before."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         while (end := agrees(shown, self.said(), self.seen)) is None:
             # What it says last is said before it ends.
             self.must(time.monotonic() < deadline, f"does not say\n{shown}")

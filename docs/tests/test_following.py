@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pages import DOCS, beginning, blocks, names
-from reader import reading
+from docs.tests.pages import DOCS, beginning, blocks, names
+from docs.tests.reader import reading
 
 TYPED = [page for page in names() if ":: console\n" in (DOCS / f"{page}.rst").read_text()]
 PAGES = sorted(TYPED, reverse=True)  # the tutorials, which take longest, come first

@@ -5,8 +5,6 @@ import json
 import os
 import re
 import shutil
-import socket
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -18,9 +16,9 @@ import yaml
 
 from api_hour.plugins import embedded
 from api_hour.plugins.embedded import host
-from pages import DOCS, ROOT
-from testkit.ports import free_port
-from testkit.processes import Daemon
+from docs.tests.pages import DOCS, ROOT
+from testkit.ports import accepts, free_port
+from testkit.processes import Daemon, Program
 from testkit.reloads import work_through_three_reloads
 from testkit.waiting import until
 
@@ -51,10 +49,10 @@ class Container(api_hour.Container):
         return {"http": api_hour.HTTPServer(app), "admin": api_hour.HTTPServer(admin)}
 """
 POOLED = "postgresql://hello:secret@127.0.0.1:{port}/postgres"
-Proxy = Callable[[Path, str], "subprocess.Popen[bytes]"]
+Proxy = Callable[[Path, str], Program]
 
 
-def nginx(folder: Path, text: str) -> "subprocess.Popen[bytes]":
+def nginx(folder: Path, text: str) -> Program:
     """Start nginx with the page's file, as the one in conf.d."""
     (folder / "hello.conf").write_text(text)
     names = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -63,14 +61,14 @@ def nginx(folder: Path, text: str) -> "subprocess.Popen[bytes]":
         f"daemon off; pid {folder}/nginx.pid; error_log {folder}/error.log;\n"
         f"events {{}}\nhttp {{ access_log off;\n{temporary}include hello.conf; }}\n"
     )
-    command = [_program("nginx"), "-e", f"{folder}/error.log", "-p", f"{folder}"]
-    return subprocess.Popen([*command, "-c", f"{folder}/nginx.conf"])
+    options = ("-e", folder / "error.log", "-p", folder, "-c", folder / "nginx.conf")
+    return Program(_program("nginx"), *options)
 
 
-def haproxy(folder: Path, text: str) -> "subprocess.Popen[bytes]":
+def haproxy(folder: Path, text: str) -> Program:
     """Start HAProxy with the page's file."""
     (folder / "haproxy.cfg").write_text(text)
-    return subprocess.Popen([_program("haproxy"), "-db", "-f", f"{folder}/haproxy.cfg"])
+    return Program(_program("haproxy"), "-db", "-f", folder / "haproxy.cfg")
 
 
 @pytest.fixture
@@ -149,12 +147,8 @@ def _with_ports(text: str, front: int, daemon: Daemon) -> str:
 def _running(start: Proxy, folder: Path, text: str) -> Iterator[None]:
     place = folder / "proxy"
     place.mkdir()
-    process = start(place, text)
-    try:
+    with start(place, text):
         yield
-    finally:
-        process.terminate()
-        process.wait(20)
 
 
 @contextmanager
@@ -175,14 +169,9 @@ def _bouncer(program: str, behind: str) -> Iterator[int]:
         who = host.identity(place)  # it refuses root
         for path in (place, *place.iterdir()):
             os.chown(path, who.uid, -1)
-        command = [program, "--quiet", "pgbouncer.ini"]
-        process = subprocess.Popen(command, cwd=place, preexec_fn=who.enter)
-        try:
-            until(lambda: _accepts(port), "PgBouncer does not listen")
+        with Program(program, "pgbouncer.ini", folder=place, before_exec=who.enter):
+            until(lambda: accepts(port), "PgBouncer does not listen")
             yield port
-        finally:
-            process.terminate()
-            process.wait(20)
 
 
 def _execute(url: str, sql: str, **options: str) -> str:
@@ -214,11 +203,6 @@ def _is_served(port: int) -> bool:
             return connection.getresponse().status == 200
         except (OSError, http.client.HTTPException):
             return False
-
-
-def _accepts(port: int) -> bool:
-    with socket.socket() as sock:
-        return sock.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _program(name: str) -> str:

@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from pages import BUILT, ROOT
+from docs.tests.pages import BUILT, ROOT
 
 HTML = BUILT / "html"
 LOADED = {"img": "src", "link": "href", "object": "data", "script": "src", "source": "src"}

@@ -2,12 +2,12 @@
 
 import pytest
 
-from pages import DOCS, MAIN, ROOT, Block, beginning, blocks, names, steps
+from docs.tests.pages import DOCS, MAIN, ROOT, Block, beginning, blocks, names, steps
 
 # Files that other tests run, or that are the product itself.
 RUN = [
     *("examples", "benchmarks", "runtime", "<<cookiecutter.project_slug>>", "cookiecutter.json"),
-    *("Makefile", "docs/tests"),
+    *("Makefile", "docs/tests", "build/docs/generated"),
 ]
 
 

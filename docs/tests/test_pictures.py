@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from pages import DOCS
+from docs.tests.pages import DOCS
 
 PICTURES = sorted(path for path in DOCS.rglob("*.svg") if path.parent.name != "measured")
 SVG = "{http://www.w3.org/2000/svg}"

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pages import Block
-from reader import Reader
+from docs.tests.pages import Block
+from docs.tests.reader import Reader
 
 LONG = 'trap "echo ended; exit" INT; echo begun; while true; do sleep 0.05; done'
 

@@ -10,7 +10,7 @@ from sphinx import addnodes
 
 import api_hour
 from api_hour.config import addresses, loader, logging_yaml
-from pages import DOCS, ROOT, built
+from docs.tests.pages import DOCS, ROOT, built
 
 
 def test_every_setting_stands_once_among_the_settings() -> None:

@@ -45,12 +45,12 @@ class Container(api_hour.Container):
             self.state.default_headers[0] = date()
 
     def servers(self) -> dict[str, api_hour.Server]:
-        return {"http": api_hour.StreamServer(self.connection, farewell=self.farewell)}
+        return {"http": api_hour.StreamServer(self.connection, on_drain=self.on_drain)}
 
     def connection(self) -> H11Protocol:
         return H11Protocol(self.uvicorn, self.state, self.lifespan.state)
 
-    async def farewell(self, server: api_hour.StreamServer) -> None:
+    async def on_drain(self, server: api_hour.StreamServer) -> None:
         """Close each connection after its next answer, and idle ones after the window."""
         # Change the list in place: in-flight requests hold a reference to it.
         self.state.default_headers.append((b"connection", b"close"))

@@ -50,5 +50,5 @@ class Container(api_hour.Container):
         app[POOL] = self.pool
         app.router.add_get("/", index)
         receiver = Receiver(self.pool)
-        smtp = api_hour.StreamServer(lambda: SMTP(receiver), farewell=receiver.farewell)
+        smtp = api_hour.StreamServer(lambda: SMTP(receiver), on_drain=receiver.on_drain)
         return {"http": api_hour.HTTPServer(app), "smtp": smtp}

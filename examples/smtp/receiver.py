@@ -40,7 +40,7 @@ class Receiver:
             return f"451 Try again later: {error}"
         return "250 Received"
 
-    async def farewell(self, server: api_hour.StreamServer) -> None:
+    async def on_drain(self, server: api_hour.StreamServer) -> None:
         """Answer 421 to new mails, then to idle peers; mails in progress are finished."""
         self.leaving = True
         await asyncio.sleep(WINDOW)

@@ -48,7 +48,7 @@ class Lines(asyncio.Protocol):
         self.transport.resume_reading()
 
 
-async def farewell(server: api_hour.StreamServer) -> None:
+async def on_drain(server: api_hour.StreamServer) -> None:
     await asyncio.sleep(WINDOW)
     for transport in list(server.transports):
         cast(Lines, cast(asyncio.Transport, transport).get_protocol()).leave()
@@ -56,4 +56,4 @@ async def farewell(server: api_hour.StreamServer) -> None:
 
 class Container(api_hour.Container):
     def servers(self) -> dict[str, api_hour.Server]:
-        return {"lines": api_hour.StreamServer(Lines, farewell=farewell)}
+        return {"lines": api_hour.StreamServer(Lines, on_drain=on_drain)}

@@ -38,7 +38,7 @@ class Lines:
             finally:
                 self.waiting.discard(timeout)
 
-    async def farewell(self, server: api_hour.StreamServer) -> None:
+    async def on_drain(self, server: api_hour.StreamServer) -> None:
         """End the connections that wait for a line, never one that is being answered."""
         await asyncio.sleep(WINDOW)
         self.leaving = True
@@ -49,4 +49,4 @@ class Lines:
 class Container(api_hour.Container):
     def servers(self) -> dict[str, api_hour.Server]:
         lines = Lines()
-        return {"lines": api_hour.StreamServer(lines.handle, farewell=lines.farewell)}
+        return {"lines": api_hour.StreamServer(lines.handle, on_drain=lines.on_drain)}

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from testkit.processes import Daemon
-from testkit.waiting import PATIENCE
+from testkit.waiting import TIMEOUT
 
 IDLE = 1.0  # seconds; after five, a worker that drains closes a connection
 
@@ -15,7 +15,7 @@ class Asking(http.client.HTTPConnection):
     """Ask a daemon's listener http; connect anew after ``Connection: close`` or a long pause."""
 
     def __init__(self, daemon: Daemon) -> None:
-        super().__init__("127.0.0.1", daemon.port("http"), timeout=PATIENCE)
+        super().__init__("127.0.0.1", daemon.port("http"), timeout=TIMEOUT)
         self._asked = time.monotonic()
 
     def ask(self, method: str, path: str, data: object = None) -> tuple[int, Any]:

@@ -4,9 +4,9 @@ import http.client
 from collections.abc import Callable, Iterator
 from contextlib import closing
 
-from asking import Asking
+from examples.tests.asking import Asking
 from testkit.processes import Daemon
-from testkit.waiting import PATIENCE, until
+from testkit.waiting import TIMEOUT, until
 from testkit.reloads import work_through_three_reloads
 
 
@@ -24,7 +24,7 @@ def test_three_reloads_lose_no_request(serve: Callable[..., Daemon]) -> None:
             assert daemon.get(f"/{number}")[0] == 200
 
     work_through_three_reloads(daemon, stay, stay, come_and_go)
-    with closing(http.client.HTTPConnection("127.0.0.1", daemon.port(), timeout=PATIENCE)) as one:
+    with closing(http.client.HTTPConnection("127.0.0.1", daemon.port(), timeout=TIMEOUT)) as one:
         one.request("GET", "/")
         assert "GMT" in str(one.getresponse().headers["Date"])
     assert daemon.stop() == 0

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
-from asking import Asking
+from examples.tests.asking import Asking
 from testkit.processes import Daemon
 from testkit.reloads import work_through_three_reloads
 

@@ -13,7 +13,7 @@ import dns.rcode
 import pytest
 
 from testkit.processes import Daemon
-from testkit.waiting import PATIENCE
+from testkit.waiting import TIMEOUT
 from testkit.reloads import reload, work_through_three_reloads
 
 EXAMPLE = Path(__file__).parents[1] / "dns_udp"
@@ -36,7 +36,7 @@ def ask(
     query = dns.message.make_query(name, kind)
     query.set_opcode(opcode)
     # Unasked, it raises for an answer that is not its own, or malformed.
-    return dns.query.udp(query, "127.0.0.1", PATIENCE, port(daemon))
+    return dns.query.udp(query, "127.0.0.1", TIMEOUT, port(daemon))
 
 
 def test_questions_are_answered_as_the_zone_says(folder: Path) -> None:
@@ -56,7 +56,7 @@ def test_questions_are_answered_as_the_zone_says(folder: Path) -> None:
         assert ask(daemon, "example.org.").rcode() == dns.rcode.REFUSED
         assert ask(daemon, "example.", opcode=dns.opcode.STATUS).rcode() == dns.rcode.NOTIMP
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
-            client.settimeout(PATIENCE)
+            client.settimeout(TIMEOUT)
             client.connect(("127.0.0.1", port(daemon)))
             client.send(b"no question")
             client.send(found.to_wire())  # an answer
@@ -95,4 +95,4 @@ def test_an_answer_that_is_too_long_is_cut_so_that_the_client_asks_by_tcp(folder
 
 def ask_with_edns(daemon: Daemon, name: str) -> dns.message.Message:
     query = dns.message.make_query(name, "A", use_edns=0, payload=1232)
-    return dns.query.udp(query, "127.0.0.1", PATIENCE, port(daemon))
+    return dns.query.udp(query, "127.0.0.1", TIMEOUT, port(daemon))

@@ -1,17 +1,16 @@
 """engines: every visit that was answered is counted once; Redis may go away and come back."""
 
 import shutil
-import socket
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
-from asking import Asking
-from testkit.processes import Daemon
-from testkit.waiting import PATIENCE, until
+from examples.tests.asking import Asking
+from testkit.ports import accepts
+from testkit.processes import Daemon, Program
+from testkit.waiting import until
 from testkit.reloads import work_through_three_reloads
 
 REDIS = shutil.which("redis-server")
@@ -20,20 +19,11 @@ REDIS = shutil.which("redis-server")
 @contextmanager
 def redis(path: Path) -> Iterator[None]:
     """Run a Redis server at a unix socket, with nothing on disk."""
-    command = [str(REDIS), "--port", "0", "--unixsocket", str(path), "--save", ""]
-    with subprocess.Popen(command, cwd=path.parent, stdout=subprocess.DEVNULL) as server:
-        try:
-            until(lambda: answers(path), "no Redis")
-            yield
-        finally:
-            server.terminate()
-            server.wait(PATIENCE)
-
-
-def answers(path: Path) -> bool:
-    """Tell whether a server accepts connections; its socket is there before it does."""
-    with socket.socket(socket.AF_UNIX) as client:
-        return client.connect_ex(str(path)) == 0
+    options = ("--port", "0", "--unixsocket", path, "--save", "")
+    with Program(str(REDIS), *options, folder=path.parent) as server:
+        until(lambda: accepts(path), "Redis does not listen")
+        yield
+        server.stop()
 
 
 @pytest.mark.skipif(REDIS is None, reason="redis-server is not installed")

@@ -9,9 +9,9 @@ from typing import Any
 import asyncssh
 import pytest
 
-from asking import Asking
+from examples.tests.asking import Asking
 from testkit.processes import Daemon
-from testkit.waiting import PATIENCE
+from testkit.waiting import TIMEOUT
 from testkit.reloads import work_through_three_reloads
 
 RESTART = "The service restarts: come again.\n"
@@ -50,7 +50,7 @@ def test_three_reloads_lose_no_line(
                 while number:
                     with suppress(BrokenPipeError):  # ended, with a last word to be read
                         process.stdin.write(f"line {number}\n")
-                    answer = await asyncio.wait_for(process.stdout.readline(), PATIENCE)
+                    answer = await asyncio.wait_for(process.stdout.readline(), TIMEOUT)
                     if answer == RESTART:
                         restarts.append(number)
                         break

@@ -4,9 +4,9 @@ import smtplib
 from collections.abc import Callable, Iterator
 from contextlib import closing
 
-from asking import Asking
+from examples.tests.asking import Asking
 from testkit.processes import Daemon
-from testkit.waiting import PATIENCE
+from testkit.waiting import TIMEOUT
 from testkit.reloads import work_through_three_reloads
 
 
@@ -27,7 +27,7 @@ def test_three_reloads_lose_no_mail_and_double_none(
     received, told = [], []
 
     def connect() -> smtplib.SMTP:
-        return smtplib.SMTP("127.0.0.1", daemon.port("smtp"), timeout=PATIENCE)
+        return smtplib.SMTP("127.0.0.1", daemon.port("smtp"), timeout=TIMEOUT)
 
     def client(turns: Iterator[int]) -> None:
         """Send many mails on a connection, and a mail again for which 421 was said."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from testkit.processes import Daemon
-from testkit.waiting import PATIENCE
+from testkit.waiting import TIMEOUT
 from testkit.reloads import work_through_three_reloads
 
 Serve = Callable[..., Daemon]
@@ -20,7 +20,7 @@ def start(serve: Serve, spec: str) -> Daemon:
 
 
 def connect(daemon: Daemon) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", daemon.port("lines")), PATIENCE)
+    return socket.create_connection(("127.0.0.1", daemon.port("lines")), TIMEOUT)
 
 
 @FLAVOURS

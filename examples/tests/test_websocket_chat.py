@@ -12,7 +12,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from testkit.processes import Daemon
-from testkit.waiting import PATIENCE, until
+from testkit.waiting import TIMEOUT, until
 from testkit.reloads import WORKERS, work_through_three_reloads
 
 
@@ -49,7 +49,7 @@ class Person:
     def hear(self, socket: ClientConnection, key: str) -> None:
         """Listen until the message ``key`` comes."""
         while not self.heard or self.heard[-1]["key"] != key:
-            self.heard.append(json.loads(socket.recv(PATIENCE)))
+            self.heard.append(json.loads(socket.recv(TIMEOUT)))
 
 
 def start(serve: Callable[..., Daemon], database: str) -> Daemon:
@@ -67,7 +67,7 @@ def test_three_reloads_lose_no_message_and_double_none(
     newcomer = Person(daemon)
     with newcomer.connect() as socket:
         while len(newcomer.heard) < turns:
-            newcomer.heard.append(json.loads(socket.recv(PATIENCE)))
+            newcomer.heard.append(json.loads(socket.recv(TIMEOUT)))
     assert sorted(int(one["text"]) for one in newcomer.heard) == list(range(1, turns + 1))
     for person in people:
         assert person.restarts >= 3  # the second old worker may be met, too
@@ -80,7 +80,7 @@ def test_what_is_no_message_is_refused(serve: Callable[..., Daemon], database: s
     with connect(f"ws://127.0.0.1:{daemon.port()}/chat/{10**9}") as socket:
         socket.send('{"text": "without a key"}')
         with pytest.raises(ConnectionClosed) as ended:
-            socket.recv(PATIENCE)
+            socket.recv(TIMEOUT)
         assert ended.value.rcvd is not None
         assert ended.value.rcvd.code == 1007
 

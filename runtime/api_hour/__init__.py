@@ -1,4 +1,4 @@
-"""The public door: a name is imported when it is first asked for, never before."""
+"""The public names of API-Hour. Each is imported when it is first used, so that you pay for it."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from api_hour.exceptions import DatabaseUnavailable as DatabaseUnavailable
     from api_hour.exceptions import PoolExhausted as PoolExhausted
     from api_hour.exceptions import QueryTimeout as QueryTimeout
+    from api_hour.http.errors import json_errors as json_errors
     from api_hour.http.json_body import read_json as read_json
     from api_hour.http.metrics_endpoint import show_metrics as show_metrics
     from api_hour.http.responses import HTML as HTML
     from api_hour.http.responses import JSON as JSON
-    from api_hour.http.responses import json_errors as json_errors
     from api_hour.http.server import HTTPServer as HTTPServer
-    from api_hour.http.server import from_thread as from_thread
-    from api_hour.http.server import threaded as threaded
+    from api_hour.http.threads import from_thread as from_thread
+    from api_hour.http.threads import threaded as threaded
     from api_hour.metrics import observed as observed
     from api_hour.servers.protocols import DatagramServer as DatagramServer
     from api_hour.servers.protocols import SocketServer as SocketServer
@@ -40,12 +40,12 @@ _HOMES = {
     "Server": "container",
     "SocketServer": "servers.protocols",
     "StreamServer": "servers.protocols",
-    "from_thread": "http.server",
-    "json_errors": "http.responses",
+    "from_thread": "http.threads",
+    "json_errors": "http.errors",
     "observed": "metrics",
     "read_json": "http.json_body",
     "show_metrics": "http.metrics_endpoint",
-    "threaded": "http.server",
+    "threaded": "http.threads",
 }
 __all__ = sorted(_HOMES)
 __version__ = "1.0.0"

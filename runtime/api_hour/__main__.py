@@ -1,5 +1,5 @@
 """Run ``python -m api_hour`` as the command ``api_hour``."""
 
-from api_hour.config.loader import main
+from api_hour.cli import main
 
 main()

@@ -1,53 +1,67 @@
-"""What a project implements and the process manager calls; imports the standard library only."""
+"""The contract between a project and the process manager. Imports the standard library only."""
 
 import socket
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 
 class Server(Protocol):
-    """Speak one protocol on one listener inside a worker."""
+    """Speaks one protocol on one listener inside a worker.
+
+    A server with an attribute ``options`` is given ``ServerOptions`` before it starts; one with an
+    attribute ``requests`` is recycled after ``max_requests`` of them.
+    """
 
     async def start(self, sock: socket.socket) -> None:
-        """Accept on ``sock``, which the master keeps: close only what was accepted."""
+        """Start accepting on ``sock``, a duplicate of the master's socket that the server owns.
+
+        Called once more for each socket that the worker takes over from one that is gone.
+        """
 
     async def drain(self, deadline: float) -> None:
-        """Stop accepting, tell the peers, finish; return by ``deadline`` (``loop.time()``)."""
+        """Stop accepting, tell the peers, finish; return by ``deadline`` (of ``loop.time()``)."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerOptions:
-    """Hold what the process manager tells a server that has an attribute ``options``."""
+    """What the process manager tells a server that has an attribute ``options``.
 
-    listener: str = ""
-    fast: bool = True
+    The worker fills in each field: ``listener``, ``tls`` and ``access_log`` by itself, the others
+    from the setting (``config/settings.py``) or the listener's option (``config/addresses.py``) of
+    the same name.
+    """
+
+    listener: str = ""  # its name
+    tls: ssl.SSLContext | None = None
     access_log: bool = False
+    fast: bool = True
     request_ids: bool = False
     metrics: bool = False
-    trusted_proxies: tuple[str, ...] = ()  # networks, or "unix"
-    tls: ssl.SSLContext | None = None
-    max_connections: int = 0  # open at once; 0 is no limit
-    drain_idle: float = 5.0  # seconds in which idle connections are still answered
+    trusted_proxies: Sequence[str] = ()  # networks, or "unix"
+    max_connections: int = 0  # open at once; 0 means no limit
+    drain_idle: float = 5.0  # seconds for which idle connections are still answered in a drain
 
 
 class Container:
-    """Wire an application: open its engines, name its servers, hold its configuration.
+    """An application: it opens engines, names servers and holds the configuration.
 
-    ``config`` is an instance of ``settings`` when the class declares one, else a plain dict.
+    ``config`` is an instance of ``settings`` if the class declares one, otherwise a plain dict.
     """
 
     settings: ClassVar[type | None] = None
 
     def __init__(self, config: Any = None) -> None:
         self.config: Any = {} if config is None else config
-        self.ready = False  # the worker's: true from accepting until the drain begins
+        self.ready = False  # set by the worker: true while it accepts and is not draining
 
     @asynccontextmanager
     async def engines(self) -> AsyncIterator[None]:
-        """Open what the services need; it stays open while the daemon serves."""
+        """Open what the services need before the ``yield``, and close it after; it stays open
+        while the daemon serves.
+        """
         yield
 
     def servers(self) -> Mapping[str, Server]:

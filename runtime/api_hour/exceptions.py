@@ -1,25 +1,25 @@
-"""The errors this package raises on purpose; imports nothing."""
+"""The errors that API-Hour raises on purpose. Imports nothing."""
 
 
 class APIHourError(Exception):
-    """Group every error of this package."""
+    """The base of every error of API-Hour."""
 
 
 class ConfigError(APIHourError):
-    """Say in one line which setting is wrong, where it stands, and the cure."""
+    """A setting is wrong. One line says which one, where it is set, and the cure."""
 
 
 class DatabaseError(APIHourError):
-    """Group what a database engine reports to a service."""
+    """The base of what a database engine reports to a service."""
 
 
 class DatabaseUnavailable(DatabaseError):
-    """Report that no connection to the database could be had, or that it broke."""
+    """No connection to the database can be had, or it broke."""
 
 
 class QueryTimeout(DatabaseError):
-    """Report that a statement did not end within its timeout."""
+    """A statement did not end within its timeout."""
 
 
 class PoolExhausted(DatabaseError):
-    """Report that no connection of the pool became free in time."""
+    """No connection of the pool became free in time."""

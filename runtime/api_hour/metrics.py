@@ -1,8 +1,9 @@
-"""Metrics: each worker counts in files of one folder, and a scrape adds them all up.
+"""Metrics: each worker counts in files of one folder, and a scrape adds them up.
 
-prometheus-client writes and reads the files. Their names hold a number: a worker has the lowest
-free one as long as it lives, and goes on with the counts of the worker before. So no count goes
-back when a worker leaves, and there are no more files than workers that ran at once.
+prometheus-client writes and reads the files. Their names end with a number. A worker holds the
+lowest free number as long as it lives, and continues the counts of the worker that had it before.
+So no count goes back when a worker exits, and there are never more files than workers that ran at
+once.
 """
 
 import asyncio
@@ -21,37 +22,37 @@ from typing import Any, Protocol
 
 from api_hour.exceptions import ConfigError, DatabaseError
 
-FOLDER = "API_HOUR_METRICS"  # in the environment of the master's successor, too
+FOLDER = "API_HOUR_METRICS"  # environment variable, also of the master's successor
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-LOOKS = 100
-PING = 5.0  # seconds between two looks at an engine
-LAG = "How late the event loop is, at the worst of the workers"
+MAX_ATTEMPTS = 100  # to read the files while others create and remove some
+PING_INTERVAL = 5.0  # seconds between two pings of an engine
+LAG = "Seconds that the event loop is late, in the worst worker"
 _lag: list[Callable[[float], None]] = []
 _samplers: list[Callable[[], None]] = []
-_held: list[Any] = []  # the lock of this process, until it ends
+_locks: list[Any] = []  # the lock of this process, held until it ends
 
 
 class Pool(Protocol):
-    """Be an engine that can be asked how it is; the three numbers are of connections."""
+    """An engine with connections, whose state the metrics can show."""
 
     @property
     def size(self) -> int:
-        """Return how many are open."""
+        """Return the number of open connections."""
 
     @property
     def freesize(self) -> int:
-        """Return how many nobody uses."""
+        """Return the number of idle connections."""
 
     @property
     def waiting(self) -> int:
-        """Return how many tasks wait for one."""
+        """Return the number of tasks that wait for a connection."""
 
     async def ping(self) -> None:
-        """Return when it answers; raise api_hour.DatabaseError when it does not."""
+        """Return once the engine answers; raise api_hour.DatabaseError if it does not."""
 
 
 def open_folder(uid: int, gid: int) -> str:
-    """Return the folder of the service, made for ``uid`` and ``gid`` if there is none yet."""
+    """Return the folder of this daemon; create it for ``uid`` and ``gid`` if there is none."""
     if folder := os.environ.get(FOLDER):
         return folder
     if util.find_spec("prometheus_client") is None:
@@ -65,63 +66,63 @@ def open_folder(uid: int, gid: int) -> str:
 
 
 def hand_over() -> dict[str, str]:
-    """Return what tells the master's successor of the folder."""
+    """Return the environment that tells the master's successor where the folder is."""
     return {FOLDER: os.environ[FOLDER]} if FOLDER in os.environ else {}
 
 
 def remove_folder() -> None:
-    """Remove the folder, when the last worker is gone."""
+    """Remove the folder; called when the last worker has exited."""
     if folder := os.environ.pop(FOLDER, None):
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def start_counting(reason: str) -> None:
-    """Count in this process from now on; before the project, with its own metrics, is imported."""
+    """Count in this process; called before the project, with its own metrics, is imported."""
     folder = os.environ[FOLDER]
     number = _take_number(Path(folder))
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
     from prometheus_client import Counter, Gauge, values
 
     values.ValueClass = values.MultiProcessValue(lambda: number)  # type: ignore[no-untyped-call]
-    starts = Counter("worker_starts", "Workers started, by the reason", ["reason"])
+    starts = Counter("worker_starts", "Workers started, by reason", ["reason"])
     starts.labels(reason).inc()
     _lag.append(Gauge("event_loop_lag_seconds", LAG, multiprocess_mode="livemax").set)
 
 
 def on_sample(sample: Callable[[], None]) -> None:
-    """Call ``sample`` about once a second, in the event loop, and when the worker leaves."""
+    """Call ``sample`` about once a second, in the event loop, and when the worker exits."""
     _samplers.append(sample)
 
 
 def sample(late: float = 0.0) -> None:
-    """Take every sample; the event loop is ``late`` by that many seconds."""
-    for take in _lag:
-        take(late)
-    for one in _samplers:
-        one()
+    """Take every sample; ``late``: seconds that the event loop is behind."""
+    for set_lag in _lag:
+        set_lag(late)
+    for take in _samplers:
+        take()
 
 
 @asynccontextmanager
 async def observed(name: str, pool: Pool) -> AsyncIterator[None]:
-    """Show in the metrics how the engine ``name`` is, for as long as the context lasts."""
-    if not _held:
+    """Show the state of the engine ``name`` in the metrics while the context is open."""
+    if not _locks:
         yield
         return
     up, connections = _engine_gauges()
     states = {state: connections.labels(name, state) for state in ("used", "free", "waiting")}
 
-    def numbers() -> None:
+    def sample_pool() -> None:
         states["used"].set(pool.size - pool.freesize)
         states["free"].set(pool.freesize)
         states["waiting"].set(pool.waiting)
 
-    on_sample(numbers)
-    asking = asyncio.create_task(_ask(pool, up.labels(name)))
+    on_sample(sample_pool)
+    pinging = asyncio.create_task(_ping_forever(pool, up.labels(name)))
     try:
         yield
     finally:
-        asking.cancel()
-        _samplers.remove(numbers)
+        pinging.cancel()
+        _samplers.remove(sample_pool)
 
 
 @cache
@@ -138,29 +139,29 @@ def _engine_gauges() -> tuple[Any, Any]:
     return up, connections
 
 
-async def _ask(pool: Pool, up: Any) -> None:
+async def _ping_forever(pool: Pool, up: Any) -> None:
     while True:
         try:
             await pool.ping()
             up.set(1)
         except DatabaseError:
             up.set(0)
-        await asyncio.sleep(PING)
+        await asyncio.sleep(PING_INTERVAL)
 
 
 def text() -> bytes:
-    """Return the sum of all workers in Prometheus' text format; it reads files, and so blocks.
+    """Return the sum of all workers in Prometheus' text format. Reads files, so it blocks.
 
-    Raises ConfigError where the setting ``metrics`` is off.
+    Raises ConfigError if the setting ``metrics`` is off.
     """
     folder = os.environ.get(FOLDER)
-    if not (_held and folder):
+    if not (_locks and folder):
         raise ConfigError("there are no metrics: set api_hour.metrics to true")
     return collect(folder)
 
 
 def collect(folder: str) -> bytes:
-    """Return the sum of the files of ``folder``."""
+    """Return the sum of the files in ``folder``, in the same format."""
     from prometheus_client import generate_latest
 
     _forget_dead(Path(folder))
@@ -168,18 +169,18 @@ def collect(folder: str) -> bytes:
 
 
 class _Sum:
-    """Be a registry of prometheus-client that holds the sum of the files of a folder."""
+    """A registry for prometheus-client: the sum of the files in a folder."""
 
     def __init__(self, folder: str) -> None:
         self._folder = Path(folder)
 
     def collect(self) -> Any:
-        """Return the metrics; a file that is being made is empty, and holds nothing yet."""
+        """Return the metrics; a file that is being created is empty, and is skipped."""
         from prometheus_client.multiprocess import MultiProcessCollector
 
-        for _ in range(LOOKS):
+        for _ in range(MAX_ATTEMPTS):
             files = [str(path) for path in self._folder.glob("*.db") if _size(path)]
-            with suppress(struct.error):  # one of them was removed and made again since
+            with suppress(struct.error):  # a file was removed and created again meanwhile
                 return MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
         raise RuntimeError(f"there is a broken file in {self._folder}")
 
@@ -191,11 +192,11 @@ def _size(path: Path) -> int:
 
 
 def _take_number(folder: Path) -> int:
-    """Lock the lowest free number for the life of this process."""
+    """Lock the lowest free number until this process exits."""
     for number in itertools.count():
         lock = (folder / f"{number}.lock").open("w")
         if _locked(lock):
-            _held.append(lock)
+            _locks.append(lock)
             _remove_gauges(folder, number)
             return number
         lock.close()
@@ -203,7 +204,7 @@ def _take_number(folder: Path) -> int:
 
 
 def _forget_dead(folder: Path) -> None:
-    """Remove what dead workers said of themselves: gauges that count the living only."""
+    """Remove the gauges of dead workers that count living ones only."""
     for path in folder.glob("*.lock"):
         with path.open("w") as lock:
             if _locked(lock):

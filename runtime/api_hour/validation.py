@@ -1,6 +1,8 @@
-"""Validation: what msgspec complains of, taken apart and put in plain words.
+"""Take msgspec's validation errors apart and say them in plain words.
 
-It knows msgspec's sentences and types, and nothing of where the data came from.
+msgspec gives one sentence with a path: "Expected `int`, got `str` - at `$.hosts[1].port`". Here
+it becomes a Violation, from which configuration and HTTP bodies each build their own message.
+This module knows msgspec's sentences and types, but not where the data came from.
 """
 
 import re
@@ -31,20 +33,20 @@ _EXPECTED = re.compile(r"Expected `([^`]*)`(.*?)(?:, got (?:`(.*)`|(\d+)))?", re
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """Say which rule was broken, and where."""
+    """A rule that was broken, and where."""
 
-    said: str  # msgspec's message
-    where: str  # its path without the "$": ".hosts[1].port"; a dict's value is "[...]"
+    message: str  # msgspec's own
+    where: str  # its path without the "$": ".hosts[1].port"; a dict's key is "[...]"
     of_key: bool  # the rule is about a key of the mapping at ``where``
-    rule: str  # "must be an integer"; or what a check of the project's own says
-    field: str = ""  # what is missing or not known in the mapping at ``where``
-    expected: tuple[str, ...] = ()  # the types that may stand there, in msgspec's names
-    got: str = ""  # what stands there: "a string"
-    own: bool = False  # ``rule`` is a sentence by itself
+    rule: str  # "must be an integer"; or the message of the project's own check
+    field: str = ""  # the missing or unknown field of the mapping at ``where``
+    expected: tuple[str, ...] = ()  # the allowed types, in msgspec's words
+    got: str = ""  # the type that was found: "a string"
+    own: bool = False  # ``rule`` is a sentence by itself, from the project's own check
 
 
 def read(error: Exception, declared: Any, nouns: Mapping[str, str] = NOUNS) -> Violation:
-    """Take the ValidationError of a conversion to ``declared`` apart."""
+    """Return what the ValidationError of a conversion to ``declared`` means."""
     placed = _PLACED.fullmatch(str(error))
     text, key, where = placed.groups() if placed else (str(error), None, "")
     violation = Violation(str(error), where, key is not None, rule=text)
@@ -65,7 +67,10 @@ def read(error: Exception, declared: Any, nouns: Mapping[str, str] = NOUNS) -> V
 
 
 def fields(declared: Any, where: str, value: Mapping[Any, Any]) -> list[str]:
-    """Return the names of the fields that the mapping ``value`` at ``where`` may have."""
+    """Return the names of the fields that the mapping ``value`` at ``where`` may have.
+
+    Of several declared Structs only the one whose tag ``value`` has counts.
+    """
     names = set()
     for kind in _kinds(inspect.type_info(declared), where):
         if isinstance(kind, inspect.StructType) and value.get(kind.tag_field) != kind.tag:
@@ -101,7 +106,7 @@ def _kinds(kind: inspect.Type, where: str, of_key: bool = False) -> Iterator[ins
 
 
 def _steps(kind: inspect.Type, where: str) -> Iterator[tuple[str, inspect.Type]]:
-    """Yield how msgspec writes the way from ``kind`` to each of its parts."""
+    """Yield each part of ``kind``, and the step of msgspec's path that leads to it."""
     index = re.match(r"\[\d+\]", where)
     if isinstance(kind, inspect.DictType):
         yield "[...]", kind.value_type
@@ -114,7 +119,7 @@ def _steps(kind: inspect.Type, where: str) -> Iterator[tuple[str, inspect.Type]]
 
 
 def _fields(kind: inspect.Type) -> Iterator[tuple[str, inspect.Type]]:
-    """Yield the same for the fields of a Struct, a dataclass or the like."""
+    """Yield the same for the fields of a Struct, a dataclass, a TypedDict or a NamedTuple."""
     array = isinstance(kind, inspect.NamedTupleType)
     if isinstance(kind, inspect.StructType):
         array = kind.array_like

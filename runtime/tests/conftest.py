@@ -1,69 +1,16 @@
-"""A project of one file, ready to be broken, and daemons on it."""
+"""Hypothesis tries as many examples as the environment variable EXAMPLES says, 100 by default.
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from pathlib import Path
-
-import pytest
-from hypothesis import HealthCheck, settings
-
-from testkit.processes import Daemon
-
-# An example may take as long as a busy machine lets it.
-settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("patient")
-
-HELLO = """\
-import asyncio
-import os
-import time
-
-from aiohttp import web
-
-import api_hour
-
-MESSAGE = "first"
-
-
-async def index(request):
-    return web.json_response({"message": MESSAGE, "pid": os.getpid()})
-
-
-async def slow(request):
-    await asyncio.sleep(float(request.query["seconds"]))
-    return web.json_response({"pid": os.getpid()})
-
-
-async def block(request):
-    time.sleep(60)
-
-
-class Container(api_hour.Container):
-    def servers(self):
-        app = web.Application()
-        app.router.add_get("/", index)
-        app.router.add_get("/slow", slow)
-        app.router.add_get("/block", block)
-        return {"http": api_hour.HTTPServer(app)}
+``make test-unit`` asks for few, ``make test-long`` for many.
 """
 
+import os
 
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    """Return a folder with ``hello.py``, whose Container serves the listener ``http``."""
-    (tmp_path / "hello.py").write_text(HELLO)
-    return tmp_path
+from hypothesis import HealthCheck, settings
 
-
-@pytest.fixture
-def run(project: Path) -> Iterator[Callable[..., Daemon]]:
-    """Return a function that starts a daemon on a free port; all are gone after the test."""
-    with ExitStack() as daemons:
-
-        def start(*arguments: str, **environ: str) -> Daemon:
-            free = ("--listen", "http=tcp://127.0.0.1:0")
-            return daemons.enter_context(
-                Daemon(project, *(arguments or ("hello:Container",)), *free, **environ)
-            )
-
-        yield start
+settings.register_profile(
+    "patient",  # an example may take as long as a busy machine needs
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    max_examples=int(os.environ.get("EXAMPLES", "100")),
+)
+settings.load_profile("patient")

@@ -1,1 +1,1 @@
-"""Endpoints turn a request into a call of a service, and its result into a response."""
+"""Endpoints turn a request into a service call, and its result into a response."""

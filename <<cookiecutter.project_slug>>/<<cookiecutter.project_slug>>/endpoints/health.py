@@ -1,4 +1,4 @@
-"""Say how this worker is; routed on the listener ``admin`` only."""
+"""The health of this worker, served on the listener ``admin`` only."""
 
 from collections.abc import Mapping
 from typing import Protocol
@@ -8,10 +8,10 @@ from aiohttp import web
 
 
 class Engine(Protocol):
-    """What can be asked whether it is there."""
+    """An engine that can be pinged."""
 
     async def ping(self) -> None:
-        """Return when it answers; raise api_hour.DatabaseError when it does not."""
+        """Return once it answers; raise api_hour.DatabaseError if it does not."""
 
 
 CONTAINER = web.AppKey("CONTAINER", api_hour.Container)
@@ -19,18 +19,18 @@ ENGINES = web.AppKey("ENGINES", Mapping[str, Engine])
 
 
 async def live(request: web.Request) -> api_hour.JSON:
-    """Answer: the event loop runs."""
+    """Answer 200: the event loop is running."""
     return api_hour.JSON({"live": True})
 
 
 async def ready(request: web.Request) -> api_hour.JSON:
-    """Answer 200 from boot to drain; no engine is asked, or its outage would stop every worker."""
+    """Answer 200 from boot to drain. Asking an engine would let its outage stop every worker."""
     is_ready = request.app[CONTAINER].ready
     return api_hour.JSON({"ready": is_ready}, status=200 if is_ready else 503)
 
 
 async def engines(request: web.Request) -> api_hour.JSON:
-    """Ask each engine; answer 503 when one of them is away."""
+    """Ping each engine; answer 503 if one of them is down."""
     states = {name: await _state(engine) for name, engine in request.app[ENGINES].items()}
     all_up = all(state == "up" for state in states.values())
     return api_hour.JSON({"engines": states}, status=200 if all_up else 503)

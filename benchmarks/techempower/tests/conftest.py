@@ -2,11 +2,6 @@
 
 import http.client
 import json
-import os
-import re
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -16,9 +11,10 @@ import psycopg2
 import pytest
 
 from api_hour.plugins import embedded
+from testkit.processes import Daemon
+from testkit.waiting import TIMEOUT
 
 PROJECT = Path(__file__).parent.parent
-PATIENCE = 60  # seconds
 
 
 class Client:
@@ -29,7 +25,7 @@ class Client:
 
     def get(self, path: str) -> tuple[int, http.client.HTTPMessage, bytes]:
         """Return status, headers and body."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT)
         with closing(connection):
             connection.request("GET", path)
             response = connection.getresponse()
@@ -82,32 +78,7 @@ def database(url: str) -> Iterator[Database]:
 @pytest.fixture(scope="session")
 def client(url: str, database: Database) -> Iterator[Client]:
     """Run the daemon and yield a client of it."""
-    command = [sys.executable, "-m", "api_hour", "techempower:Container"]
-    command += ["--bind", "127.0.0.1:0", "--workers", "1"]
-    environment = {**os.environ, "DATABASE_URL": url}
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, cwd=PROJECT, env=environment, stderr=pipe, text=True) as daemon:
-        guard = threading.Timer(PATIENCE, daemon.kill)
-        guard.start()
-        try:
-            port = _port(daemon)
-            guard.cancel()
-            yield Client(port)
-            daemon.terminate()
-            assert daemon.wait(PATIENCE) == 0
-        finally:
-            guard.cancel()
-            daemon.kill()
-
-
-def _port(daemon: "subprocess.Popen[str]") -> int:
-    """Read the log until the worker is ready; return the port."""
-    assert daemon.stderr
-    log = ""
-    for line in daemon.stderr:
-        log += line
-        if "Worker ready" in line:
-            found = re.search(r"Listening on http at tcp://127\.0\.0\.1:(\d+)", log)
-            assert found, log
-            return int(found[1])
-    raise AssertionError(f"the daemon did not become ready:\n{log}")
+    arguments = ("techempower:Container", "--bind=127.0.0.1:0", "--workers=1")
+    with Daemon(PROJECT, *arguments, variables={"DATABASE_URL": url}) as daemon:
+        yield Client(daemon.ready().port())
+        assert daemon.stop() == 0

@@ -1,24 +1,39 @@
-"""Where a listener shall be, as the configuration says it; opens nothing."""
+"""The address and the options of a listener, as the configuration gives them. Opens nothing.
+
+To add an option of listeners, add a field to ``ListenerOptions``; if it is meant for the server,
+also one of the same name to ``container.ServerOptions``.
+"""
 
 import os
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from api_hour.exceptions import ConfigError
 
-MAX_UNIX_PATH = 107  # bytes, sun_path of Linux less its NUL
+MAX_UNIX_PATH = 107  # bytes; Linux' sun_path without its NUL
 FORMS = "tcp://HOST:PORT, udp://HOST:PORT, unix:/PATH, unixgram:/PATH or fd://NUMBER"
 HOSTED = ("tcp", "udp")
 DATAGRAM = ("udp", "unixgram")
-OPTIONS = {"certificate": str, "key": str, "max_connections": int}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerOptions:
+    """What the YAML file may say of a listener beside its URL."""
+
+    certificate: str = ""  # path of a PEM chain: the listener speaks TLS
+    key: str = ""  # path of its key, if the certificate's file does not hold it
+    max_connections: int = 0  # open at once in one worker; 0 means no limit
+
+
+OPTIONS = {field.name: field.type for field in fields(ListenerOptions)}
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
-    """Hold one listener's URL in parts, and its options."""
+class Address(ListenerOptions):
+    """One listener's URL in parts, and its options."""
 
     name: str
     scheme: str
@@ -26,9 +41,6 @@ class Address:
     port: int = 0
     path: str = ""
     fd: int = -1
-    certificate: str = ""  # path of a PEM chain: the listener speaks TLS
-    key: str = ""  # path of its key, where the certificate's file does not hold it
-    max_connections: int = 0  # open at once in one worker; 0 is no limit
 
     def __str__(self) -> str:
         if self.scheme == "fd":
@@ -44,14 +56,17 @@ class Address:
         return socket.SOCK_DGRAM if self.scheme in DATAGRAM else socket.SOCK_STREAM
 
     def anywhere(self) -> "Address":
-        """Return a like address that cannot be in use: a free port, or a name of its own."""
+        """Return a similar address that cannot be in use: a free port, or a path of its own."""
         if self.scheme == "fd":
             return replace(self, scheme="tcp", host="127.0.0.1", fd=-1)
         return replace(self, path=f"{self.path}.{os.getpid()}" if self.path else "", port=0)
 
     @classmethod
     def read(cls, name: str, given: object) -> "Address":
-        """Read a URL, or a mapping of ``url`` and options; raises ConfigError."""
+        """Return the address of a URL, or of a mapping with ``url`` and options.
+
+        Raises ConfigError.
+        """
         if isinstance(given, str):
             return cls.parse(name, given)
         if not isinstance(given, Mapping) or not isinstance(given.get("url"), str):
@@ -66,7 +81,10 @@ class Address:
 
     @classmethod
     def parse(cls, name: str, url: str, like: "Address | None" = None) -> "Address":
-        """Read ``url``, with the options of ``like``; raises ConfigError with the forms allowed."""
+        """Return the address of ``url`` with the options of ``like``.
+
+        Raises ConfigError, which names the forms that are allowed.
+        """
         options = {} if like is None else {key: getattr(like, key) for key in OPTIONS}
         return replace(cls._parse(name, url), **options)
 

@@ -1,4 +1,9 @@
-"""Configuration: a YAML document becomes the project's settings, or one line says why not."""
+"""Convert a YAML document to the project's settings, or explain in one line why that fails.
+
+msgspec does the conversion and says what is wrong, but not in which line, and not always under
+which key: it leaves out the keys of plain dicts. So its error is taken apart (``validation``), the
+place is looked for in the document, and the message is built again with file, line and key.
+"""
 
 import re
 from difflib import get_close_matches
@@ -14,15 +19,16 @@ from api_hour.validation import Violation
 T = TypeVar("T")
 
 NOUNS = {**validation.NOUNS, "array": "a list", "object": "a mapping"}
-ANY = "[...]"  # how msgspec writes the key of a dict's value
+ANY_KEY = "[...]"  # what msgspec writes instead of a dict's key
 LAX = {"int": int, "float": float, "bool": bool, "null": None}  # what text may be read as
 
 
 def convert(document: Document, declared: type[T]) -> T:
     """Return the data as ``declared``; raises ConfigError with file, line, key and the rule.
 
-    Types are strict, except that text from ``!env`` and ``!file`` is read as a number, a boolean
-    or null where ``declared`` takes no text.
+    Types are strict, with one exception: text from ``!env`` and ``!file``, which cannot be anything
+    else, is read as a number, a boolean or null where ``declared`` takes no text. Each turn of the
+    loop converts one such text, or raises.
     """
     data: Any = document.data
     while True:
@@ -38,7 +44,7 @@ def convert(document: Document, declared: type[T]) -> T:
 
 
 def _relaxed(document: Document, data: Any, keys: Keys, violation: Violation) -> Any:
-    """Return text that YAML could not type as what is expected; raises ValidationError."""
+    """Return text of ``!env`` or ``!file`` as what is expected; raises ValidationError."""
     value = at(data, keys)
     kinds = [LAX[name] for name in violation.expected if name in LAX]
     if not kinds or not document.origin(keys) or not isinstance(value, str):
@@ -62,12 +68,12 @@ def _explain(
 
 
 def _field(document: Document, declared: Any, keys: Keys, violation: Violation) -> ConfigError:
-    """Explain a field that is missing, or one that is not known and what it may have meant."""
+    """Explain a field that is missing, or an unknown one and what may have been meant."""
     name = document.name((*keys, violation.field))
     if violation.rule == validation.MISSING:
         return document.error(keys, f"{name} is missing: add it")
     known = validation.fields(declared, violation.where, at(document.data, keys))
-    known += () if keys else document.taken
+    known += () if keys else document.split_off
     close = get_close_matches(violation.field, known, 1)
     hint = f"; did you mean {close[0]}?" if close else ""
     message = f"{name} is not a known key{hint} (known: {', '.join(known) or 'none'})"
@@ -77,24 +83,24 @@ def _field(document: Document, declared: Any, keys: Keys, violation: Violation) 
 def censored(document: Document, text: str) -> str:
     """Return ``text`` with every value of an ``!env`` or ``!file`` replaced by its origin."""
     origins: dict[str, str] = {}
-    for keys in filter(document.origin, document.places):
+    for keys in filter(document.origin, document.marks):
         value = at(document.data, keys)
         origins |= dict.fromkeys([value, repr(value)[1:-1]], document.origin(keys))
     for value in sorted(filter(None, origins), key=len, reverse=True):
-        # A short one may be part of an innocent word.
+        # A short value may be part of an innocent word.
         pattern = re.escape(value) if len(value) > 7 else rf"(?<!\w){re.escape(value)}(?!\w)"
         text = re.sub(pattern, f"the value of {origins[value]}".replace("\\", "/"), text)
     return text
 
 
 def _locate(data: Any, declared: Any, violation: Violation) -> tuple[Keys, str]:
-    """Return the keys of ``violation.where``, and what of it leads nowhere in ``data``."""
+    """Return the keys of msgspec's path, and the rest of it that is not found in ``data``."""
     keys: Keys = ()
-    rest = violation.where + (ANY if violation.of_key else "")
+    rest = violation.where + (ANY_KEY if violation.of_key else "")
     while rest:
         key, after = _step(at(data, keys), rest)
-        if key == ANY:
-            key = _culprit(data, declared, keys, violation.said)
+        if key == ANY_KEY:
+            key = _culprit(data, declared, keys, violation.message)
         if key is None:
             break
         keys, rest = (*keys, key), after
@@ -102,25 +108,31 @@ def _locate(data: Any, declared: Any, violation: Violation) -> tuple[Keys, str]:
 
 
 def _step(value: Any, rest: str) -> tuple[str | int | None, str]:
-    """Return the first key of ``rest`` and what follows it; a name may hold dots itself."""
-    ways: dict[str, str | int] = {}
+    """Return the first key of the path ``rest``, and what follows it.
+
+    Names may hold dots themselves, so the longest key that fits is taken.
+    """
+    steps: dict[str, str | int] = {}
     if isinstance(value, dict):
-        ways = {ANY: ANY} | {f".{key}": key for key in value}
+        steps = {ANY_KEY: ANY_KEY} | {f".{key}": key for key in value}
     if isinstance(value, list):
-        ways = {f"[{number}]": number for number in range(len(value))}
-    fits = [way for way in ways if rest == way or rest.startswith((f"{way}.", f"{way}["))]
-    longest = max(fits, key=len, default=None)
-    return (None, "") if longest is None else (ways[longest], rest[len(longest) :])
+        steps = {f"[{number}]": number for number in range(len(value))}
+    fitting = [step for step in steps if rest == step or rest.startswith((f"{step}.", f"{step}["))]
+    longest = max(fitting, key=len, default=None)
+    return (None, "") if longest is None else (steps[longest], rest[len(longest) :])
 
 
-def _culprit(data: Any, declared: Any, keys: Keys, said: str) -> str | int | None:
-    """Return the key of a dict that msgspec's violation is about, which it leaves out."""
+def _culprit(data: Any, declared: Any, keys: Keys, message: str) -> str | int | None:
+    """Return the key of the dict at ``keys`` that is at fault, which msgspec does not tell.
+
+    The key is found by converting the dict with one key at a time, until the message is the same.
+    """
     mapping: dict[str | int, Any] = at(data, keys)
     for key in mapping:
         try:
             msgspec.convert(_replaced(data, keys, {key: mapping[key]}), declared)
         except msgspec.ValidationError as error:
-            if str(error) == said:
+            if str(error) == message:
                 return key
     return None
 

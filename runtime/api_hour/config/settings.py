@@ -1,34 +1,54 @@
 """The process manager's own settings, declared the way Gunicorn declares its own.
 
 Importing this module registers them, so that the command line, the YAML file and gunicorn.conf.py
-know them; it must come before the first ``gunicorn.config.Config``.
+know them; Gunicorn's ``Config()`` takes only what was registered before.
+
+To add one, declare it below. An option of a server needs a field of the same name in
+``container.ServerOptions``, too, and nothing else: the worker copies fields by their names.
 """
 
+import ipaddress
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from gunicorn.config import Setting, validate_bool, validate_string
 
-from api_hour.http.proxy_headers import Proxies
+Validator = Callable[[Any], object]
+V = TypeVar("V", bound=Validator)
+
+_METAVARS: dict[Validator, str] = {validate_string: "DIR"}  # what --help shows for a value
 
 
+def _metavar(name: str) -> Callable[[V], V]:
+    """Register what --help shows for a value that the decorated validator takes."""
+
+    def register(validator: V) -> V:
+        _METAVARS[validator] = name
+        return validator
+
+    return register
+
+
+@_metavar("SECONDS")
 def seconds(value: Any) -> float:
-    """Return a time in seconds; raises ValueError below zero or when it has no end."""
+    """Return a time in seconds; raises ValueError if it is negative or infinite."""
     number = float(value)
     if isinstance(value, bool) or not 0 <= number < math.inf:
         raise ValueError(f"must be seconds of zero or more, got {value!r}")
     return number
 
 
+@_metavar("N")
 def at_least_one(value: Any) -> int:
-    """Return a whole number above zero; raises ValueError for any other."""
+    """Return a whole number above zero; raises ValueError for anything else."""
     number = int(value)
     if isinstance(value, bool) or number != float(value) or number < 1:
         raise ValueError(f"must be a whole number above zero, got {value!r}")
     return number
 
 
+@_metavar("BYTES")
 def size(value: Any) -> int:
     """Return a number of bytes; text may end in K, M or G. Raises ValueError below zero."""
     text = str(value).strip().upper()
@@ -42,6 +62,7 @@ def size(value: Any) -> int:
 def one_of(*known: str) -> Callable[[Any], str]:
     """Return a validator that takes one of ``known`` and raises ValueError for anything else."""
 
+    @_metavar("|".join(known))
     def validate(value: Any) -> str:
         if value not in known:
             raise ValueError(f"must be {' or '.join(known)}, got {value!r}")
@@ -50,6 +71,7 @@ def one_of(*known: str) -> Callable[[Any], str]:
     return validate
 
 
+@_metavar("NAME=URL")
 def addresses(value: Any) -> list[str]:
     """Return a list of NAME=URL; raises ValueError for an item of another form."""
     items = value if isinstance(value, list) else [value]
@@ -60,170 +82,144 @@ def addresses(value: Any) -> list[str]:
     return [str(item) for item in items]
 
 
+@_metavar("NETWORKS")
 def networks(value: Any) -> list[str]:
     """Return a list of networks, and perhaps ``unix``; raises ValueError for anything else."""
     items = value if isinstance(value, list) else str(value or "").split(",")
     names = [str(item).strip() for item in items if str(item).strip()]
     try:
-        Proxies(names)
+        for name in names:
+            if name != "unix":
+                ipaddress.ip_network(name)
     except ValueError as error:
         raise ValueError(f"must be networks or unix, as in 10.0.0.0/8,unix: {error}") from error
     return names
 
 
 def _declare(
-    name: str,
-    validator: Callable[[Any], object],
-    default: object,
-    desc: str,
-    *,
-    flags: list[str] | None = None,
-    meta: str | None = None,
-    action: str | None = None,
+    name: str, validator: Validator, default: object, desc: str, *, also: tuple[str, ...] = ()
 ) -> None:
-    """Register one setting; its option is its name with hyphens unless ``flags`` say otherwise."""
+    """Register one setting; its option is its name with hyphens, and ``also`` other spellings.
+
+    How the option is given follows from the rest: a switch for a boolean that is off by default,
+    repeated for addresses, and with a value for everything else.
+    """
+    metavar, action = _METAVARS.get(validator), None
+    if validator is validate_bool:
+        metavar, action = ("BOOLEAN", None) if default else (None, "store_true")
+    elif validator is addresses:
+        action = "append"
     attributes = {
         "name": name,
         "section": "API-Hour",
-        "cli": flags or ["--" + name.replace("_", "-")],
+        "cli": ["--" + name.replace("_", "-"), *also],
         "validator": validator,
         "default": default,
         "desc": desc,
-        "meta": meta,
+        "meta": metavar,
         "action": action,
     }
     type(Setting)(name.title().replace("_", ""), (Setting,), attributes)
 
 
+# Where the configuration is.
 _declare(
     "config_dir",
     validate_string,
     None,
-    "Folder of main.yaml; else etc/NAME below the working directory, then /etc/NAME.",
-    flags=["--config-dir", "--config_dir"],
-    meta="DIR",
+    "Folder of main.yaml; by default etc/NAME in the working directory, else /etc/NAME.",
+    also=("--config_dir",),
 )
 _declare(
     "auto_config",
     validate_bool,
-    True,
-    "Find the configuration by the application's name: the default, accepted for 0.8's sake.",
-    flags=["-ac", "--auto_config", "--auto-config"],
-    action="store_true",
+    False,
+    "No effect: the configuration is always found by the application's name. Accepted as in 0.8.",
+    also=("-ac", "--auto_config"),
 )
 _declare(
     "listen",
     addresses,
     [],
-    "Address of one listener, in place of the YAML file's; may be given several times.",
-    meta="NAME=URL",
-    action="append",
+    "Address of one listener, instead of the one in the YAML file; may be given several times.",
 )
 _declare(
     "check",
     validate_bool,
     False,
-    "Load everything, boot one worker to ready on free addresses, print one line and leave.",
-    action="store_true",
+    "Load everything, boot one worker to ready on free addresses, print one line and exit.",
 )
+
+# Workers.
 _declare(
     "loop",
     one_of("auto", "uvloop", "asyncio"),
     "auto",
-    "Event loop: uvloop, asyncio, or auto, which is uvloop where it is installed.",
-    meta="NAME",
-)
-_declare(
-    "boot_timeout",
-    seconds,
-    60.0,
-    "Seconds from a worker's start within which it must be ready.",
-    meta="SECONDS",
-)
-_declare(
-    "max_surge",
-    at_least_one,
-    1,
-    "Workers that may run beside the wanted number while others are replaced.",
-    meta="N",
-)
-_declare(
-    "drain_idle",
-    seconds,
-    5.0,
-    "Seconds in which a draining worker still answers idle connections; 0 with --reload.",
-    meta="SECONDS",
-)
-_declare(
-    "stop_delay",
-    seconds,
-    0.0,
-    "Seconds between TERM and the end of accepting, in which /health/ready says no.",
-    meta="SECONDS",
-)
-_declare(
-    "max_worker_age",
-    seconds,
-    0.0,
-    "Seconds after which a worker is replaced; 0 is never.",
-    meta="SECONDS",
-)
-_declare(
-    "max_worker_age_jitter",
-    seconds,
-    0.0,
-    "Seconds by which max_worker_age grows at random, so that workers do not age together.",
-    meta="SECONDS",
-)
-_declare(
-    "max_worker_rss",
-    size,
-    0,
-    "Resident memory, as in 512M, above which a worker is replaced; 0 is never.",
-    meta="BYTES",
-)
-_declare(
-    "max_worker_rss_jitter",
-    size,
-    0,
-    "Bytes by which max_worker_rss grows at random.",
-    meta="BYTES",
-)
-_declare(
-    "fast",
-    validate_bool,
-    True,
-    "Serve simple requests on the fast path; aiohttp's own is taken for everything else.",
-    flags=["--fast"],
-    meta="BOOLEAN",
-)
-_declare(
-    "request_ids",
-    validate_bool,
-    False,
-    "Give each HTTP request an id, X-Request-ID or a new one: in its log records and its answer.",
-    flags=["--request-ids", "--request_ids"],
-    action="store_true",
-)
-_declare(
-    "metrics",
-    validate_bool,
-    False,
-    "Count requests, connections and engines for api_hour.metrics; needs prometheus-client.",
-    flags=["--metrics"],
-    action="store_true",
-)
-_declare(
-    "trusted_proxies",
-    networks,
-    [],
-    "Networks, or unix, whose X-Forwarded-For and X-Forwarded-Proto tell the client and scheme.",
-    meta="NETWORKS",
+    "Event loop: uvloop, asyncio, or auto, which is uvloop if it is installed.",
 )
 _declare(
     "balance",
     one_of("shared", "slots"),
     "shared",
     "How workers share a tcp or udp address: one socket for all, or a slot (SO_REUSEPORT) each.",
-    meta="HOW",
+)
+_declare("boot_timeout", seconds, 60.0, "Seconds from a worker's start until it must be ready.")
+_declare(
+    "max_surge",
+    at_least_one,
+    1,
+    "Workers that may run on top of the desired number while others are replaced.",
+)
+_declare(
+    "stop_delay",
+    seconds,
+    0.0,
+    "Seconds between TERM and the end of accepting, during which /health/ready returns 503.",
+)
+_declare(
+    "drain_idle",
+    seconds,
+    5.0,
+    "Seconds for which a draining worker still answers idle connections; 0 with --reload.",
+)
+_declare("max_worker_age", seconds, 0.0, "Seconds after which a worker is replaced; 0 means never.")
+_declare(
+    "max_worker_age_jitter",
+    seconds,
+    0.0,
+    "Seconds by which max_worker_age grows at random, so that workers do not age together.",
+)
+_declare(
+    "max_worker_rss",
+    size,
+    0,
+    "Resident memory, as in 512M, above which a worker is replaced; 0 means never.",
+)
+_declare("max_worker_rss_jitter", size, 0, "Bytes by which max_worker_rss grows at random.")
+
+# The HTTP server.
+_declare(
+    "fast",
+    validate_bool,
+    True,
+    "Serve simple requests on the fast path; everything else takes aiohttp's own.",
+)
+_declare(
+    "request_ids",
+    validate_bool,
+    False,
+    "Give each HTTP request an id, X-Request-ID or a new one: in its log records and its answer.",
+    also=("--request_ids",),
+)
+_declare(
+    "metrics",
+    validate_bool,
+    False,
+    "Count requests, connections and engines for api_hour.metrics; needs prometheus-client.",
+)
+_declare(
+    "trusted_proxies",
+    networks,
+    [],
+    "Networks, or unix, whose X-Forwarded-For and X-Forwarded-Proto name the client and scheme.",
 )

@@ -1,6 +1,11 @@
-"""Documents: a YAML file becomes plain data that remembers where each key and value stands.
+"""A YAML file as plain data that remembers the line of each key and value.
 
-A value that came from ``!env`` or ``!file`` may be a secret: no error ever prints it.
+Errors about configuration name file, line and key, also long after parsing: when the data is
+converted to the project's settings, or when a listener cannot be opened. PyYAML's own loader
+forgets the lines, so this module walks PyYAML's nodes itself. That is also where ``!env`` and
+``!file`` are resolved, and where everything that is not plain data is refused.
+
+A value from ``!env`` or ``!file`` may be a secret: no error ever prints it, only its origin.
 """
 
 import os
@@ -9,17 +14,18 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import yaml
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from api_hour.exceptions import ConfigError
 
-Keys = tuple[str | int, ...]  # the way from the top of the data to one value
+if TYPE_CHECKING:
+    import yaml  # imported by _Builder, so that a daemon without YAML files does not load it
 
-MAX_YAML = 256 * 1024  # bytes; two seconds of parsing
+Keys = tuple[str | int, ...]  # the path from the top of the data to one value
+
+MAX_YAML = 256 * 1024  # bytes; about two seconds of parsing
 MAX_FILE = 1024 * 1024  # bytes of one !file
-MAX_VALUES = 10_000  # an alias counts as all that it stands for
+MAX_VALUES = 10_000  # an alias counts as everything that it repeats (a "billion laughs" file)
 MAX_DEPTH = 50
 MAX_SHOWN = 60  # characters of a value in an error
 STANDARD = "tag:yaml.org,2002:"
@@ -27,53 +33,56 @@ USAGE = {"!env": "!env NAME, or !env NAME:default", "!file": "!file PATH"}
 SCALARS = [STANDARD + name for name in ("str", "int", "float", "bool", "null", "timestamp")]
 
 
-class Place(NamedTuple):
-    """Say where a key and its value stand, and what filled the value in."""
+class Mark(NamedTuple):
+    """The lines of a key and of its value, and where the value came from."""
 
-    key: int  # line; of a list's item, the line of the item
-    value: int  # line; of a mapping or a list, the line of its key
+    key: int  # line of the key; for an item of a list, the line of the item
+    value: int  # line of the value; for a mapping or a list, the line of its key
     origin: str = ""  # "!env NAME" or "!file PATH"
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """Keep plain data beside the places of its keys and values in ``file``."""
+    """Plain data, and the marks of its keys and values in ``file``."""
 
     data: dict[str, Any] = field(default_factory=dict, repr=False)
     file: str = "configuration"
-    places: Mapping[Keys, Place] = field(default_factory=dict, repr=False)
-    above: str = ""  # the section that ``data`` is
-    taken: tuple[str, ...] = ()  # the sections that were split off
+    marks: Mapping[Keys, Mark] = field(default_factory=dict, repr=False)
+    section: str = ""  # the name of the section that ``data`` is; empty for the whole file
+    split_off: tuple[str, ...] = ()  # the sections that ``data`` lacks, known to others
 
     def split(self, section: str) -> tuple["Document", "Document"]:
-        """Return one section and the rest; raises ConfigError when it is no mapping."""
+        """Return one section and the rest; raises ConfigError when it is not a mapping."""
         data = self.data.get(section)
         if not isinstance(data, dict | None):
             raise self.error((section,), f"{section} must be a mapping, got {self.got((section,))}")
-        places = self.places.items()
-        inside = {keys[1:]: place for keys, place in places if keys[:1] == (section,)}
-        outside = {keys: place for keys, place in places if keys[:1] != (section,)}
+        marks = self.marks.items()
+        inside = {keys[1:]: mark for keys, mark in marks if keys[:1] == (section,)}
+        outside = {keys: mark for keys, mark in marks if keys[:1] != (section,)}
         rest = {key: value for key, value in self.data.items() if key != section}
         return (
-            Document(data or {}, self.file, inside, above=section),
-            Document(rest, self.file, outside, taken=(*self.taken, section)),
+            Document(data or {}, self.file, inside, section=section),
+            Document(rest, self.file, outside, split_off=(*self.split_off, section)),
         )
 
     def error(self, keys: Keys, message: str, *, of_key: bool = False) -> ConfigError:
-        """Put the place of ``keys``, or of what should hold them, before ``message``."""
-        while keys and keys not in self.places:
+        """Return an error with the line of ``keys``, or of the nearest mapping that exists.
+
+        With ``of_key`` the line is that of the key instead of the value.
+        """
+        while keys and keys not in self.marks:
             keys = keys[:-1]
-        place = self.places.get(keys)
-        line = 0 if place is None else place.key if of_key else place.value
+        mark = self.marks.get(keys)
+        line = 0 if mark is None else mark.key if of_key else mark.value
         return _error(self.file, line, message)
 
     def name(self, keys: Keys) -> str:
         """Return ``keys`` as an error writes them: ``engines.postgresql.hosts[1]``."""
         steps = [f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys]
-        return (self.above + "".join(steps)).removeprefix(".")
+        return (self.section + "".join(steps)).removeprefix(".")
 
     def got(self, keys: Keys) -> str:
-        """Return the value at ``keys`` for an error, or the origin of what may be a secret."""
+        """Return the value at ``keys`` as an error shows it; of a possible secret, the origin."""
         if origin := self.origin(keys):
             return f"the value of {origin}"
         value = at(self.data, keys)
@@ -85,8 +94,8 @@ class Document:
         return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "..."
 
     def origin(self, keys: Keys) -> str:
-        """Return ``!env NAME`` or ``!file PATH`` when that gave the value at ``keys``, else ""."""
-        return self.places[keys].origin if keys in self.places else ""
+        """Return ``!env NAME`` or ``!file PATH`` if the value at ``keys`` came from it, else ""."""
+        return self.marks[keys].origin if keys in self.marks else ""
 
 
 def at(data: Any, keys: Keys) -> Any:
@@ -97,10 +106,10 @@ def at(data: Any, keys: Keys) -> Any:
 
 
 def load(path: str | os.PathLike[str]) -> Document:
-    """Read a YAML file; a missing or an empty one gives an empty document.
+    """Read a YAML file; a missing file and an empty one give an empty document.
 
-    Raises ConfigError, one line that begins with file and line, for anything that is not a
-    mapping of plain values, and for an ``!env`` or ``!file`` that gives none.
+    Raises ConfigError, one line that begins with file and line, for anything but a mapping of
+    plain values, and for an ``!env`` or ``!file`` without a value.
     """
     file = Path(os.path.abspath(path))
     shown = str(file).removeprefix(os.getcwd() + os.sep)
@@ -110,26 +119,30 @@ def load(path: str | os.PathLike[str]) -> Document:
         return Document(file=f"{shown} (no such file)")
     except (OSError, ValueError) as error:
         raise _error(shown, 0, _reason(error)) from None
-    reader = _Reader(shown, file.parent)
-    root = reader.compose(text)
+    builder = _Builder(shown, file.parent)
+    root = builder.compose(text)
     if root is None or root.tag == STANDARD + "null":
-        return Document({}, shown, {(): Place(1, 1)})
-    if not isinstance(root, yaml.MappingNode):
-        raise reader.error(root, "the file must be a mapping, as in `key: value`")
-    return Document(reader.build(root, (), _line(root)), shown, reader.places)
+        return Document({}, shown, {(): Mark(1, 1)})
+    if _kind(root) != "mapping":
+        raise builder.error(root, "the file must be a mapping, as in `key: value`")
+    return Document(builder.build(root, (), _line(root)), shown, builder.marks)
 
 
-class _Reader:
-    """Turn the nodes of one file into data and places."""
+class _Builder:
+    """Builds data and marks from PyYAML's nodes of one file."""
 
     def __init__(self, file: str, folder: Path) -> None:
-        self.file = file
-        self.folder = folder
-        self.places: dict[Keys, Place] = {}
-        self.scalars = yaml.constructor.SafeConstructor()
+        import yaml
 
-    def compose(self, text: str) -> yaml.Node | None:
-        """Return the root of ``text``; raises ConfigError when it is not YAML."""
+        self._file = file
+        self._folder = folder
+        self._scalars = yaml.constructor.SafeConstructor()
+        self.marks: dict[Keys, Mark] = {}
+
+    def compose(self, text: str) -> "yaml.Node | None":
+        """Return the root node of ``text``; raises ConfigError when it is not YAML."""
+        import yaml
+
         try:
             return yaml.compose(text, Loader=yaml.SafeLoader)
         except yaml.reader.ReaderError as error:
@@ -139,67 +152,75 @@ class _Reader:
             line, problem = 1 + (mark.line if mark else 0), _problem(error)
         except RecursionError:
             line, problem = 1, f"it is nested deeper than {MAX_DEPTH}"
-        raise _error(self.file, line, problem)
+        raise _error(self._file, line, problem)
 
-    def build(self, node: yaml.Node, keys: Keys, line: int) -> Any:
-        """Return the data of ``node``, whose key stands on ``line``, and note the places."""
+    def build(self, node: "yaml.Node", keys: Keys, line: int) -> Any:
+        """Return the data of ``node``, whose key is on ``line``, and keep the marks.
+
+        The limits are checked here, on the way down: aliases repeat nodes, so a small file can
+        stand for any amount of data, or contain itself.
+        """
         if len(keys) > MAX_DEPTH:
             raise self.error(node, f"it is nested deeper than {MAX_DEPTH}")
-        if len(self.places) >= MAX_VALUES:
+        if len(self.marks) >= MAX_VALUES:
             raise self.error(node, f"more than {MAX_VALUES} values, aliases counted in full")
-        self.places[keys] = Place(line, line)
-        if isinstance(node, yaml.MappingNode) and node.tag == STANDARD + "map":
+        self.marks[keys] = Mark(line, line)
+        if _kind(node) == "mapping" and node.tag == STANDARD + "map":
             return self._mapping(node, keys)
-        if isinstance(node, yaml.SequenceNode) and node.tag == STANDARD + "seq":
-            return [self.build(n, (*keys, i), _line(n)) for i, n in enumerate(node.value)]
+        if _kind(node) == "sequence" and node.tag == STANDARD + "seq":
+            return [
+                self.build(item, (*keys, number), _line(item))
+                for number, item in enumerate(node.value)
+            ]
         value, origin = self._scalar(node)
-        self.places[keys] = Place(line, _line(node), origin)
+        self.marks[keys] = Mark(line, _line(node), origin)
         return value
 
-    def error(self, node: yaml.Node, message: str) -> ConfigError:
-        return _error(self.file, _line(node), message)
+    def error(self, node: "yaml.Node", message: str) -> ConfigError:
+        """Return an error with the line of ``node``."""
+        return _error(self._file, _line(node), message)
 
-    def _mapping(self, node: yaml.MappingNode, keys: Keys) -> dict[str | int, Any]:
+    def _mapping(self, node: "yaml.Node", keys: Keys) -> dict[str | int, Any]:
         data: dict[str | int, Any] = {}
         for key_node, value_node in node.value:
             key = self._key(key_node)
             if key in data:
-                first = self.places[(*keys, key)].key
+                first = self.marks[(*keys, key)].key
                 raise self.error(key_node, f"the key {key} is already on line {first}: remove one")
             data[key] = self.build(value_node, (*keys, key), _line(key_node))
         return data
 
-    def _key(self, node: yaml.Node) -> str | int:
+    def _key(self, node: "yaml.Node") -> str | int:
         if node.tag == STANDARD + "merge":
-            raise self.error(node, "merge keys (<<) are not read: write the keys out")
-        key = self._plain(node)
+            raise self.error(node, "merge keys (<<) are not supported: write the keys out")
+        key = self._plain_value(node)
         if isinstance(key, bool) or not isinstance(key, str | int):
-            raise self.error(node, f"the key {node.value} is no text: put it in quotes")
+            raise self.error(node, f"the key {node.value} is not text: put it in quotes")
         return key
 
-    def _scalar(self, node: yaml.Node) -> tuple[Any, str]:
+    def _scalar(self, node: "yaml.Node") -> tuple[Any, str]:
         """Return the value of ``node`` and its origin, which is empty for plain YAML."""
         if node.tag not in USAGE:
-            return self._plain(node), ""
-        if not isinstance(node, yaml.ScalarNode) or not node.value:
+            return self._plain_value(node), ""
+        if _kind(node) != "scalar" or not node.value:
             raise self.error(node, f"write {USAGE[node.tag]}")
         if node.tag == "!file":
-            return self._file(node), f"!file {node.value}"
-        return self._env(node), f"!env {node.value.partition(':')[0]}"
+            return self._file_text(node), f"!file {node.value}"
+        return self._variable(node), f"!env {node.value.partition(':')[0]}"
 
-    def _plain(self, node: yaml.Node) -> Any:
-        if not isinstance(node, yaml.ScalarNode) or node.tag not in SCALARS:
+    def _plain_value(self, node: "yaml.Node") -> Any:
+        if _kind(node) != "scalar" or node.tag not in SCALARS:
             tag = node.tag.replace(STANDARD, "!!")
-            raise self.error(node, f"{tag} is not read here: the tags are !env and !file")
+            raise self.error(node, f"{tag} is not supported here: the tags are !env and !file")
         try:
-            return self.scalars.construct_object(node)
+            return self._scalars.construct_object(node)
         # PyYAML's own constructors raise any of these, as for `!!bool maybe` or 2026-99-99.
         except (ValueError, KeyError, AttributeError):
             kind = node.tag.removeprefix(STANDARD)
-            message = f"{node.value[:MAX_SHOWN]} is no valid {kind}: put text in quotes"
+            message = f"{node.value[:MAX_SHOWN]} is not a valid {kind}: put text in quotes"
             raise self.error(node, message) from None
 
-    def _env(self, node: yaml.ScalarNode) -> str:
+    def _variable(self, node: "yaml.Node") -> str:
         name, colon, default = node.value.partition(":")
         value = os.environ.get(name, default if colon else None)
         if value is None:
@@ -207,12 +228,12 @@ class _Reader:
             raise self.error(node, f"environment variable {name} is not set: {cure}")
         return value
 
-    def _file(self, node: yaml.ScalarNode) -> str:
+    def _file_text(self, node: "yaml.Node") -> str:
         try:
-            text = _read(self.folder / node.value, MAX_FILE)
+            text = _read(self._folder / node.value, MAX_FILE)
         except (OSError, ValueError) as error:
             raise self.error(node, f"!file {node.value}: {_reason(error)}") from None
-        return re.sub(r"\r?\n\Z", "", text)
+        return re.sub(r"\r?\n\Z", "", text)  # secrets are files that end with a newline
 
 
 def _read(file: Path, limit: int) -> str:
@@ -233,18 +254,23 @@ def _reason(error: OSError | ValueError) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
-def _problem(error: yaml.MarkedYAMLError) -> str:
+def _problem(error: "yaml.MarkedYAMLError") -> str:
     if "'\\t'" in str(error.problem):
         return "a tab cannot begin a YAML value: indent with spaces"
     start = f" from line {error.context_mark.line + 1}" if error.context_mark else ""
     return ", ".join(filter(None, [error.context and error.context + start, error.problem]))
 
 
-def _line(node: yaml.Node) -> int:
+def _kind(node: Any) -> str:
+    """Return PyYAML's own word for a node: mapping, sequence or scalar."""
+    return str(node.id)
+
+
+def _line(node: "yaml.Node") -> int:
     return int(node.start_mark.line) + 1
 
 
 def _error(file: str, line: int, message: str) -> ConfigError:
-    """Return the error in one line: what cannot be printed is escaped."""
+    """Return an error of one line: characters that cannot be printed are escaped."""
     text = f"{file}:{line}: {message}" if line else f"{file}: {message}"
     return ConfigError("".join(c if c.isprintable() else repr(c)[1:-1] for c in text))

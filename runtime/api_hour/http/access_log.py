@@ -1,6 +1,7 @@
-"""The access log: a record for each answer, without what logging does to make any other record.
+"""The access log: one record for each answer, made without the usual costs of logging.
 
-To look for its caller, its thread and its process would cost more than many a request.
+logging looks up the caller, the thread and the process of each record, which would cost more than
+many requests do.
 """
 
 import logging
@@ -11,27 +12,28 @@ from typing import Any
 from aiohttp import hdrs, web
 from aiohttp.abc import AbstractAccessLogger
 
-LINE = '%s "%s %s HTTP/%d.%d" %d %d %.6f "%s" "%s"'  # the combined form; seconds before the headers
+# The combined log format, with the seconds before the two headers.
+LINE = '%s "%s %s HTTP/%d.%d" %d %d %.6f "%s" "%s"'
 NO_VALUE = "-"
 
 
 class AccessLogger(AbstractAccessLogger):
-    """Tell each answer in a line for people, and in fields for machines."""
+    """Logs each answer as a line for people, with fields for machines."""
 
     @property
     def enabled(self) -> bool:
-        """Tell whether the log is on."""
+        """Return whether anybody listens."""
         return self.logger.isEnabledFor(logging.INFO)
 
     def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
-        """Write what was asked and what was answered, which took ``time`` seconds."""
+        """Log a request and its answer, which took ``time`` seconds."""
         message, remote = request._message, request.remote or NO_VALUE
         method, path, headers = message.method, message.path, message.headers
         if path[:1] != "/":  # a whole URL, which may hold a password
             path = request.path_qs
         status, size = response.status, response.body_length
         now = clock()
-        told: dict[str, Any] = {
+        fields: dict[str, Any] = {
             "created": now,
             "msecs": now % 1 * 1000,
             "remote": remote,
@@ -42,17 +44,17 @@ class AccessLogger(AbstractAccessLogger):
             "seconds": round(time, 6),
         }
         if hdrs.REFERER in headers:
-            told["referer"] = headers[hdrs.REFERER]
+            fields["referer"] = headers[hdrs.REFERER]
         if hdrs.USER_AGENT in headers:
-            told["user_agent"] = headers[hdrs.USER_AGENT]
+            fields["user_agent"] = headers[hdrs.USER_AGENT]
         line = remote, method, path, *message.version, status, size, time
-        told["args"] = *line, told.get("referer", NO_VALUE), told.get("user_agent", NO_VALUE)
+        fields["args"] = *line, fields.get("referer", NO_VALUE), fields.get("user_agent", NO_VALUE)
         record = object.__new__(logging.LogRecord)
-        record.__dict__ = _same(self.logger) | told
+        record.__dict__ = _constant_attributes(self.logger) | fields
         self.logger.handle(record)
 
 
 @cache
-def _same(logger: logging.Logger) -> dict[str, Any]:
-    """Return what is the same in all records; only workers serve, and they fork no other."""
+def _constant_attributes(logger: logging.Logger) -> dict[str, Any]:
+    """Return what is the same in all records of this process; a worker never forks a server."""
     return vars(logger.makeRecord(logger.name, logging.INFO, "", 0, LINE, (), None))

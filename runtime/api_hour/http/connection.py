@@ -1,44 +1,68 @@
-"""One connection: aiohttp's protocol, a time limit for its first request, and a drain.
+"""Connections: aiohttp's protocol with a drain, and what the connections of one server share.
 
-Knows its hub, which makes it and tells whether the worker drains.
+Everything here holds with the fast path and without it: ``http/fast/`` extends these two classes.
 """
 
 import asyncio
+import functools
+from collections.abc import Coroutine
 from time import monotonic
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_server import Server as AiohttpServer
 
+from api_hour.container import ServerOptions
+from api_hour.http.proxy_headers import TrustedProxies
 from api_hour.http.request import Request
+from api_hour.http.request_checks import checked
+from api_hour.logs.request_id import Ids
+from api_hour.servers.acceptor import Acceptor
+
+if TYPE_CHECKING:
+    from api_hour.http.metrics import RequestMetrics
 
 
 class Connection(RequestHandler):
-    """Be aiohttp's protocol, and know whether a request has begun to arrive."""
+    """aiohttp's protocol, with a time limit for the first request, and a drain."""
 
-    __slots__ = ("_begun", "_header_timeout", "_hub", "_logs")
+    __slots__ = ("_arriving", "_connections", "_header_timeout", "_idle_timeout", "_logs")
 
-    def __init__(self, hub: Any, *, header_timeout: float, **kwargs: Any) -> None:
-        super().__init__(hub, **kwargs)
-        self._max_msg_queue_size -= 1  # the parser may stop one earlier, and nobody would go on
-        self._hub = hub
-        self._begun = False
-        limits = [one for one in (header_timeout, self._keepalive_timeout) if one > 0]
+    def __init__(self, connections: "Connections", *, header_timeout: float, **kwargs: Any) -> None:
+        super().__init__(connections, **kwargs)
+        # The parser may stop one message early, and then nobody would wake it up again.
+        self._max_msg_queue_size -= 1
+        self._connections = connections
+        self._arriving = False  # a request has begun to arrive, and is not complete
+        self._idle_timeout = self._keepalive_timeout
         self._logs = self._logging_enabled
-        self._logging_enabled = self._logs or hub.meter is not None  # both need the time
-        self._header_timeout = min(limits, default=0.0)  # one timer serves both
+        # aiohttp reads the clock for a request only with this flag; metrics need the time too.
+        self._logging_enabled = self._logs or connections.metrics is not None
+        # One timer serves both limits, so the shorter one holds before the first request.
+        limits = [limit for limit in (header_timeout, self._idle_timeout) if limit > 0]
+        self._header_timeout = min(limits, default=0.0)
 
     @property
     def draining(self) -> bool:
-        """Tell whether the worker accepts no more."""
-        return bool(self._hub.draining)
+        """Tell whether the worker has stopped accepting."""
+        return self._connections.draining
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Start the clock; remember the peer, as a handler may ask for it when it has left."""
-        idle, self._keepalive_timeout = self._keepalive_timeout, self._header_timeout
+        """Start the timer; remember the addresses, which a handler may ask for after the end."""
+        self._keepalive_timeout = self._header_timeout
         super().connection_made(transport)
-        self._keepalive_timeout = idle
         _ = self.ssl_context, self.peername, self.sockname
+
+    def start(self) -> Coroutine[Any, Any, None]:
+        """Serve requests with the idle timeout in force.
+
+        ``connection_made`` calls this after it has set the first timer. The first step of aiohttp's
+        ``start`` copies the timeout, and runs within this call or before ``connection_made``
+        returns where tasks start eagerly: restoring the timeout any later is too late.
+        """
+        self._keepalive_timeout = self._idle_timeout
+        return super().start()
 
     def data_received(self, data: bytes) -> None:
         """Take in bytes; those that are no body and complete no request begin the next one."""
@@ -48,35 +72,79 @@ class Connection(RequestHandler):
         else:
             at_rest = request._payload.is_eof()
         super().data_received(data)
-        self._begun = bool(data) and self._request_count == count and at_rest
+        self._arriving = bool(data) and self._request_count == count and at_rest
 
     def resume_reading(self, resume_parser: bool = True) -> None:
-        """Read on; aiohttp asks for it after every piece of a body."""
+        """Read on, if reading is paused: aiohttp calls this after every piece of a body."""
         if self._reading_paused or self._buffer_paused:
             super().resume_reading(resume_parser)
 
     def close_idle(self, since: float) -> None:
-        """Close when no request is here, none has begun to arrive, nor has since ``since``."""
+        """Close if idle: no request at work, queued or arriving, and none since ``since``.
+
+        ``since`` is in the loop's clock.
+        """
         waiting = self._waiter is not None and not self._waiter.done()
         timeout = self._keepalive_timeout if self._request_count else self._header_timeout
         last_use = self._next_keepalive_close_time - timeout
-        if waiting and not self._messages and not self._begun and last_use <= since:
+        if waiting and not self._messages and not self._arriving and last_use <= since:
             self.force_close()
 
     def log_access(
         self, request: web.BaseRequest, response: web.StreamResponse, time: float | None
     ) -> None:
-        """Count an answer, and log it; ``time`` is when it was asked for, in the loop's clock."""
+        """Count an answer, and log it; ``time`` is when the request began (``loop.time()``)."""
         if not self._logging_enabled or time is None:
             return
         seconds = monotonic() - (cast(Request, request)._started or time)
-        if self._hub.meter is not None:
+        metrics = self._connections.metrics
+        if metrics is not None:
             route = cast(Request, request).route_name
-            self._hub.meter.count(route, request.method, response.status, seconds)
+            metrics.count(route, request.method, response.status, seconds)
         if self._logs and self.access_logger is not None:
             self.access_logger.log(request, response, seconds)
 
-    def connection_lost(self, exc: BaseException | None) -> None:
-        """Tell the hub, which may wait for the last one."""
-        super().connection_lost(exc)
-        self._hub.lost(self)
+
+class Connections(AiohttpServer):
+    """The connections of one server: makes them, and knows when the last one is gone."""
+
+    def __init__(self, app: web.Application, options: ServerOptions, **kwargs: Any) -> None:
+        proxies = TrustedProxies(options.trusted_proxies) if options.trusted_proxies else None
+        self.request_constants: dict[str, Any] = {"_proxies": proxies}
+        kind = type("Request", (Request,), self.request_constants)
+        factory = functools.partial(app._make_request, _cls=kind)
+        self.ids = Ids() if options.request_ids else None
+        super().__init__(checked(app._handle, self.ids), request_factory=factory, **kwargs)
+        self.draining = False
+        self.open: set[Connection] = set()
+        self.metrics = self._make_metrics(options)
+        self.acceptor = Acceptor(self, tls=options.tls, limit=options.max_connections)
+
+    def __call__(self) -> Connection:
+        """Return the protocol of a new connection."""
+        return Connection(self, loop=self._loop, **self._kwargs)
+
+    def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
+        """Add a connection."""
+        super().connection_made(handler, transport)
+        self.open.add(cast(Connection, handler))
+
+    def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
+        """Remove a connection."""
+        super().connection_lost(handler, exc)
+        self.open.discard(cast(Connection, handler))
+        self.acceptor.release()
+
+    def close_idle(self, since: float) -> None:
+        """Close the connections that have been idle since ``since`` (``loop.time()``)."""
+        for connection in list(self.open):
+            connection.close_idle(since)
+
+    def _make_metrics(self, options: ServerOptions) -> "RequestMetrics | None":
+        if not options.metrics:
+            return None
+        from api_hour.http.metrics import (
+            RequestMetrics,  # needs prometheus_client, which is an extra
+        )
+
+        return RequestMetrics(self.open, options.listener)

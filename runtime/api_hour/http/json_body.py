@@ -1,4 +1,4 @@
-"""Bodies: what a client sends becomes a typed value, or a JSON 4xx that names what is wrong."""
+"""The JSON body of a request: a typed value, or a JSON 4xx that names what is wrong."""
 
 import re
 from contextlib import suppress
@@ -8,11 +8,11 @@ import msgspec
 from aiohttp import hdrs, web
 
 from api_hour import validation
-from api_hour.http.responses import as_json
+from api_hour.http.errors import as_json
 
 T = TypeVar("T")
 
-MAX_ECHO = 200  # characters of what the client sent, in an answer
+MAX_ECHO = 200  # characters of the client's own text that an answer repeats
 
 
 @overload
@@ -22,13 +22,13 @@ async def read_json(request: web.Request, type: Any = Any, *, limit: int | None 
 async def read_json(request: web.Request, type: Any = Any, *, limit: int | None = None) -> Any:
     """Return the body of ``request`` as ``type``, read strictly by msgspec.
 
-    ``limit`` is in bytes and stands in for the application's ``client_max_size``. Raises an
-    HTTPException with a JSON body: 415 when the body is not declared as JSON, 413 when it is
-    larger, 400 when it is not JSON, and 422, which names the ``field``, when it is no ``type``.
+    ``limit``: bytes, instead of the application's ``client_max_size``. Raises an HTTPException with
+    a JSON body: 415 if the body is not declared as JSON, 413 if it is larger than the limit, 400 if
+    it is not JSON, and 422, which names the ``field``, if it is not a ``type``.
     """
     _check_media(request)
     if limit is not None:
-        request._client_max_size = limit  # there is no public way to set it for one request
+        request._client_max_size = limit  # aiohttp has no public way to set it for one request
     body = await _read(request)
     try:
         return _decode(body, type)
@@ -52,19 +52,19 @@ def _check_media(request: web.Request) -> None:
 
 
 async def _read(request: web.Request) -> bytes:
-    """Return the whole body, and never take in more than the limit."""
+    """Return the whole body; never reads more than the limit."""
     limit = request.client_max_size
     try:
         if limit and (request.content_length or 0) > limit:
             raise web.HTTPRequestEntityTooLarge(limit)
         body = await request.read()
-        if limit and len(body) > limit:  # a middleware had read it under a larger limit
+        if limit and len(body) > limit:  # a middleware has read it, under a larger limit
             raise web.HTTPRequestEntityTooLarge(limit)
         return body
     except web.HTTPRequestEntityTooLarge as error:
         raise as_json(error, f"The body is larger than {limit} bytes") from None
     except (web.RequestPayloadError, ConnectionError):
-        request.content.feed_eof()  # else aiohttp reads on, and logs the same error itself
+        request.content.feed_eof()  # otherwise aiohttp reads on, and logs the same error again
         incomplete = as_json(web.HTTPBadRequest(), "The body did not arrive whole")
         incomplete.force_close()
         raise incomplete from None
@@ -72,12 +72,12 @@ async def _read(request: web.Request) -> bytes:
 
 def _decode(body: bytes, type: Any) -> Any:
     if not body.isascii():
-        body.decode()  # msgspec does not look into text that it skips
+        body.decode()  # msgspec does not check the text of unknown fields, which it skips
     try:
         return msgspec.json.decode(body, type=type)
     except msgspec.ValidationError:
         with suppress(msgspec.ValidationError):
-            msgspec.json.decode(body)  # the rest, which was not read, may not even be JSON
+            msgspec.json.decode(body)  # what follows the fault was not read, and may not be JSON
         raise
 
 

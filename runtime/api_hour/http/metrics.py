@@ -1,11 +1,13 @@
-"""What the HTTP server counts: in plain numbers for each request, in the metrics once a second.
+"""HTTP metrics: plain numbers at each request, written to the metrics once a second.
 
-prometheus-client's own inc() and observe() would cost a request more than all the rest.
+prometheus-client's inc() and observe() would cost more than all the rest of a simple request.
 """
 
 from bisect import bisect_left
+from collections.abc import Collection
 from typing import Any
 
+from aiohttp.web_protocol import RequestHandler
 from prometheus_client import Counter, Gauge, Histogram
 
 from api_hour.metrics import on_sample
@@ -17,21 +19,24 @@ Key = tuple[str, str, int]  # route, method, status
 
 REQUESTS = Counter("http_requests", "Requests answered", ["route", "method", "status"])
 DURATION = Histogram(
-    "http_request_duration_seconds", "Until the answer", ["route", "method"], buckets=BUCKETS
+    "http_request_duration_seconds",
+    "Seconds from the request to its answer",
+    ["route", "method"],
+    buckets=BUCKETS,
 )
 CONNECTIONS = Gauge(
-    "http_connections", "Connections open", ["listener"], multiprocess_mode="livesum"
+    "http_connections", "Open connections", ["listener"], multiprocess_mode="livesum"
 )
 IN_FLIGHT = Gauge(
-    "http_requests_in_flight", "Requests at work", ["listener"], multiprocess_mode="livesum"
+    "http_requests_in_flight", "Requests in flight", ["listener"], multiprocess_mode="livesum"
 )
 
 
-class Meter:
-    """Count the requests of one listener."""
+class RequestMetrics:
+    """The requests of one listener, counted by route, method and status."""
 
-    def __init__(self, hub: Any, listener: str) -> None:
-        self._hub = hub
+    def __init__(self, connections: Collection[RequestHandler], listener: str) -> None:
+        self._open = connections
         self._counts: dict[Key, list[Any]] = {}
         self._connections = CONNECTIONS.labels(listener)
         self._in_flight = IN_FLIGHT.labels(listener)
@@ -46,15 +51,18 @@ class Meter:
         counts[-1] += seconds
 
     def flush(self) -> None:
-        """Bring what was counted since the last time into the metrics."""
+        """Add what was counted since the last flush to the metrics."""
         counted, self._counts = self._counts, {}
         for (route, method, status), (*buckets, seconds) in counted.items():
-            method = method if method in METHODS else "other"  # a client may invent thousands
+            # A client may invent thousands of methods, and each would be a time series.
+            method = method if method in METHODS else "other"
             REQUESTS.labels(route, method, status).inc(sum(buckets))
             duration = DURATION.labels(route, method)
             duration._sum.inc(seconds)
             for bucket, number in zip(duration._buckets, buckets, strict=True):
                 if number:
                     bucket.inc(number)
-        self._connections.set(len(self._hub.open))
-        self._in_flight.set(sum(one._current_request is not None for one in self._hub.open))
+        self._connections.set(len(self._open))
+        self._in_flight.set(
+            sum(connection._current_request is not None for connection in self._open)
+        )

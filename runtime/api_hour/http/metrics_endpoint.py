@@ -1,12 +1,12 @@
-"""The endpoint that shows the metrics of all workers; for the listener of operators only."""
+"""The endpoint of the metrics of all workers; belongs on a listener for operators only."""
 
 from aiohttp import web
 
-from api_hour.http.server import threaded
+from api_hour.http.threads import threaded
 from api_hour.metrics import CONTENT_TYPE, text
 
 
 @threaded
 def show_metrics(request: web.Request) -> web.Response:
-    """Answer with the metrics in Prometheus' text format."""
+    """Answer with the metrics of all workers in Prometheus' text format."""
     return web.Response(body=text(), headers={"Content-Type": CONTENT_TYPE})

@@ -1,51 +1,51 @@
-"""Requests: aiohttp's, and one that makes its parts when they are asked for."""
+"""The request: aiohttp's own, which knows proxies, request ids and the drain."""
 
 import json
 from collections.abc import Callable
-from operator import attrgetter
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import hdrs, web
 from aiohttp.helpers import reify
-from aiohttp.http import StreamWriter
 
-from api_hour.http.fast.route_table import Found
-from api_hour.http.lazy import Lazy
-from api_hour.http.proxy_headers import Proxies
+from api_hour.http.proxy_headers import TrustedProxies
 from api_hour.logs import request_id
+
+if TYPE_CHECKING:
+    from api_hour.http.connection import Connection
 
 
 class Request(web.Request):
-    """Be aiohttp's request; while the worker drains, its connection is not kept."""
+    """aiohttp's request; while the worker drains, its connection is not kept."""
 
     ATTRS = web.Request.ATTRS | {"_id", "_started"}
+    _protocol: "Connection"
     _id: str | None = None
     _started: float | None = None
-    _proxies: Proxies | None = None  # of the class that a server makes
+    _proxies: TrustedProxies | None = None  # set in the subclass of each server
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._started = monotonic()  # uvloop's clock, which aiohttp reads, counts milliseconds
+        self._started = monotonic()  # aiohttp reads uvloop's time(), which counts milliseconds
 
     @property
     def route_name(self) -> str:
-        """Return the path of the route as the project has written it, or nothing."""
-        info = self._match_info  # a mapping, and often an empty one
+        """Return the path of the route as the project wrote it, or an empty string."""
+        info = self._match_info  # a mapping, often empty: so compared with None
         resource = None if info is None else info.route.resource
         return "" if resource is None else resource.canonical
 
     @reify
     def remote(self) -> str | None:
-        """Return the address of the client, as far as the peer is trusted to tell it."""
+        """Return the client's address, which is the peer's unless a trusted proxy names another."""
         peer = self._peer
         return self._proxies.client(peer, self.headers) if self._proxies else peer
 
     @reify
     def scheme(self) -> str:
-        """Return ``https`` or ``http``, as the client has asked."""
-        told = self._proxies.scheme(self._peer, self.headers) if self._proxies else None
-        return told or ("https" if self._transport_sslcontext else "http")
+        """Return ``https`` or ``http``, as the client used it."""
+        forwarded = self._proxies.scheme(self._peer, self.headers) if self._proxies else None
+        return forwarded or ("https" if self._transport_sslcontext else "http")
 
     @property
     def _peer(self) -> str | None:
@@ -54,8 +54,8 @@ class Request(web.Request):
 
     @property
     def keep_alive(self) -> bool:
-        """Tell whether the connection outlives this request."""
-        return not (self._message.should_close or self._protocol.draining)  # type: ignore[attr-defined]
+        """Return whether the connection outlives this request."""
+        return not (self._message.should_close or self._protocol.draining)
 
     async def _prepare_hook(self, response: web.StreamResponse) -> None:
         if self._id is not None:
@@ -63,7 +63,7 @@ class Request(web.Request):
         await super()._prepare_hook(response)
 
     async def read(self) -> bytes:
-        """Return the body; at once when all of it is here."""
+        """Return the body; without suspending if all of it has arrived."""
         if self._read_bytes is None:
             payload = self._payload
             if not payload.is_eof() or 0 < self._client_max_size < payload.total_bytes:
@@ -74,41 +74,7 @@ class Request(web.Request):
         return self._read_bytes
 
     async def json(self, *, loads: Callable[[str], Any] = json.loads) -> Any:
-        """Return the body as JSON; a Content-Type that names no charset is not taken apart."""
+        """Return the body as JSON; a Content-Type without a charset is not parsed."""
         body, media = await self.read(), self._message.headers.get(hdrs.CONTENT_TYPE, "")
         named = "charset" in media.lower() and self.charset
         return loads(body.decode(named or "utf-8"))
-
-
-class FastRequest(Request):
-    """Be a request of which most is made when it is asked for; FastConnection sets the rest."""
-
-    ATTRS = Request.ATTRS | {"_connection", "_found"}
-    _connection: Any
-    _found: Found | None = None
-
-    _headers = Lazy(attrgetter("_message.headers"))
-    _method = Lazy(attrgetter("_message.method"))
-    _version = Lazy(attrgetter("_message.version"))
-    _rel_url = Lazy(attrgetter("_message.url"))
-    _transport_sslcontext = Lazy(attrgetter("_connection.ssl_context"))
-    _transport_peername = Lazy(attrgetter("_connection.peername"))
-    _transport_sockname = Lazy(attrgetter("_connection.sockname"))
-    _state = Lazy(lambda _: {})
-    _match_info = Lazy(lambda one: one._found and one._found[0].match_info(one._found[1]))
-    _payload_writer = Lazy(lambda one: StreamWriter(one._protocol, one._loop))
-
-    @property
-    def route_name(self) -> str:
-        """Return the path of the route as the project has written it, or nothing."""
-        return self._found[0].name if self._found else super().route_name
-
-    @property
-    def _protocol(self) -> Any:
-        """Return the connection; who has it may write, so what is answered goes out first."""
-        self._connection.flush()
-        return self._connection
-
-    @_protocol.setter
-    def _protocol(self, connection: Any) -> None:
-        self._connection = connection

@@ -1,7 +1,7 @@
-"""What this server does otherwise than aiohttp, on the fast path and beside it.
+"""What this server does differently from aiohttp, on the fast path and beside it.
 
-Refused: a Host header that names no host, a Transfer-Encoding that names no coding, and CONNECT.
-``OPTIONS *`` is answered.
+It refuses a Host header that names no host, a Transfer-Encoding that names no known coding, and
+CONNECT. It answers ``OPTIONS *``.
 """
 
 import re
@@ -15,38 +15,39 @@ from api_hour.logs.request_id import HEADER, Ids, current
 
 Handle = Callable[[Any], Awaitable[web.StreamResponse]]
 
-# RFC 9110, 7.2, and RFC 3986, 3.2.2, but no comma: only a joined list brings one
+# RFC 9110, 7.2, and RFC 3986, 3.2.2, but without a comma: only a list of hosts, joined, has one.
 HOST = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 
 
-def strict(handle: Handle, ids: Ids | None) -> Handle:
-    """Return ``handle`` behind the checks, with an id for each request if there are ``ids``."""
+def checked(handle: Handle, ids: Ids | None) -> Handle:
+    """Return ``handle`` behind the checks; with ``ids``, each request gets an id first."""
 
-    def checked(request: web.Request) -> Awaitable[web.StreamResponse]:
+    def handle_checked(request: web.Request) -> Awaitable[web.StreamResponse]:
         if ids is not None:
             identity = ids.of(request.headers.get(HEADER))
             request._id = identity
             current.set(identity)
         answer = _answer(request)
-        return handle(request) if answer is None else _given(answer)
+        return handle(request) if answer is None else _as_coroutine(answer)
 
-    return checked
+    return handle_checked
 
 
-async def _given(answer: web.Response) -> web.Response:
+async def _as_coroutine(answer: web.Response) -> web.Response:
     return answer
 
 
 @lru_cache(256)
 def good_host(host: str | None) -> bool:
-    """Tell whether ``host`` is one host and perhaps a port.
+    """Return whether ``host`` is one host, with or without a port, or None.
 
-    The parser refuses two of them, and none in HTTP/1.1.
+    The parser refuses two Host headers, and HTTP/1.1 without one.
     """
     return host is None or HOST.fullmatch(host) is not None
 
 
 def _answer(request: web.Request) -> web.Response | None:
+    """Return the answer to a request that the application never sees, else None."""
     headers, message = request.headers, request._message
     if not good_host(headers.get(hdrs.HOST)):
         return _refusal(400, "Invalid Host header")

@@ -1,5 +1,5 @@
-"""How a record is written: the standard library's logging, and nothing else."""
+"""How a record is written; standard library only."""
 
 from api_hour.logs.formatters import JSONFormatter as JSONFormatter
-from api_hour.logs.formatters import NonBlockingHandler as NonBlockingHandler
 from api_hour.logs.formatters import TextFormatter as TextFormatter
+from api_hour.logs.handlers import NonBlockingHandler as NonBlockingHandler

@@ -1,1 +1,1 @@
-"""Owns the sockets and the worker processes; never imports project code, and never blocks."""
+"""Owns the sockets and the worker processes; never imports project code, never blocks."""

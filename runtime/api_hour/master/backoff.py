@@ -1,45 +1,46 @@
-"""How long to wait before a worker that died is replaced; knows only times."""
+"""How long to wait before a dead worker is replaced. Knows only times."""
 
 import math
 import time
 
-FIRST = 0.25  # seconds after the second death in a row; the first one is replaced at once
-LONGEST = 30.0  # seconds
-FORGET = 60.0  # seconds without a death that wipe the slate clean
+FIRST_PAUSE = 0.25  # seconds after the second death in a row; the first one costs no pause
+MAX_PAUSE = 30.0  # seconds
+RESET_AFTER = 60.0  # seconds without a death after which the series begins anew
 
 
 class Backoff:
-    """Double the pause with every death that follows another closely."""
+    """Doubles the pause with every death that closely follows another."""
 
     def __init__(self) -> None:
         self.deaths = 0
         self.until = 0.0  # by time.monotonic()
-        self._last = 0.0
-        self._owed = 0  # workers
+        self._last_death = -math.inf
+        self._to_replace = 0  # workers
 
     def note(self) -> float:
-        """Take note of a death; return the seconds to wait."""
+        """Count a death; return the seconds to wait before the next start."""
         now = time.monotonic()
-        self.deaths = 1 if now - self._last > FORGET else self.deaths + 1
-        self._last = now
-        self._owed += 1
-        pause = 0.0 if self.deaths == 1 else min(LONGEST, FIRST * 2.0 ** min(self.deaths - 2, 16))
+        self.deaths = 1 if now - self._last_death > RESET_AFTER else self.deaths + 1
+        self._last_death = now
+        self._to_replace += 1
+        doublings = min(self.deaths - 2, 16)  # far beyond MAX_PAUSE; 2.0**1024 would raise
+        pause = 0.0 if self.deaths == 1 else min(MAX_PAUSE, FIRST_PAUSE * 2.0**doublings)
         self.until = now + pause
         return pause
 
     def reset(self) -> None:
-        """Forget every death: what comes next is new code."""
+        """Forget every death: the next worker runs new code."""
         self.deaths = 0
         self.until = 0.0
 
-    def repay(self) -> bool:
-        """Tell whether the worker that is started now takes the place of a dead one."""
-        self._owed, owed = max(0, self._owed - 1), self._owed
-        return owed > 0
+    def replaces_a_death(self) -> bool:
+        """Count a start; tell whether it replaces a worker that died."""
+        self._to_replace, deaths = max(0, self._to_replace - 1), self._to_replace
+        return deaths > 0
 
     @property
     def next(self) -> float:
-        """Return when the pause ends, by time.monotonic(); infinity when it has ended."""
+        """Return when the pause ends, by time.monotonic(); infinity without a pause."""
         return math.inf if self.over() else self.until
 
     def over(self) -> bool:

@@ -1,4 +1,8 @@
-"""Named sockets that the master opens and keeps; knows addresses, but no protocol and no worker."""
+"""Listeners: named sockets that the master opens and keeps. Knows neither protocols nor workers.
+
+A socket is inherited from a predecessor (USR2) or from systemd, or opened here. Whoever made the
+file of a unix socket removes it in the end: its ``owner`` is "ours" or "theirs".
+"""
 
 import errno
 import os
@@ -12,12 +16,12 @@ from api_hour.config.addresses import Address
 from api_hour.exceptions import ConfigError
 from api_hour.master import systemd
 
-HANDED_OVER = "API_HOUR_FDS"  # environment of a new master: http=7=ours,admin=8=theirs
-Given = tuple[list[socket.socket], bool]  # sockets that were inherited, and whether they are ours
+HANDED_OVER = "API_HOUR_FDS"  # in the environment of a successor: http=7=ours,admin=8=theirs
+Inherited = tuple[list[socket.socket], bool]  # the sockets, and whether their files are ours
 
 
 class Listener:
-    """Own the sockets of one address for the life of the master: one, or a slot for each worker."""
+    """The sockets of one address: one for all workers, or a slot for each of them."""
 
     def __init__(self, address: Address, sockets: list[socket.socket], backlog: int) -> None:
         self.address = address
@@ -40,12 +44,12 @@ class Listener:
 
     @property
     def sock(self) -> socket.socket:
-        """Return the first socket, which is the only one unless there are slots."""
+        """Return the first socket, the only one unless there are slots."""
         return self.slots[0]
 
     @property
     def is_datagram(self) -> bool:
-        """Tell whether the socket carries datagrams rather than connections."""
+        """Tell whether the socket carries datagrams instead of connections."""
         return self.sock.type == socket.SOCK_DGRAM
 
     def fileno(self) -> int:
@@ -53,7 +57,7 @@ class Listener:
         return self.sock.fileno()
 
     def grow(self, slot: int) -> None:
-        """Open what is missing up to ``slot``, where the address lets several sockets share it."""
+        """Open sockets up to ``slot`` if the kernel lets several of them share the address."""
         while self.has_slots and len(self.slots) <= slot:
             host, port = self.sock.getsockname()[:2]
             sock = _bind_host(replace(self.address, host=host, port=port), share=True)
@@ -72,13 +76,13 @@ class Listener:
         return self.slots[slot % len(self.slots)]
 
     def listen(self) -> None:
-        """Apply the backlog again: asyncio's servers call listen() with their own default."""
+        """Listen with the backlog; again in a worker, where asyncio has set its own default."""
         for sock in self.slots:
             if not self.is_datagram:
                 sock.listen(self.backlog)
 
     def close(self, *, unlink: bool = False) -> None:
-        """Close this process's end; with ``unlink`` the file of a unix socket goes too."""
+        """Close this process's ends; with ``unlink`` also remove the file of a unix socket."""
         for sock in self.slots:
             sock.close()
         if unlink and self.owner == "ours" and self.address.path:
@@ -87,10 +91,10 @@ class Listener:
 
 
 def open_all(addresses: Mapping[str, Address], backlog: int, *, slots: int = 0) -> list[Listener]:
-    """Take over what was handed down, open the rest; raises ConfigError and then opens none.
+    """Take over inherited sockets and open the others; raises ConfigError, and then keeps none.
 
-    With ``slots`` every tcp and udp address gets so many sockets, over which the kernel spreads
-    what arrives.
+    With ``slots`` every tcp and udp address gets that many sockets, over which the kernel spreads
+    connections and datagrams.
     """
     given = _inherited(addresses)
     opened: list[Listener] = []
@@ -98,7 +102,7 @@ def open_all(addresses: Mapping[str, Address], backlog: int, *, slots: int = 0) 
         for name, address in addresses.items():
             sockets, ours = given.get(name) or ([_open(address, share=slots > 0)], True)
             if sockets[0].type != address.kind and address.scheme != "fd":
-                raise ConfigError(f"listener {name}: the inherited socket is no {address.scheme}")
+                raise ConfigError(f"listener {name}: the inherited socket is not {address.scheme}")
             opened.append(Listener(address, sockets, backlog))
             opened[-1].owner = "ours" if ours else "theirs"
             opened[-1].grow(slots - 1)
@@ -110,27 +114,30 @@ def open_all(addresses: Mapping[str, Address], backlog: int, *, slots: int = 0) 
 
 
 def hand_over(listeners: list[Listener]) -> dict[str, str]:
-    """Make the sockets inheritable; return what the next program's environment must hold."""
-    items = [(one.name, sock, one.owner) for one in listeners for sock in one.slots]
+    """Make the sockets inheritable; return the variables that tell the successor of them."""
+    items = [
+        (listener.name, sock, listener.owner) for listener in listeners for sock in listener.slots
+    ]
     for _, sock, _ in items:
         sock.set_inheritable(True)
     return {HANDED_OVER: ",".join(f"{name}={sock.fileno()}={owner}" for name, sock, owner in items)}
 
 
-def _inherited(addresses: Mapping[str, Address]) -> dict[str, Given]:
-    """Return the sockets of an older master and of systemd, by listener name."""
+def _inherited(addresses: Mapping[str, Address]) -> dict[str, Inherited]:
+    """Return the sockets of a predecessor and of systemd, by listener name."""
     items = [item.split("=") for item in os.environ.pop(HANDED_OVER, "").split(",") if item]
     given = [(name, int(fd), owner == "ours") for name, fd, owner in items]
     given += [(name, fd, False) for name, fd in systemd.activated()]
     if len(given) == len(addresses) == 1:
-        given = [(next(iter(addresses)), *given[0][1:])]  # systemd names it after its unit
+        # One socket for one listener needs no name: systemd's default is that of the unit.
+        given = [(next(iter(addresses)), *given[0][1:])]
     strangers = [name for name, _, _ in given if name not in addresses]
     if strangers:
         raise ConfigError(
-            f"inherited socket {strangers[0]!r} is no listener (known: {', '.join(addresses)}): "
+            f"inherited socket {strangers[0]!r} is not a listener (known: {', '.join(addresses)}): "
             "set FileDescriptorName= in the .socket unit to a listener's name"
         )
-    sockets: dict[str, Given] = {}
+    sockets: dict[str, Inherited] = {}
     for name, fd, ours in given:
         os.set_inheritable(fd, False)
         sockets.setdefault(name, ([], ours))[0].append(socket.socket(fileno=fd))
@@ -181,7 +188,7 @@ def _bind_path(address: Address) -> socket.socket:
 
 
 def _remove_stale(address: Address) -> None:
-    """Unlink a socket nobody reads from, as a killed master leaves it behind."""
+    """Remove the file of a socket that nobody reads, as a killed master leaves it behind."""
     try:
         is_socket = stat.S_ISSOCK(os.stat(address.path).st_mode)
     except FileNotFoundError:
@@ -203,10 +210,10 @@ def _explain(address: Address, error: OSError) -> str:
         f"--listen {address.name}=URL",
         errno.EACCES: "is not allowed to this user: take a port above 1023 or a folder that "
         "this user may write",
-        errno.EADDRNOTAVAIL: "is no address of this machine: take one of its own, or 127.0.0.1",
+        errno.EADDRNOTAVAIL: "is not an address of this machine: take one of its own, or 127.0.0.1",
         errno.ENOENT: "lies in a folder that does not exist: create it first",
         errno.EEXIST: "exists and is not a socket: remove the file or choose another path",
         errno.EBADF: "is not open: start the daemon with this descriptor inherited",
-        errno.ENOTSOCK: "is no socket",
+        errno.ENOTSOCK: "is not a socket",
     }
     return f"{address} {cures.get(error.errno or 0, f'cannot be opened: {error.strerror}')}"

@@ -1,42 +1,48 @@
-"""One wait for everything that concerns the master: signals and the words of its workers."""
+"""The master's only wait: for signals, and for what its workers send."""
 
 import selectors
 import signal
 import socket
-from typing import Any
+
+from api_hour.worker.process import Worker
 
 
-class Mailbox:
-    """Wake the master for a signal or for a worker's channel."""
+class Poller:
+    """Wakes the master for a signal and for a worker's channel.
+
+    Signals come through a socket pair that Python's own signal handler writes to
+    (``signal.set_wakeup_fd``), so that one ``select`` waits for both and no signal can slip in
+    between a check and the wait.
+    """
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
-        self._bell, self._hammer = socket.socketpair()
-        for end in (self._bell, self._hammer):
+        self._wakeup_read, self._wakeup_write = socket.socketpair()
+        for end in (self._wakeup_read, self._wakeup_write):
             end.setblocking(False)
-        self._selector.register(self._bell, selectors.EVENT_READ)
+        self._selector.register(self._wakeup_read, selectors.EVENT_READ)
 
-    def hear_signals(self) -> None:
+    def watch_signals(self) -> None:
         """Let every handled signal end the wait."""
-        signal.set_wakeup_fd(self._hammer.fileno(), warn_on_full_buffer=False)
+        signal.set_wakeup_fd(self._wakeup_write.fileno(), warn_on_full_buffer=False)
 
-    def add(self, worker: Any) -> None:
-        """Listen to a worker's channel."""
+    def add(self, worker: Worker) -> None:
+        """Watch a worker's channel."""
         self._selector.register(worker.channel, selectors.EVENT_READ, worker)
 
-    def remove(self, worker: Any) -> None:
-        """Stop listening to a worker; one that is not listened to stays so."""
+    def remove(self, worker: Worker) -> None:
+        """Stop watching a worker's channel; does nothing if it is not watched."""
         if worker.channel in self._selector.get_map():
             self._selector.unregister(worker.channel)
 
-    def wait(self, seconds: float) -> list[Any]:
-        """Return the workers that have said something, after at most ``seconds``."""
+    def wait(self, seconds: float) -> list[Worker]:
+        """Return the workers whose channel can be read, after at most ``seconds``."""
         keys = [key for key, _ in self._selector.select(max(0.0, seconds))]
         if any(key.data is None for key in keys):
-            self._bell.recv(4096)
+            self._wakeup_read.recv(4096)  # only its arrival counts: Gunicorn queues the signals
         return [key.data for key in keys if key.data is not None]
 
     def close(self) -> None:
         """Close everything, in a child that has inherited it."""
-        for end in (self._selector, self._bell, self._hammer):
+        for end in (self._selector, self._wakeup_read, self._wakeup_write):
             end.close()

@@ -1,16 +1,29 @@
-"""Decide the next step from the workers that are to those that are wanted; touches no process."""
+"""Choose the next step from the current workers to the desired ones. Pure: touches no process.
+
+The master calls ``next_step`` after every event and takes the step, until there is none. The
+workers that are not draining fall into three groups:
+
+* the **probe**, the worker of a candidate generation, of which there is at most one;
+* **fresh** workers, of the current generation;
+* **outdated** workers, of an older generation, and the one worker of the current generation that
+  may be recycled now.
+
+Fresh workers are added until there are enough, at most ``surge`` more than ``count`` at a time,
+and an outdated one drains only when a ready fresh one makes up for it. So a start, a reload,
+scaling, recycling and a crash are all the same movement; none of them has code of its own.
+"""
 
 import math
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import NamedTuple, Protocol
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from api_hour.config.generation import Generation
 
 
-class State(Enum):
-    """Say how far a worker is, as the master sees it."""
+class Phase(Enum):
+    """How far a worker is, as the master sees it."""
 
     BOOTING = 1
     READY = 2
@@ -18,106 +31,113 @@ class State(Enum):
 
 
 @dataclass
-class Standing:
-    """Hold what the master knows of one worker."""
+class WorkerState:
+    """What the master knows of one worker."""
 
     generation: Generation
     age: int  # a running number: the lower, the older
-    state: State = State.BOOTING
-    kill_at: float = math.inf  # when patience ends, by time.monotonic()
-    killed_for: str = ""
+    phase: Phase = Phase.BOOTING
+    kill_at: float = math.inf  # deadline of the phase, by time.monotonic()
+    killed_for: str = ""  # why the master killed it; empty while it did not
     failure: str = ""  # why it could not boot
-    replace: str = ""  # why it asks for a successor
-    started_for: str = "start"  # or reload, recycling, death
-    slots: set[int] = field(default_factory=set)  # first its own, then those it covers
+    replace_for: str = ""  # why it asks for a replacement; empty while it does not
+    slots: set[int] = field(default_factory=set)  # its own, and those it covers for others
 
 
 class Member(Protocol):
-    """Whatever has a standing: a Worker, or a stand-in of a test."""
+    """Anything with a state: a Worker, or its stand-in in a test."""
 
-    standing: Standing
+    state: WorkerState
+
+
+M = TypeVar("M", bound=Member)
 
 
 class Spawn(NamedTuple):
-    """Start one worker of this generation, and say why."""
+    """Start one worker of this generation, for this reason."""
 
     generation: Generation
     reason: str = "start"
 
 
-class Dismiss(NamedTuple):
-    """Let this worker finish and leave."""
+class Drain(NamedTuple, Generic[M]):
+    """Let this worker finish its work and exit."""
 
-    worker: Member
+    worker: M
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """Say what the master is after."""
+class Target:
+    """What the master wants to reach."""
 
     count: int
-    surge: int  # workers allowed beside the count while others are replaced
+    surge: int  # workers allowed on top of ``count`` while others are replaced
     current: Generation  # the newest good one
-    candidate: Generation | None = None  # opened by HUP, not yet proved by a ready worker
-    recycling: bool = True  # a worker's wish for a successor is granted
+    candidate: Generation | None = None  # read at HUP; good once one of its workers is ready
+    recycling: bool = True  # whether workers that ask for a replacement get one
 
 
-def next_step(members: Iterable[Member], wanted: Wanted) -> Spawn | Dismiss | None:
+def next_step(members: Iterable[M], target: Target) -> Spawn | Drain[M] | None:
     """Return one step towards ``count`` ready workers of the current generation, or None."""
-    live = [one for one in members if one.standing.state is not State.DRAINING]
-    probes = [one for one in live if one.standing.generation is wanted.candidate]
-    tired = _tired(live, wanted)
-    fresh = [one for one in live if _of(one, wanted.current) and one is not tired]
-    old = [one for one in live if one not in probes and one not in fresh]
-    for one in old:
-        if one.standing.state is State.BOOTING:
-            return Dismiss(one)
-    if wanted.candidate and not probes:
-        return Spawn(wanted.candidate, "reload")
-    if len(fresh) > wanted.count:
-        return Dismiss(min(fresh, key=_least_useful))
-    if len(fresh) < wanted.count and len(live) - len(probes) < wanted.count + wanted.surge:
-        return Spawn(wanted.current, "recycling" if tired else "reload" if old else "start")
-    if old and len(_ready(fresh)) + len(old) > wanted.count:
-        return Dismiss(min(old, key=_least_useful))
+    live = _live(members)
+    probes = [worker for worker in live if worker.state.generation is target.candidate]
+    recycled = _due_for_recycling(live, target)
+    fresh = [worker for worker in live if _is_of(worker, target.current) and worker is not recycled]
+    outdated = [worker for worker in live if worker not in probes and worker not in fresh]
+    for worker in outdated:
+        if worker.state.phase is Phase.BOOTING:  # it would boot code that nobody wants any more
+            return Drain(worker)
+    if target.candidate and not probes:
+        return Spawn(target.candidate, "reload")
+    if len(fresh) > target.count:
+        return Drain(min(fresh, key=_least_useful))
+    if len(fresh) < target.count and len(live) - len(probes) < target.count + target.surge:
+        return Spawn(target.current, "recycling" if recycled else "reload" if outdated else "start")
+    if outdated and len(_ready(fresh)) + len(outdated) > target.count:
+        return Drain(min(outdated, key=_least_useful))
     return None
 
 
 def free_slot(members: Iterable[Member], generation: Generation, count: int) -> int:
-    """Return the slot that a new worker of ``generation`` shall have: one nobody has who stays."""
-    held = [
+    """Return the slot for a new worker of ``generation``: the one that fewest keep."""
+    kept = [
         slot
-        for one in members
-        if one.standing.state is not State.DRAINING
-        and _of(one, generation)
-        and not one.standing.replace
-        for slot in one.standing.slots
+        for worker in _live(members)
+        if _is_of(worker, generation) and not worker.state.replace_for
+        for slot in worker.state.slots
     ]
-    return min(range(count), key=lambda slot: (held.count(slot), slot))
+    return min(range(count), key=lambda slot: (kept.count(slot), slot))
 
 
 def uncovered(members: Iterable[Member], count: int) -> set[int]:
-    """Return the slots on which no worker accepts, nor will when it has booted."""
-    live = [one for one in members if one.standing.state is not State.DRAINING]
-    return set(range(count)).difference(*(one.standing.slots for one in live))
+    """Return the slots on which no worker accepts, not even one that is still booting."""
+    return set(range(count)).difference(*(worker.state.slots for worker in _live(members)))
 
 
-def _of(one: Member, generation: Generation) -> bool:
-    return one.standing.generation is generation
+def _live(members: Iterable[M]) -> list[M]:
+    return [worker for worker in members if worker.state.phase is not Phase.DRAINING]
 
 
-def _tired(live: Collection[Member], wanted: Wanted) -> Member | None:
-    """Return the one worker that may be replaced now because it asked; one at a time."""
-    if not wanted.recycling or wanted.candidate:
+def _ready(members: Iterable[M]) -> list[M]:
+    return [worker for worker in members if worker.state.phase is Phase.READY]
+
+
+def _is_of(worker: Member, generation: Generation) -> bool:
+    return worker.state.generation is generation
+
+
+def _due_for_recycling(live: Collection[M], target: Target) -> M | None:
+    """Return the worker that may be replaced now because it asked for it: one at a time."""
+    if not target.recycling or target.candidate:
         return None
-    asking = [one for one in _ready(live) if one.standing.replace and _of(one, wanted.current)]
+    asking = [
+        worker
+        for worker in _ready(live)
+        if worker.state.replace_for and _is_of(worker, target.current)
+    ]
     return min(asking, key=_least_useful, default=None)
 
 
-def _ready(members: Iterable[Member]) -> list[Member]:
-    return [one for one in members if one.standing.state is State.READY]
-
-
-def _least_useful(one: Member) -> tuple[int, int]:
-    """Order booting before ready, then old before young."""
-    return one.standing.state.value, one.standing.age
+def _least_useful(worker: Member) -> tuple[int, int]:
+    """Order booting workers before ready ones, then old ones before young ones."""
+    return worker.state.phase.value, worker.state.age

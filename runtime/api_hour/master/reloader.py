@@ -1,7 +1,8 @@
-"""Live reload in development: a process beside the master that sends it HUP when a file changes.
+"""Reload in development: a process beside the master that sends it HUP when a file changes.
 
-``python -m api_hour.master.reloader MASTER_PID PATH...``; it ends with its standard input, which
-the master holds.
+``python -m api_hour.master.reloader MASTER_PID PATH...`` runs until its standard input ends. The
+master holds the other end of that pipe, so the reloader ends with the master, however that dies.
+It is a process because watching is a thread and blocks, and the master forks.
 """
 
 import os
@@ -19,7 +20,7 @@ DEBOUNCE = 50  # milliseconds of silence that end a burst of changes
 
 
 def start(generation: Generation) -> "subprocess.Popen[bytes]":
-    """Start the watcher of a project's code and configuration; raises ConfigError without one."""
+    """Watch a project's code and configuration; raises ConfigError without watchfiles."""
     if find_spec("watchfiles") is None:
         raise ConfigError("--reload needs watchfiles: pip install 'api-hour-runtime[watch]'")
     command = [
@@ -33,7 +34,7 @@ def start(generation: Generation) -> "subprocess.Popen[bytes]":
 
 
 def _paths(generation: Generation) -> list[str]:
-    """Return what to watch: the package or the lone module, and the configuration's folder."""
+    """Return what to watch: the package or the single module, and the configuration's folder."""
     package = generation.spec.partition(":")[0].partition(".")[0]
     found = PathFinder.find_spec(package, [generation.folder, *sys.path])
     paths = [os.path.dirname(os.path.abspath(generation.document.file))]
@@ -47,8 +48,10 @@ def main() -> None:
     import watchfiles
 
     master, paths = int(sys.argv[1]), sys.argv[2:]
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the master's to handle
-    threading.Thread(target=_leave_with_master, daemon=True).start()
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches the whole terminal: the master handles it
+    threading.Thread(target=_exit_on_stdin_eof, daemon=True).start()
     try:
         for _ in watchfiles.watch(*paths, debounce=1600, step=DEBOUNCE, raise_interrupt=False):
             os.kill(master, signal.SIGHUP)
@@ -56,7 +59,7 @@ def main() -> None:
         return
 
 
-def _leave_with_master() -> None:
+def _exit_on_stdin_eof() -> None:
     while os.read(sys.stdin.fileno(), 1):
         pass
     os._exit(0)

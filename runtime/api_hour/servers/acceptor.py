@@ -1,8 +1,42 @@
-"""Accept connections on listening sockets, few a turn; knows no protocol.
+"""Accepts connections on listening sockets, a few in each turn of the loop; knows no protocol.
 
-Event loops accept a whole burst in one turn, so that one worker may take all of it. One connection
-a turn, and one more in the next as long as each turn takes all it may, lets every worker that is
-awake have its share, and a busy one have less; yet nobody waits for long.
+Theory of operation
+===================
+
+All workers watch the same listening socket (or, with ``balance: slots``, each its own). Three rules
+decide how many of the connections in the kernel's queue this worker takes, and when.
+
+**Fair.** asyncio's servers accept up to ``backlog`` connections in one turn, so the worker that
+wakes up first takes a whole burst, while the others find the queue empty. This one takes a single
+connection in a turn. A worker that is idle comes back at once; a busy one comes back when it has
+served its connections, so it takes fewer.
+
+**Soon.** One a turn would make the last of 400 connections wait for 400 turns. So each turn that
+finds as many connections as it may take allows one more in the next: 1, 2, 3, ... A turn that finds
+fewer starts again at one, and so does the first after ``BURST_GAP`` seconds of silence.
+
+**Bounded.** At ``limit`` open connections, the acceptor stops watching its sockets. Connections
+then wait in the kernel's queue, where another worker may take them. The same happens for
+``EXHAUSTED_PAUSE`` seconds when the process runs out of descriptors or memory: a readable socket
+that cannot be accepted would otherwise keep the loop spinning.
+
+States
+------
+
+The sockets are either watched (``_watching``: the loop calls ``_on_readable``) or not. They are
+not watched while the acceptor is full, and while it pauses (``_pause_timer`` is set). ``_watch()``
+does nothing while one of these holds, so whatever ends one of them simply calls it: ``release()``
+when a connection has ended, the timer when the pause is over. After ``close()`` there are no
+sockets left to watch.
+
+``_open`` counts a connection from accept to ``release()``. Between the two, ``_serve`` makes the
+transport; with TLS that includes the handshake, which may fail before the protocol exists. Then
+``_serve`` itself releases it. In every other case the protocol's owner does, in
+``connection_lost``.
+
+``close()`` takes what the queue holds by then, because the kernel has completed those connections
+and their clients may have sent a request already. It closes this worker's copy of the socket; the
+master's stays open, and so does the queue.
 """
 
 import asyncio
@@ -13,18 +47,18 @@ import socket
 import ssl
 from collections.abc import Callable
 
-PAUSE = 0.5  # seconds without accepting when the process has no descriptor left
+BURST_GAP = 1.0  # seconds without a connection after which the next ones are a new burst
 EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
-QUIET = 1.0  # seconds without a connection after which the next ones are a new burst
-HANDSHAKE = 10.0  # seconds for a TLS handshake
+EXHAUSTED_PAUSE = 0.5  # seconds without accepting after one of these
+HANDSHAKE_TIMEOUT = 10.0  # seconds for TLS
 log = logging.getLogger(__name__)
 
 
 class Acceptor:
-    """Give every connection of some sockets to a protocol; at most ``limit`` are open at once.
+    """Gives each connection of its sockets a protocol; at most ``limit`` are open at once.
 
-    Above the limit connections wait in the kernel's queue. The protocol's owner calls
-    ``release()`` for each connection that has ended.
+    ``limit`` 0 means no limit. Whoever owns the protocols calls ``release()`` for each connection
+    that has ended.
     """
 
     def __init__(
@@ -41,31 +75,31 @@ class Acceptor:
         self._open = 0
         self._empty = asyncio.Event()
         self._empty.set()
-        self._reading = False
-        self._pace = 1  # connections in the next turn
-        self._last = 0.0  # when one was accepted
-        self._wake: asyncio.TimerHandle | None = None
+        self._watching = False
+        self._allowed = 1  # connections in the next turn
+        self._last_turn = 0.0  # when sockets were readable
+        self._pause_timer: asyncio.TimerHandle | None = None
 
     def add(self, sock: socket.socket) -> None:
-        """Accept on ``sock`` too, and close it with the rest."""
-        self._pause()
+        """Accept on ``sock`` too, and close it with the others."""
+        self._unwatch()
         self._sockets.append(sock)
-        self._resume()
+        self._watch()
 
     def release(self) -> None:
-        """Count a connection off."""
+        """Note that a connection has ended."""
         self._open -= 1
         if not self._open:
             self._empty.set()
-        self._resume()
+        self._watch()
 
     async def close(self) -> None:
         """Accept what is queued by now, then close the sockets."""
-        if self._wake:
-            self._wake.cancel()
-        self._pause()
+        if self._pause_timer:
+            self._pause_timer.cancel()
+        self._unwatch()
         for sock in self._sockets:
-            while self._take(sock):
+            while self._accept_one(sock):
                 pass
             sock.close()
         self._sockets.clear()
@@ -78,29 +112,29 @@ class Acceptor:
             async with asyncio.timeout_at(until):
                 await self._empty.wait()
 
-    def _accept(self, sock: socket.socket) -> None:
-        now, last = self._loop.time(), self._last
-        self._last = now
-        self._pace = 1 if now - last > QUIET else self._pace
-        taken = all(self._take(sock) for _ in range(self._pace))
-        self._pace = self._pace + 1 if taken else 1
+    def _on_readable(self, sock: socket.socket) -> None:
+        now, last = self._loop.time(), self._last_turn
+        self._last_turn = now
+        self._allowed = 1 if now - last > BURST_GAP else self._allowed
+        took_all = all(self._accept_one(sock) for _ in range(self._allowed))
+        self._allowed = self._allowed + 1 if took_all else 1
         if self._full():
-            self._pause()
+            self._unwatch()
 
-    def _take(self, sock: socket.socket) -> bool:
+    def _accept_one(self, sock: socket.socket) -> bool:
         """Accept one connection; return whether there was one and another may follow."""
         if self._full():
             return False
         try:
             connection, _ = sock.accept()
-        except (BlockingIOError, InterruptedError):
+        except (BlockingIOError, InterruptedError):  # another worker was quicker
             return False
-        except ConnectionAbortedError:
+        except ConnectionAbortedError:  # its client has left already
             return True
         except OSError as error:
             if error.errno not in EXHAUSTED:
                 raise
-            self._rest(error)
+            self._pause_after_emfile(error)
             return False
         connection.setblocking(False)
         self._open += 1
@@ -111,12 +145,12 @@ class Acceptor:
         return True
 
     async def _serve(self, connection: socket.socket) -> None:
-        patience = HANDSHAKE if self._tls else None
+        timeout = HANDSHAKE_TIMEOUT if self._tls else None
         try:
             await self._loop.connect_accepted_socket(
-                self._factory, connection, ssl=self._tls, ssl_handshake_timeout=patience
+                self._factory, connection, ssl=self._tls, ssl_handshake_timeout=timeout
             )
-        except (OSError, ssl.SSLError) as error:  # a peer that left or speaks no TLS
+        except (OSError, ssl.SSLError) as error:  # a peer that left or does not speak TLS
             log.debug("A connection ended before it began: %s", error)
             connection.close()
             self.release()
@@ -124,24 +158,23 @@ class Acceptor:
     def _full(self) -> bool:
         return bool(self._limit) and self._open >= self._limit
 
-    def _pause(self) -> None:
-        if self._reading:
-            self._reading = False
+    def _unwatch(self) -> None:
+        if self._watching:
+            self._watching = False
             for sock in self._sockets:
                 self._loop.remove_reader(sock)
 
-    def _resume(self) -> None:
-        if not (self._reading or self._full() or self._wake):
-            self._reading = True
+    def _watch(self) -> None:
+        if not (self._watching or self._full() or self._pause_timer):
+            self._watching = True
             for sock in self._sockets:
-                self._loop.add_reader(sock, self._accept, sock)
+                self._loop.add_reader(sock, self._on_readable, sock)
 
-    def _rest(self, error: OSError) -> None:
-        """Stop for a while: a readable socket that cannot be accepted would keep the loop busy."""
+    def _pause_after_emfile(self, error: OSError) -> None:
         log.error("Cannot accept for now: %s; raise the limit of open files (ulimit -n)", error)
-        self._pause()
-        self._wake = self._loop.call_later(PAUSE, self._wake_up)
+        self._unwatch()
+        self._pause_timer = self._loop.call_later(EXHAUSTED_PAUSE, self._end_pause)
 
-    def _wake_up(self) -> None:
-        self._wake = None
-        self._resume()
+    def _end_pause(self) -> None:
+        self._pause_timer = None
+        self._watch()

@@ -1,7 +1,7 @@
 """Servers for every other protocol: streams, datagrams, and any library that takes a socket.
 
-Each takes a ``farewell``: a plain or async function of the server, called when the drain begins,
-to tell the peers in their protocol's way.
+Each takes ``on_drain``: a plain or an async function of the server, called when the drain begins,
+to tell the peers in their protocol's own way.
 """
 
 import asyncio
@@ -17,24 +17,24 @@ from api_hour.servers.acceptor import Acceptor
 
 Handle = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 Factory = Callable[[], asyncio.BaseProtocol]
-Farewell = Callable[[Any], object]
+OnDrain = Callable[[Any], object]
 
-CANCELLED = 1.0  # seconds that handlers have after their deadline
+CANCEL_GRACE = 1.0  # seconds that cancelled handlers have after the deadline
 
 
 class StreamServer:
-    """Serve ``async def handle(reader, writer)``, or a protocol factory, on a stream listener.
+    """Serves ``async def handle(reader, writer)``, or a protocol factory, on a stream listener.
 
-    ``transports`` holds what is open. After the drain's deadline handlers are cancelled and
-    connections aborted. ``limit``: bytes that a StreamReader buffers.
+    ``transports`` holds the open connections. At the drain's deadline the handlers are cancelled
+    and the connections aborted. ``limit``: bytes that a StreamReader buffers.
     """
 
     def __init__(
-        self, serve: Handle | Factory, *, farewell: Farewell | None = None, limit: int = 65536
+        self, serve: Handle | Factory, *, on_drain: OnDrain | None = None, limit: int = 65536
     ) -> None:
         self.options = ServerOptions()
         self.transports: set[asyncio.BaseTransport] = set()
-        self._serve, self._farewell, self._limit = serve, farewell, limit
+        self._serve, self._on_drain, self._limit = serve, on_drain, limit
         self._acceptor: Acceptor | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -42,16 +42,18 @@ class StreamServer:
         """Accept on ``sock``; may be called again with another socket of the same listener."""
         if self._acceptor is None:
             options = self.options
-            self._acceptor = Acceptor(self._make, tls=options.tls, limit=options.max_connections)
+            self._acceptor = Acceptor(
+                self._make_protocol, tls=options.tls, limit=options.max_connections
+            )
         self._acceptor.add(sock)
 
     async def drain(self, deadline: float) -> None:
-        """Stop accepting, say farewell, and wait for the peers until ``deadline``."""
+        """Stop accepting, call ``on_drain``, and wait for the peers until ``deadline``."""
         if self._acceptor is None:
             return
         await self._acceptor.close()
         try:
-            await _say(self._farewell, self)
+            await _call_on_drain(self._on_drain, self)
             await self._acceptor.emptied(deadline)
         finally:
             for task in self._tasks:
@@ -59,16 +61,16 @@ class StreamServer:
             for transport in list(self.transports):
                 cast(asyncio.Transport, transport).abort()
             if self._tasks:
-                await asyncio.wait(self._tasks, timeout=CANCELLED)
+                await asyncio.wait(self._tasks, timeout=CANCEL_GRACE)
 
-    def _make(self) -> asyncio.BaseProtocol:
+    def _make_protocol(self) -> asyncio.BaseProtocol:
         if not inspect.iscoroutinefunction(self._serve):
-            return self._counted(cast(Factory, self._serve)())
+            return self._observe(cast(Factory, self._serve)())
         reader = asyncio.StreamReader(limit=self._limit)
-        return self._counted(asyncio.StreamReaderProtocol(reader, self._handle))
+        return self._observe(asyncio.StreamReaderProtocol(reader, self._handle))
 
     async def _handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Run the handler and close its connection, also when it forgets to."""
+        """Run the handler, and close its connection even if it forgets to."""
         task = cast("asyncio.Task[None]", asyncio.current_task())
         self._tasks.add(task)
         try:
@@ -78,8 +80,12 @@ class StreamServer:
             self._tasks.discard(task)
             writer.close()
 
-    def _counted(self, protocol: asyncio.BaseProtocol) -> asyncio.BaseProtocol:
-        """Note the protocol's beginning and end beside its own methods."""
+    def _observe(self, protocol: asyncio.BaseProtocol) -> asyncio.BaseProtocol:
+        """Add the connection's begin and end to the protocol's own methods.
+
+        The methods are replaced on the instance, because the class belongs to the project or to a
+        library, and a wrapper around the protocol would cost a call for each piece of data.
+        """
         made, lost = protocol.connection_made, protocol.connection_lost
 
         @functools.wraps(made)
@@ -103,12 +109,12 @@ class StreamServer:
 
 
 class DatagramServer:
-    """Serve a datagram protocol factory; what is unread at the drain waits for the next worker."""
+    """Serves a datagram protocol factory; what is unread at the drain waits for the next worker."""
 
     def __init__(
-        self, factory: Callable[[], asyncio.DatagramProtocol], *, farewell: Farewell | None = None
+        self, factory: Callable[[], asyncio.DatagramProtocol], *, on_drain: OnDrain | None = None
     ) -> None:
-        self._factory, self._farewell = factory, farewell
+        self._factory, self._on_drain = factory, on_drain
         self.transports: list[asyncio.DatagramTransport] = []
 
     async def start(self, sock: socket.socket) -> None:
@@ -118,24 +124,24 @@ class DatagramServer:
         self.transports.append(transport)
 
     async def drain(self, deadline: float) -> None:
-        """Stop reading; what was read is answered by the protocol before this returns."""
-        await _say(self._farewell, self)
+        """Call ``on_drain`` and stop reading; what was read is answered before this returns."""
+        await _call_on_drain(self._on_drain, self)
         for transport in self.transports:
             transport.close()
 
 
 class SocketServer:
-    """Adapt a library whose ``serve(sock)`` returns, or awaits to, an object with ``close()``.
+    """Adapts a library whose ``serve(sock)`` returns, or awaits to, an object with ``close()``.
 
     ``SocketServer(lambda sock: websockets.serve(handler, sock=sock))`` fits websockets, asyncssh,
-    aiosmtpd and their kind. The drain calls ``close()`` and awaits
-    ``wait_closed()`` where there is one.
+    aiosmtpd and similar libraries. The drain calls ``close()``, then awaits ``wait_closed()`` if
+    there is one.
     """
 
     def __init__(
-        self, serve: Callable[[socket.socket], Any], *, farewell: Farewell | None = None
+        self, serve: Callable[[socket.socket], Any], *, on_drain: OnDrain | None = None
     ) -> None:
-        self._serve, self._farewell = serve, farewell
+        self._serve, self._on_drain = serve, on_drain
         self.servers: list[Any] = []  # what the library returned, kept alive
 
     async def start(self, sock: socket.socket) -> None:
@@ -144,8 +150,8 @@ class SocketServer:
         self.servers.append(await served if inspect.isawaitable(served) else served)
 
     async def drain(self, deadline: float) -> None:
-        """Close the library's server and wait for its connections until ``deadline``."""
-        await _say(self._farewell, self)
+        """Call ``on_drain``, close the library's servers, and wait for them until ``deadline``."""
+        await _call_on_drain(self._on_drain, self)
         for server in self.servers:
             closing = server.close()
             if inspect.isawaitable(closing):
@@ -157,7 +163,7 @@ class SocketServer:
                         await wait()
 
 
-async def _say(farewell: Farewell | None, server: object) -> None:
-    said = farewell(server) if farewell else None
-    if inspect.isawaitable(said):
-        await said
+async def _call_on_drain(on_drain: OnDrain | None, server: object) -> None:
+    result = on_drain(server) if on_drain else None
+    if inspect.isawaitable(result):
+        await result

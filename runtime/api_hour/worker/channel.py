@@ -1,7 +1,9 @@
-"""One socket pair between the master and a worker: short lines each way; EOF tells of a death.
+"""The channel between the master and a worker: a socket pair that carries short lines.
 
-Up go READY, FAILED and REPLACE (with a reason) and DRAINING; down go UNREADY, DRAIN and, with
-the sockets themselves, COVER.
+The worker sends READY, FAILED and REPLACE (with a reason) and DRAINING; the master sends UNREADY,
+DRAIN and, together with the sockets, COVER. End of file means that the other side died. A channel
+never blocks: a line is far smaller than the socket's buffer, and a full buffer counts as a dead
+receiver.
 """
 
 import json
@@ -11,30 +13,32 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Self
 
-MAX_FDS = 64  # descriptors with one line
+MAX_FDS = 64  # descriptors sent with one line
 MAX_TEXT = 4000  # characters of a reason; a line stays far below the socket's buffer
 
 
 class Message(StrEnum):
-    """Name what a line says."""
+    """The kind of a line."""
 
-    READY = "ready"  # up: the servers accept
-    FAILED = "failed"  # up: the worker cannot boot, with the reason
-    REPLACE = "replace"  # up: the worker wants a successor, with the reason
-    DRAINING = "draining"  # up: the worker stops accepting on its own account
-    UNREADY = "unready"  # down: answer "not ready" to probes, accept on
-    COVER = "cover"  # down: accept on these sockets too
-    DRAIN = "drain"  # down: stop accepting, finish, leave
+    # From the worker.
+    READY = "ready"  # the servers accept
+    FAILED = "failed"  # the worker cannot boot, with the reason
+    REPLACE = "replace"  # the worker asks for a replacement, with the reason
+    DRAINING = "draining"  # the worker drains although the master did not ask for it
+    # From the master.
+    UNREADY = "unready"  # answer "not ready" to probes, but go on accepting
+    COVER = "cover"  # accept on these sockets as well
+    DRAIN = "drain"  # stop accepting, finish, exit
 
 
 class Channel:
-    """Hold one end of the pair; never blocks."""
+    """One end of the pair."""
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         self._sock = sock
         self._buffer = b""
-        self.fds: list[int] = []  # received, for the receiver to take
+        self._fds: list[int] = []  # received, and not yet taken
         self.closed = False
 
     @classmethod
@@ -48,13 +52,13 @@ class Channel:
         return self._sock.fileno()
 
     def hung_up(self, seconds: float) -> bool:
-        """Wait for the end of the other side, reading nothing; tell whether it has come."""
+        """Wait up to ``seconds`` for the other side's death, reading nothing; tell if it died."""
         poll = select.poll()
         poll.register(self._sock, 0)
         return bool(poll.poll(seconds * 1000))
 
     def send(self, message: Message, text: str = "", fds: Sequence[int] = ()) -> None:
-        """Send one line, with descriptors; a dead receiver is left to be found by its EOF."""
+        """Send one line and descriptors; errors are left for ``receive`` to find, as EOF."""
         line = json.dumps([message, text[:MAX_TEXT]]).encode() + b"\n"
         try:
             socket.send_fds(self._sock, [line], fds)
@@ -62,11 +66,11 @@ class Channel:
             self.closed = True
 
     def receive(self) -> list[tuple[Message, str]]:
-        """Return the complete lines that have arrived; ``closed`` is set after EOF."""
+        """Return the complete lines that have arrived; after EOF ``closed`` is true."""
         try:
             while True:
                 chunk, fds, _, _ = socket.recv_fds(self._sock, 65536, MAX_FDS)
-                self.fds += fds
+                self._fds += fds
                 if not chunk:
                     self.closed = True
                     break
@@ -77,6 +81,11 @@ class Channel:
             self.closed = True
         *lines, self._buffer = self._buffer.split(b"\n")
         return [(Message(message), text) for message, text in map(json.loads, lines)]
+
+    def take_fds(self, count: int) -> list[int]:
+        """Return the first ``count`` descriptors received; the caller owns them."""
+        fds, self._fds = self._fds[:count], self._fds[count:]
+        return fds
 
     def close(self) -> None:
         """Close this end; the other one reads EOF."""

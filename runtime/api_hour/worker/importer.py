@@ -1,4 +1,4 @@
-"""``package.module:Name``: import what it names, and say in one line why that failed."""
+"""Import what ``package.module:Name`` names, and explain in one line why that failed."""
 
 import importlib
 import os
@@ -7,30 +7,23 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from api_hour.config.generation import split
 from api_hour.exceptions import ConfigError
 
 
-def split(spec: str) -> tuple[str, str]:
-    """Return module and name; raises ConfigError when either is missing."""
-    module, _, name = spec.partition(":")
-    if not module or not name.isidentifier():
-        raise ConfigError(f"{spec!r} names no Container: write MODULE:NAME, as in hello:Container")
-    return module, name
-
-
 def load(spec: str) -> Any:
-    """Import and return what ``spec`` names; raises ConfigError when the module lacks the name."""
+    """Import and return what ``spec`` names; raises ConfigError if the module has no such name."""
     module_name, name = split(spec)
     module = importlib.import_module(module_name)
     try:
         return getattr(module, name)
     except AttributeError:
-        place = shorten(module.__file__ or module_name)
-        raise ConfigError(f"{place} has no {name}: define it there, or name another") from None
+        location = shorten(module.__file__ or module_name)
+        raise ConfigError(f"{location} has no {name}: define it there, or name another") from None
 
 
 def explain(spec: str, error: BaseException) -> str:
-    """Put an error of the project's code into one line that begins with its place."""
+    """Return an error of the project's code as one line that begins with its file and line."""
     if isinstance(error, ConfigError):
         return str(error)
     if isinstance(error, SyntaxError) and error.filename:
@@ -38,17 +31,17 @@ def explain(spec: str, error: BaseException) -> str:
     text = f"{type(error).__name__}: {error}"
     if isinstance(error, ModuleNotFoundError) and error.name == split(spec)[0].partition(".")[0]:
         text += f"; run it in the folder that holds {error.name}, or install it"
-    return f"{_place(error.__traceback__) or spec}: {' '.join(text.split())}"
+    return f"{_location(error.__traceback__) or spec}: {' '.join(text.split())}"
 
 
 def shorten(filename: str) -> str:
-    """Return a path relative to the working directory where it lies below it."""
+    """Return a path relative to the working directory if it lies below it."""
     path = Path(filename)
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else filename
 
 
-def _place(trace: TracebackType | None) -> str:
-    """Return file:line of the innermost frame that is the project's own."""
+def _location(trace: TracebackType | None) -> str:
+    """Return file:line of the innermost frame in the project's own code, or ""."""
     project = os.getcwd() + os.sep
     frames = [
         frame

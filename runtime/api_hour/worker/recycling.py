@@ -1,4 +1,4 @@
-"""When a worker has done, lived or grown enough to be replaced."""
+"""When a worker is to be replaced: after enough requests, at an age, or at a size."""
 
 import os
 import random
@@ -7,8 +7,11 @@ import time
 from typing import Any
 
 
-class Limits:
-    """Hold one worker's limits, each with its share of jitter; zero is no limit."""
+class RecyclingLimits:
+    """The limits of one worker; zero is no limit.
+
+    Each has a jitter of its own, so that workers of one start are not all replaced at once.
+    """
 
     def __init__(self, cfg: Any, max_requests: int) -> None:
         self._requests = max_requests  # Gunicorn has added the jitter
@@ -18,7 +21,7 @@ class Limits:
         self._asked = False
 
     def exceeded(self, requests: int) -> str:
-        """Return which limit is passed, once; else an empty text."""
+        """Return which limit is exceeded, the first time; otherwise an empty text."""
         age, rss = time.monotonic() - self._born, _resident() if self._rss else 0
         if self._asked:
             return ""
@@ -35,11 +38,11 @@ class Limits:
 
 
 def _with_jitter(limit: float, jitter: float) -> float:
-    return limit + random.uniform(0, jitter) if limit else 0.0  # noqa: S311 - no secret
+    return limit + random.uniform(0, jitter) if limit else 0.0  # noqa: S311 - not a secret
 
 
 def _resident() -> int:
-    """Return the resident memory of this process in bytes; 0 where /proc does not tell."""
+    """Return the resident memory of this process in bytes; 0 without Linux' /proc."""
     if not sys.platform.startswith("linux"):
         return 0
     with open("/proc/self/statm", encoding="ascii") as file:

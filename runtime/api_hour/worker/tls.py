@@ -1,4 +1,4 @@
-"""TLS of one listener: a server context from PEM files, read anew by every worker."""
+"""TLS of one listener: a server context from PEM files, which every new worker reads again."""
 
 import ssl
 
@@ -18,12 +18,12 @@ def context(address: Address) -> ssl.SSLContext | None:
         raise ConfigError(f"listener {address.name}: {files} does not exist") from None
     except OSError as error:  # SSLError is one
         raise ConfigError(
-            f"listener {address.name}: {address.certificate} is no good certificate with its key: "
-            f"{error.strerror or error}"
+            f"listener {address.name}: {address.certificate} is not a good certificate with its "
+            f"key: {error.strerror or error}"
         ) from None
     return made
 
 
 def _no_password() -> str:
-    """Fail where OpenSSL would ask the terminal."""
+    """Raise OSError: without this function OpenSSL would ask for a password on the terminal."""
     raise OSError("the key is encrypted; store it without a password, readable to its owner only")

@@ -1,4 +1,9 @@
-"""Play every scenario in full and print one table: ``python -m chaos [--loop NAME] [WORD...]``."""
+"""Inject faults into a real daemon under load, and account for every single request.
+
+``make chaos`` plays every scenario in full and prints one table; ``test_chaos.py`` plays each in
+its short form. The suite knows the daemon as clients and supervisors do: by its sockets, its
+signals, its exit code and its log.
+"""
 
 import argparse
 import signal
@@ -6,16 +11,16 @@ import sys
 import tempfile
 from pathlib import Path
 
-from chaos.play import Result, Scenario, play
-from chaos.scenarios import SCENARIOS
-from chaos.stage import FULL, SHORT, Form
+from runtime.tests.chaos.play import Result, Scenario, play
+from runtime.tests.chaos.scenarios import SCENARIOS
+from runtime.tests.chaos.stage import FULL, SHORT, Form
 
 ROW = "{:48} {:>8} {:>6}  {:32} {:>8}  {}"
 
 
 def main() -> int:
     """Return 1 when a scenario cost more than it may."""
-    parser = argparse.ArgumentParser(prog="python -m chaos", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m runtime.tests.chaos", description=__doc__)
     parser.add_argument("words", nargs="*", metavar="WORD", help="only names that hold a word")
     parser.add_argument("--loop", default="auto", choices=("auto", "uvloop", "asyncio"))
     parser.add_argument("--short", action="store_true", help="the form that the tests play")

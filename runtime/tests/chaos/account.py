@@ -5,9 +5,8 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from testkit.line import Outcome
-from testkit.load import Record
-from testkit.target import Project
+from testkit.ledger import LedgerProject
+from testkit.load import Outcome, Record
 
 SHOWN = 12  # lost requests that are described in full
 NO_LOSS = {Outcome.ANSWERED, Outcome.RACED}
@@ -46,7 +45,7 @@ def percentile(records: Collection[Record], share: float) -> float:
     return times[min(len(times) - 1, int(len(times) * share))] if times else 0.0
 
 
-def describe(records: Collection[Record], project: Project) -> str:
+def describe(records: Collection[Record], project: LedgerProject) -> str:
     """Describe lost requests, the rarest classes first, with how far the daemon got with them."""
     counts = Counter(one.outcome for one in lost_of(records))
     lost = sorted(lost_of(records), key=lambda one: counts[one.outcome])

@@ -6,9 +6,9 @@ import signal
 import time
 from pathlib import Path
 
-from chaos.stage import GRACE, STARTING, Stage
+from runtime.tests.chaos.stage import GRACE, STARTING, Stage
 from testkit.http import get
-from testkit.target import NEVER_READY, SYNTAX_ERROR
+from testkit.ledger import NEVER_READY, SYNTAX_ERROR
 
 
 def refuse(stage: Stage, error: str) -> None:
@@ -70,10 +70,10 @@ def stop_hanging(stage: Stage) -> None:
         stage.daemon.send(signal.SIGTERM)
         stage.gone([booting])
         assert time.monotonic() - start < GRACE / 2, "the booting worker stayed"
-        assert idle.ended()  # the drain is under way
+        assert idle.is_closed()  # the drain is under way
         stage.project.open_gate()
         stage.last_word(peer.receive(), old)
-    assert stage.daemon.ended() == 0
+    assert stage.daemon.wait() == 0
     assert "out of memory" not in stage.daemon.output, "the log blames the memory for our own kill"
 
 

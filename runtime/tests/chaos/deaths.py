@@ -5,12 +5,12 @@ import re
 import signal
 import time
 
-from chaos.account import lost_of, percentile
-from chaos.stage import WORKERS, Stage
+from runtime.tests.chaos.account import lost_of, percentile
+from runtime.tests.chaos.stage import WORKERS, Stage
 from testkit.http import get
+from testkit.ledger import BLOCKS, DIES_AFTER_BOOT, FORKS, NEVER_READY, SYNTAX_ERROR
 from testkit.load import Record
 from testkit.processes import session
-from testkit.target import BLOCKS, DIES_AFTER_BOOT, FORKS, NEVER_READY, SYNTAX_ERROR
 from testkit.waiting import until
 
 SLACK = 10  # times what the daemon needs on an idle machine
@@ -58,10 +58,10 @@ def kill_master(stage: Stage) -> None:
         busy.send(get("/work", id="busy", gate=1))
         stage.begun("busy")
         stage.daemon.process.kill()
-        assert idle.ended()
+        assert idle.is_closed()
         stage.project.open_gate()
         stage.last_word(busy.receive(), [worker])
-    assert stage.daemon.ended() == -signal.SIGKILL
+    assert stage.daemon.wait() == -signal.SIGKILL
 
 
 def kill_reloading_master(stage: Stage) -> None:
@@ -71,7 +71,7 @@ def kill_reloading_master(stage: Stage) -> None:
     stage.daemon.send(signal.SIGHUP)
     stage.daemon.wait_for("Booting worker", after=mark)
     stage.daemon.process.kill()
-    assert stage.daemon.ended() == -signal.SIGKILL
+    assert stage.daemon.wait() == -signal.SIGKILL
 
 
 def kill_held_master(stage: Stage) -> None:
@@ -105,7 +105,7 @@ def never_boot(stage: Stage) -> None:
     """Start a project that cannot boot: exit code 1 and one clear error."""
     stage.project.append(SYNTAX_ERROR)
     daemon = stage.launch()
-    assert daemon.ended() == 1
+    assert daemon.wait() == 1
     errors = stage.errors(0)
     assert len(errors) == 1, f"not one error: {errors}"
     assert re.search(r"hello\.py:\d+: SyntaxError", errors[0])

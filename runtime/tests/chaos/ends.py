@@ -3,17 +3,18 @@
 import signal
 import time
 
-from chaos.stage import Stage
-from testkit.line import Kind, Outcome
-from testkit.load import Profile
+from runtime.tests.chaos.stage import Stage
+from testkit.load import Kind, Outcome, Profile
 from testkit.waiting import until
 
 DELAY = 6.0  # seconds of stop_delay
 SLACK = 10  # times what the daemon needs on an idle machine
 LONG = Profile(
-    keepalive=1000, fresh=0, rate=2000, bound=60.0, kinds=(Kind("long", sleep=2.0),), each=1
+    keepalive=1000, fresh=0, rate=2000, timeout=60.0, kinds=(Kind("long", sleep=2.0),), requests=1
 )
-ENDLESS = Profile(keepalive=20, fresh=0, rate=2000, kinds=(Kind("endless", sleep=15.0),), each=1)
+ENDLESS = Profile(
+    keepalive=20, fresh=0, rate=2000, kinds=(Kind("endless", sleep=15.0),), requests=1
+)
 
 
 def stop(stage: Stage) -> None:

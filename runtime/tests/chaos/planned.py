@@ -5,11 +5,11 @@ import signal
 import time
 from contextlib import ExitStack, suppress
 
-from chaos.account import percentile
-from chaos.stage import GRACE, STARTING, WORKERS, Stage
-from testkit.http import PATIENCE, get, post
-from testkit.target import SLOW_IMPORT
-from testkit.waiting import until
+from runtime.tests.chaos.account import percentile
+from runtime.tests.chaos.stage import GRACE, STARTING, WORKERS, Stage
+from testkit.http import get, post
+from testkit.ledger import SLOW_IMPORT
+from testkit.waiting import TIMEOUT, until
 
 GAP = 0.5  # seconds between two requests of a client; its slack is the rest of the window
 
@@ -70,7 +70,7 @@ def upgrade(stage: Stage) -> None:
     stage.calm()
     stage.heir = master
     stage.daemon.send(signal.SIGTERM)
-    assert stage.daemon.process.wait(PATIENCE) == 0
+    assert stage.daemon.process.wait(TIMEOUT) == 0
     stage.gone(old)
     stage.calm()
 
@@ -144,7 +144,7 @@ def retire_one(stage: Stage) -> None:
         }
         for name, answer in answers.items():
             stage.last_word(answer, [chosen], name)
-        assert all(peer.ended() for peer in (fresh, idle, half, busy))
+        assert all(peer.is_closed() for peer in (fresh, idle, half, busy))
     stage.gone([chosen])
     assert len(stage.daemon.workers()) == WORKERS
 
@@ -159,9 +159,9 @@ def outlast_window(stage: Stage) -> None:
         for stream, half in zip(streams, halves, strict=True):
             stream.send(get("/stream"))
             half.send(request[:20])
-        assert all(peer.heard() for peer in streams)
+        assert all(peer.has_data() for peer in streams)
         stage.daemon.send(signal.SIGHUP)
-        assert all(peer.ended() for peer in idle)  # the window is over
+        assert all(peer.is_closed() for peer in idle)  # the window is over
         stage.project.open_gate()
         answers = [peer.receive() for peer in streams]
         assert [one.closes for one in answers] == [False] * WORKERS
@@ -186,9 +186,9 @@ def close_idle(stage: Stage) -> None:
             peer.send(body)
             assert peer.receive().status == 200
         stage.daemon.send(signal.SIGHUP)
-        assert silent.ended()
+        assert silent.is_closed()
         start = time.monotonic()
-        assert all(peer.ended() for peer in (asked, read, unread))
+        assert all(peer.is_closed() for peer in (asked, read, unread))
         assert time.monotonic() - start < GRACE / 2, "an idle connection held the drain up"
     stage.gone(old)
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from gunicorn.config import Config
 
 import api_hour.config.settings  # noqa: F401 - it registers the settings that Config() knows
-from chaos.account import Loss, describe, lost_of, percentile
-from chaos.stage import WORKERS, Form, Stage
+from runtime.tests.chaos.account import Loss, describe, lost_of, percentile
+from runtime.tests.chaos.stage import WORKERS, Form, Stage
 from testkit.load import Profile, Record
 
 LOG = 120  # lines of the daemon's log that a failure shows

@@ -11,9 +11,9 @@ from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 
-from chaos.stage import Deaf, Stage
-from testkit.line import Kind
-from testkit.load import Profile
+from runtime.tests.chaos.stage import Stage
+from testkit.load import Kind, Profile
+from testkit.processes import Daemon
 from testkit.waiting import until
 
 SPARE = 4  # descriptors left to a worker
@@ -21,8 +21,8 @@ NONE = 3  # descriptors: below it all are in use
 CROWD = 60  # connections that come while there is no descriptor
 PIPE = 60_000  # bytes; Linux lets a pipe hold 65,536
 ONE = (Kind("quick"),)
-SPREAD = Profile(keepalive=400, fresh=0, rate=400, kinds=ONE, each=1)
-BURST = Profile(keepalive=400, fresh=0, rate=1_000_000, kinds=ONE, each=1)
+SPREAD = Profile(keepalive=400, fresh=0, rate=400, kinds=ONE, requests=1)
+BURST = Profile(keepalive=400, fresh=0, rate=1_000_000, kinds=ONE, requests=1)
 
 
 def run_out_of_descriptors(stage: Stage) -> None:
@@ -89,14 +89,13 @@ def fill_disk(stage: Stage) -> None:
 def block_log(stage: Stage) -> None:
     """Stop reading the log's pipe until it is full: requests go on."""
     daemon = stage.daemon
-    assert isinstance(daemon, Deaf)
-    daemon.listening.clear()
+    daemon.reading.clear()
     try:
         until(lambda: _waiting(daemon) > PIPE, "the log's pipe did not fill")
         stage.calm()
         stage.calm()
     finally:
-        daemon.listening.set()
+        daemon.reading.set()
 
 
 def lose_log_reader(stage: Stage) -> None:
@@ -108,7 +107,7 @@ def lose_log_reader(stage: Stage) -> None:
     stage.calm()
 
 
-def _waiting(daemon: Deaf) -> int:
+def _waiting(daemon: Daemon) -> int:
     """Return the bytes that nobody has read yet."""
     assert daemon.process.stdout is not None
     answer = fcntl.ioctl(daemon.process.stdout, termios.FIONREAD, b"\0" * 4)

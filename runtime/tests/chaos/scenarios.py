@@ -3,12 +3,11 @@
 import math
 from functools import partial
 
-from chaos import broken, deaths, ends, planned, scarcity
-from chaos.account import Loss
-from chaos.play import Scenario
-from testkit.line import Kind, Outcome
-from testkit.load import Profile
-from testkit.target import FAILS_TO_OPEN, LEAVES, NEVER_READY, SYNTAX_ERROR
+from runtime.tests.chaos import broken, deaths, ends, planned, scarcity
+from runtime.tests.chaos.account import Loss
+from runtime.tests.chaos.play import Scenario
+from testkit.ledger import EXITS, FAILS_TO_OPEN, NEVER_READY, SYNTAX_ERROR
+from testkit.load import Kind, Outcome, Profile
 
 CUT = (Outcome.RESET, Outcome.UNREAD, Outcome.TRUNCATED)
 
@@ -23,7 +22,7 @@ CUT_SHORT = Loss(dict.fromkeys((*CUT, Outcome.REFUSED), 20))
 # A connection that is complete between the last accept() and the close() that follows is reset.
 REFUSED = Loss({Outcome.REFUSED: math.inf, Outcome.RESET: 4}, kept=False)
 RUSHED = Loss({Outcome.REFUSED: math.inf, Outcome.RESET: 20}, kept=False)
-PATIENT = Profile(bound=60.0)  # a restart takes as long as a boot
+PATIENT = Profile(timeout=60.0)  # a restart takes as long as a boot
 RUSH = Profile(keepalive=0, fresh=60, rate=2000, kinds=(Kind("quick"),))
 SLOTS = ("--balance", "slots")  # a socket of its own for each worker
 KEPT = Profile(fresh=0)
@@ -79,7 +78,7 @@ SCENARIOS = [
     ),
     Scenario(
         "HUP with code that leaves",
-        partial(broken.code, text=LEAVES, error="exit code 3"),
+        partial(broken.code, text=EXITS, error="exit code 3"),
     ),
     Scenario(
         "HUP with broken YAML",

@@ -4,19 +4,17 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
-import threading
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from testkit.http import Answer, Peer
+from testkit.http import Connection, Response
+from testkit.ledger import LedgerProject
 from testkit.load import Load, Profile
 from testkit.processes import Daemon, session
-from testkit.target import Project
+from testkit.systemd import activated, descriptors
 from testkit.waiting import until
 
 WORKERS = 2
@@ -25,11 +23,6 @@ STARTING = (
     r"\[(\d+)\] \[INFO\] \[gunicorn\.error\] Starting API-Hour"  # a master, with its process id
 )
 GRACE = 20.0  # seconds of graceful_timeout
-# What systemd does: the socket becomes descriptor 3, and the variables name the final process.
-ACTIVATE = """exec 3<&0 0</dev/null
-export LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=http
-exec "$@"
-"""
 
 
 @dataclass(frozen=True)
@@ -45,44 +38,6 @@ SHORT = Form(window=5.0, calm=100)
 FULL = Form(window=5.0, calm=1500)
 
 
-class Activated(Daemon):
-    """Start the daemon behind a listening socket that the test keeps, as systemd would."""
-
-    def __init__(self, folder: Path, sock: socket.socket, *arguments: str, **environ: str) -> None:
-        self.folder = folder
-        self.lines: list[str] = []
-        self._news = threading.Condition()
-        self.process = subprocess.Popen(
-            ["sh", "-c", ACTIVATE, "sh", sys.executable, "-m", "api_hour", *arguments],
-            cwd=folder,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", **environ},
-            stdin=sock.fileno(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-
-class Deaf(Daemon):
-    """Stop reading the daemon's log pipe whenever ``listening`` is cleared."""
-
-    def __init__(self, folder: Path, *arguments: str, **environ: str) -> None:
-        self.listening = threading.Event()
-        self.listening.set()
-        super().__init__(folder, *arguments, **environ)
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.listening.wait()
-            with self._news:
-                self.lines.append(line.rstrip("\n"))
-                self._news.notify_all()
-
-
 class Stage:
     """Hold one scenario's daemon, project, load and notes; leave nothing behind."""
 
@@ -93,7 +48,7 @@ class Stage:
         self.window = form.window
         self.options: tuple[str, ...] = ()
         self.folder = folder
-        self.project = Project(folder / "project", folder / "ledger")
+        self.project = LedgerProject(folder / "project", folder / "ledger")
         self.daemons: list[Daemon] = []
         self.loads: list[Load] = []
         self.notes: list[str] = []
@@ -122,14 +77,21 @@ class Stage:
         """Start a daemon, another one if there is one already."""
         arguments = ("hello:Container", *self._options())
         place = folder or self.project.folder
-        environ = {"CHAOS_LEDGER": str(self.project.ledger)}
+        variables = {"CHAOS_LEDGER": str(self.project.ledger)}
         if self.held is None:
             free = ("--listen", "http=tcp://127.0.0.1:0")
-            self.daemon = Deaf(place, *arguments, *free, **environ)
+            self.daemon = Daemon(place, *arguments, *free, variables=variables)
         else:
             port = self.held.getsockname()[1]
             arguments = (*arguments, "--listen", f"http=tcp://127.0.0.1:{port}")
-            self.daemon = Activated(place, self.held, *arguments, **environ)
+            sockets = {"http": self.held}
+            self.daemon = Daemon(
+                place,
+                *arguments,
+                command=activated(sockets),
+                pass_fds=descriptors(sockets),
+                variables=variables,
+            )
         self.daemons.append(self.daemon)
         return self.daemon
 
@@ -154,18 +116,18 @@ class Stage:
         goal = load.answered + self.form.calm
         until(lambda: load.answered >= goal, f"no {self.form.calm} more answers")
 
-    def peer(self) -> Peer:
+    def peer(self) -> Connection:
         """Connect."""
-        return Peer(self.port)
+        return Connection(self.port)
 
     @property
     def port(self) -> int:
         """Return the port of the listener."""
         return int(self.held.getsockname()[1]) if self.held else self.daemon.port()
 
-    def peer_of(self, worker: int) -> Peer:
+    def peer_of(self, worker: int) -> Connection:
         """Connect until this worker has accepted the connection."""
-        others: list[Peer] = []
+        others: list[Connection] = []
         try:
             while len(others) < TRIES:
                 peer = self.peer()
@@ -177,7 +139,7 @@ class Stage:
                 peer.close()
         raise AssertionError(f"worker {worker} accepted none of {TRIES} connections")
 
-    def _owner(self, peer: Peer) -> int:
+    def _owner(self, peer: Connection) -> int:
         return until(lambda: peer.owner(self.daemon.workers()), "nobody accepted") or 0
 
     def begun(self, ident: str) -> None:
@@ -205,7 +167,7 @@ class Stage:
         leader = self.daemon.process.pid
         until(lambda: not set(pids) & set(session(leader)), f"some of {pids} did not leave")
 
-    def last_word(self, answer: Answer, workers: list[int], of: str = "an answer") -> None:
+    def last_word(self, answer: Response, workers: list[int], of: str = "an answer") -> None:
         """Fail unless a draining worker of these gave a good answer that ends the connection."""
         good = answer.status == 200 and answer.worker in workers and answer.closes
         assert good, f"{of}: {answer.status} {answer.headers}"

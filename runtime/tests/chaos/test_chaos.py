@@ -12,17 +12,18 @@ from pathlib import Path
 
 import pytest
 
-from chaos.play import Scenario, play
-from chaos.scenarios import SCENARIOS
-from chaos.stage import SHORT
-from testkit.line import Kind, Outcome
-from testkit.load import Load, Profile
-from testkit.waiting import PATIENCE
+from runtime.tests.chaos.play import Scenario, play
+from runtime.tests.chaos.scenarios import SCENARIOS
+from runtime.tests.chaos.stage import SHORT
+from testkit.load import Kind, Load, Outcome, Profile
+from testkit.waiting import TIMEOUT
 
 HEAD = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n"
 LAST_HEAD = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\nConnection: close\r\n\r\n"
-ONE = Profile(keepalive=1, fresh=0, rate=4, bound=30.0, kinds=(Kind("quick", size=100),), each=1)
-TWO = replace(ONE, each=2)  # a quarter of a second apart
+ONE = Profile(
+    keepalive=1, fresh=0, rate=4, timeout=30.0, kinds=(Kind("quick", size=100),), requests=1
+)
+TWO = replace(ONE, requests=2)  # a quarter of a second apart
 
 
 @pytest.mark.parametrize(
@@ -78,7 +79,7 @@ def server(*script: tuple[str, Then]) -> Iterator[tuple[int, list[int]]]:
         thread.start()
         yield listener.getsockname()[1], counts
         listener.shutdown(socket.SHUT_RDWR)
-        thread.join(PATIENCE)
+        thread.join(TIMEOUT)
 
 
 def load(port: int, profile: Profile, *, window: float = 60.0) -> Load:
@@ -109,9 +110,9 @@ def load(port: int, profile: Profile, *, window: float = 60.0) -> Load:
 def test_a_client_tells_what_became_of_its_request(
     text: str, then: Then, outcome: Outcome, fresh: int
 ) -> None:
-    bound = 0.5 if outcome is Outcome.LATE else ONE.bound
+    timeout = 0.5 if outcome is Outcome.LATE else ONE.timeout
     with server((text, then)) as (port, _):
-        account = load(port, replace(ONE, keepalive=1 - fresh, fresh=fresh, bound=bound))
+        account = load(port, replace(ONE, keepalive=1 - fresh, fresh=fresh, timeout=timeout))
     assert [one.outcome for one in account.records] == [outcome]
 
 

@@ -19,7 +19,7 @@ from api_hour.plugins import aiopg
 from api_hour.plugins._postgresql import ANSWER_MARGIN, PING_TIMEOUT
 from api_hour.plugins.aiopg import Pool, create_pool
 from api_hour.plugins.embedded import PostgreSQL
-from plugins.conftest import AT_ONCE, AT_ONCE_IN_MEDIAN, Ask, Proxy, busy, kill, until
+from runtime.tests.plugins.conftest import AT_ONCE, AT_ONCE_IN_MEDIAN, Ask, Proxy, busy, kill, until
 
 
 async def fetch(pool: Pool, sql: str = "SELECT 1", *values: object) -> Any:

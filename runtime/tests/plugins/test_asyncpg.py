@@ -15,7 +15,7 @@ from api_hour.plugins import asyncpg as plugin
 from api_hour.plugins._postgresql import ANSWER_MARGIN, PING_TIMEOUT
 from api_hour.plugins.asyncpg import Pool, create_pool
 from api_hour.plugins.embedded import PostgreSQL
-from plugins.conftest import AT_ONCE, AT_ONCE_IN_MEDIAN, Ask, Proxy, busy, kill, until
+from runtime.tests.plugins.conftest import AT_ONCE, AT_ONCE_IN_MEDIAN, Ask, Proxy, busy, kill, until
 
 
 async def fetch(pool: Pool, sql: str = "SELECT 1", *values: object) -> Any:

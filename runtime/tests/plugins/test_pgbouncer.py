@@ -24,7 +24,7 @@ import pytest
 from api_hour.exceptions import DatabaseUnavailable, QueryTimeout
 from api_hour.plugins import aiopg, asyncpg
 from api_hour.plugins.embedded import PostgreSQL, host
-from plugins.conftest import AT_ONCE, END_OTHERS
+from runtime.tests.plugins.conftest import AT_ONCE, END_OTHERS
 
 SHARED = 3  # connections of PgBouncer to the server
 CLIENTS = 12  # connections to PgBouncer

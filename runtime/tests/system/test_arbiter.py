@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from testkit.processes import Daemon
-from testkit.waiting import PATIENCE, until
+from testkit.waiting import TIMEOUT, until
 
 Run = Callable[..., Daemon]
 
@@ -19,7 +19,7 @@ def in_flight(daemon: Daemon, seconds: float) -> "threading.Thread":
     """Send a request that takes ``seconds``; its outcome is the thread's ``answer``."""
 
     def request() -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", daemon.port(), timeout=PATIENCE)
+        connection = http.client.HTTPConnection("127.0.0.1", daemon.port(), timeout=TIMEOUT)
         connection.request("GET", f"/slow?seconds={seconds}")
         sent.set()
         response = connection.getresponse()
@@ -28,7 +28,7 @@ def in_flight(daemon: Daemon, seconds: float) -> "threading.Thread":
     sent = threading.Event()
     thread = threading.Thread(target=request)
     thread.start()
-    assert sent.wait(PATIENCE)
+    assert sent.wait(TIMEOUT)
     return thread
 
 
@@ -97,7 +97,7 @@ def test_a_request_in_flight_at_term_is_answered_and_its_connection_closed(run: 
     request = in_flight(daemon, 5.0)
     until(lambda: daemon.get()[0] == 200, "no answer")
     assert daemon.stop() == 0
-    request.join(PATIENCE)
+    request.join(TIMEOUT)
     assert request.answer == (200, "close")  # type: ignore[attr-defined]
 
 
@@ -106,7 +106,7 @@ def test_int_ends_the_daemon_without_waiting_for_requests(run: Run) -> None:
     request = lost(daemon, "/slow?seconds=50")
     until(lambda: daemon.get()[0] == 200, "no answer")
     assert daemon.stop(signal.SIGINT) == 0
-    request.join(PATIENCE)
+    request.join(TIMEOUT)
     assert not request.is_alive()
 
 
@@ -114,7 +114,7 @@ def lost(daemon: Daemon, path: str) -> "threading.Thread":
     """Send a request whose answer never comes."""
 
     def request() -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", daemon.port(), timeout=PATIENCE)
+        connection = http.client.HTTPConnection("127.0.0.1", daemon.port(), timeout=TIMEOUT)
         connection.request("GET", path)
         sent.set()
         with contextlib.suppress(ConnectionError, http.client.HTTPException):
@@ -123,7 +123,7 @@ def lost(daemon: Daemon, path: str) -> "threading.Thread":
     sent = threading.Event()
     thread = threading.Thread(target=request)
     thread.start()
-    assert sent.wait(PATIENCE)
+    assert sent.wait(TIMEOUT)
     return thread
 
 
@@ -155,7 +155,7 @@ def test_a_blocked_worker_is_ended_and_the_log_shows_where_it_slept(run: Run) ->
     daemon.wait_for(r"is blocked: no heartbeat", after=mark)
     daemon.wait_for(r'hello.py", line \d+ in block', after=mark)
     daemon.ready(after=mark)
-    client.join(PATIENCE)
+    client.join(TIMEOUT)
 
 
 def test_usr1_and_winch_disturb_nobody(run: Run, project: Path) -> None:
@@ -169,7 +169,7 @@ def test_usr1_and_winch_disturb_nobody(run: Run, project: Path) -> None:
     until(lambda: log.exists() and "usr1" not in log.read_text(), "the log was not opened anew")
     daemon.send(signal.SIGHUP)
     until(lambda: "Worker ready" in log.read_text(), "the reload is not in the new log")
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
     connection.request("GET", "/")
     assert connection.getresponse().status == 200
     connection.close()

@@ -63,7 +63,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Return a folder for the metrics of the processes that a test forks."""
     monkeypatch.setenv(metrics.FOLDER, str(tmp_path))
     yield tmp_path
-    assert not metrics._held, "the test itself has joined"
+    assert not metrics._locks, "the test itself has started to count"
 
 
 def value(text: str | bytes, name: str) -> float:
@@ -267,7 +267,7 @@ def test_without_the_package_the_start_says_how_to_get_it(
     code += "util.find_spec = lambda name: name != 'prometheus_client' and find(name) or None\n"
     (hidden / "sitecustomize.py").write_text(code)
     daemon = run("hello:Container", "--metrics", PYTHONPATH=str(hidden))
-    assert daemon.ended() == 1
+    assert daemon.wait() == 1
     assert "metrics need the package prometheus-client: pip install" in daemon.output
 
 

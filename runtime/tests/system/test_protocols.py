@@ -8,8 +8,6 @@ import asyncio
 import signal
 import smtplib
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +19,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from testkit.processes import Daemon
-from testkit.waiting import PATIENCE, until
+from testkit.waiting import TIMEOUT, until
 
 Run = Callable[..., Daemon]
 
@@ -35,7 +33,7 @@ async def echo(reader, writer):
         await writer.drain()
 
 
-def farewell(server):
+def on_drain(server):
     for transport in server.transports:
         transport.write(b"bye\\n")
         transport.close()
@@ -43,7 +41,7 @@ def farewell(server):
 
 class Container(api_hour.Container):
     def servers(self):
-        return {"http": api_hour.StreamServer(echo, farewell=farewell)}
+        return {"http": api_hour.StreamServer(echo, on_drain=on_drain)}
 """
 PROTOCOL = """\
 import asyncio
@@ -59,7 +57,7 @@ class Echo(asyncio.Protocol):
         self.transport.write(data)
 
 
-def farewell(server):
+def on_drain(server):
     for transport in server.transports:
         transport.write(b"bye\\n")
         transport.close()
@@ -67,7 +65,7 @@ def farewell(server):
 
 class Container(api_hour.Container):
     def servers(self):
-        return {"http": api_hour.StreamServer(Echo, farewell=farewell)}
+        return {"http": api_hour.StreamServer(Echo, on_drain=on_drain)}
 """
 DATAGRAMS = """\
 import asyncio
@@ -137,7 +135,7 @@ async def echo(request):
     return socket
 
 
-async def farewell(app):
+async def close_all(app):
     for socket in set(OPEN):
         await socket.close(code=1012, message=b"service restart")
 
@@ -146,7 +144,7 @@ class Container(api_hour.Container):
     def servers(self):
         app = web.Application()
         app.router.add_get("/", echo)
-        app.on_shutdown.append(farewell)
+        app.on_shutdown.append(close_all)
         return {"http": api_hour.HTTPServer(app)}
 """
 SMTP = '''\
@@ -180,10 +178,10 @@ PEERS = set()
 
 class Container(api_hour.Container):
     def servers(self):
-        return {"http": api_hour.StreamServer(lambda: Polite(Handler()), farewell=farewell)}
+        return {"http": api_hour.StreamServer(lambda: Polite(Handler()), on_drain=on_drain)}
 
 
-async def farewell(server):
+async def on_drain(server):
     """Say 421 to every peer, after the command that is under way."""
     for peer in list(PEERS):
         if peer.session is None or peer.envelope is None or not peer.envelope.rcpt_tos:
@@ -224,7 +222,7 @@ async def serve(sock):
     )
 
 
-async def farewell(server):
+async def on_drain(server):
     for session in list(SESSIONS):
         session.stdout.write("the service restarts\\n")
         session.exit(0)
@@ -232,7 +230,7 @@ async def farewell(server):
 
 class Container(api_hour.Container):
     def servers(self):
-        return {"http": api_hour.SocketServer(serve, farewell=farewell)}
+        return {"http": api_hour.SocketServer(serve, on_drain=on_drain)}
 """
 
 
@@ -273,7 +271,7 @@ class Load:
         finally:
             self._stop.set()
             for thread in self._threads:
-                thread.join(PATIENCE)
+                thread.join(TIMEOUT)
 
 
 def reload_three_times(daemon: Daemon, load: Load) -> None:
@@ -297,12 +295,12 @@ def test_streams_lose_no_connection_and_open_ones_are_told(
     daemon = start(run, project, code)
 
     def exchange() -> None:
-        with socket.create_connection(("127.0.0.1", daemon.port()), PATIENCE) as client:
+        with socket.create_connection(("127.0.0.1", daemon.port()), TIMEOUT) as client:
             client.sendall(b"line\n")
             answer = client.makefile("rb").readline()
             assert answer in (b"line\n", b"bye\n")
 
-    with socket.create_connection(("127.0.0.1", daemon.port()), PATIENCE) as witness:
+    with socket.create_connection(("127.0.0.1", daemon.port()), TIMEOUT) as witness:
         witness.sendall(b"hello\n")
         stream = witness.makefile("rb")
         assert stream.readline() == b"hello\n"
@@ -325,7 +323,7 @@ def test_datagrams_are_all_answered(run: Run, project: Path) -> None:
 
         def exchange() -> None:
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
-                client.settimeout(PATIENCE)
+                client.settimeout(TIMEOUT)
                 client.sendto(b"datagram", ("127.0.0.1", port))
                 assert client.recv(100) == b"datagram"
 
@@ -365,7 +363,7 @@ def test_smtp_says_421_between_commands_and_finishes_a_mail(run: Run, project: P
     daemon = start(run, project, SMTP)
 
     def exchange() -> None:
-        with smtplib.SMTP("127.0.0.1", daemon.port(), timeout=PATIENCE) as client:
+        with smtplib.SMTP("127.0.0.1", daemon.port(), timeout=TIMEOUT) as client:
             client.sendmail("a@example.org", ["b@example.org"], "Subject: x\r\n\r\nbody\r\n")
 
     def told(error: Exception) -> bool:
@@ -375,7 +373,7 @@ def test_smtp_says_421_between_commands_and_finishes_a_mail(run: Run, project: P
             return {code for code, _ in error.recipients.values()} == {421}
         return isinstance(error, smtplib.SMTPResponseException) and error.smtp_code == 421
 
-    with smtplib.SMTP("127.0.0.1", daemon.port(), timeout=PATIENCE) as witness:
+    with smtplib.SMTP("127.0.0.1", daemon.port(), timeout=TIMEOUT) as witness:
         witness.ehlo()
         reload_three_times(daemon, Load(exchange, 2, told))
         assert witness.sock is not None
@@ -417,7 +415,7 @@ def test_datagrams_come_over_a_unix_socket_too(project: Path) -> None:
         daemon.ready()
         daemon.wait_for(f"Listening on udp at unixgram:{path}")
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:
-            client.settimeout(PATIENCE)
+            client.settimeout(TIMEOUT)
             client.bind(str(answers))
             client.sendto(b"datagram", str(path))
             assert client.recv(100) == b"datagram"
@@ -427,19 +425,12 @@ def test_datagrams_come_over_a_unix_socket_too(project: Path) -> None:
 
 def test_a_descriptor_that_was_given_is_served(project: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as holder:
-        holder.set_inheritable(True)
-        command = [sys.executable, "-m", "api_hour", "hello:Container", "--listen"]
-        process = subprocess.Popen(
-            [*command, f"http=fd://{holder.fileno()}"],
-            cwd=project,
-            pass_fds=[holder.fileno()],
-            stderr=subprocess.DEVNULL,
-        )
-        with socket.create_connection(holder.getsockname(), PATIENCE) as client:
-            client.sendall(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
-            assert client.makefile("rb").readline() == b"HTTP/1.1 200 OK\r\n"
-        process.terminate()
-        assert process.wait(PATIENCE) == 0
+        arguments = ("hello:Container", "--listen", f"http=fd://{holder.fileno()}")
+        with Daemon(project, *arguments, pass_fds=[holder.fileno()]) as daemon:
+            with socket.create_connection(holder.getsockname(), TIMEOUT) as client:
+                client.sendall(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+                assert client.makefile("rb").readline() == b"HTTP/1.1 200 OK\r\n"
+            assert daemon.stop() == 0
 
 
 def test_an_upgrade_hands_datagram_sockets_over(project: Path) -> None:
@@ -453,8 +444,8 @@ def test_an_upgrade_hands_datagram_sockets_over(project: Path) -> None:
         daemon.send(signal.SIGUSR2)
         daemon.ready(after=mark)
         daemon.send(signal.SIGTERM)
-        assert daemon.process.wait(PATIENCE) == 0
+        assert daemon.process.wait(TIMEOUT) == 0
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
-            client.settimeout(PATIENCE)
+            client.settimeout(TIMEOUT)
             client.sendto(b"datagram", ("127.0.0.1", port))
             assert client.recv(100) == b"datagram"

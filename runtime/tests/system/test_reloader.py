@@ -20,7 +20,7 @@ def test_edits_are_served_and_mistakes_are_survived(
     until(lambda: len(daemon.workers()) == 1, "the old worker stayed")
     mark = daemon.mark()
     file.write_text(code + "\ndef f(:\n")
-    daemon.wait_for("Reload failed, the workers that run go on: hello.py", after=mark)
+    daemon.wait_for("Reload failed, the running workers stay: hello.py", after=mark)
     assert any("SyntaxError: invalid syntax" in line for line in daemon.lines[mark:])
     assert "Traceback (most recent call last):" in daemon.lines[mark:]
     assert says(daemon, "second")
@@ -43,7 +43,7 @@ def until_watching(daemon: Daemon, file: Path) -> None:
         file.write_text(file.read_text() + "\n")
         return "Handling signal: hup" in daemon.output
 
-    until(seen, "the watcher does not watch", every=0.5)
+    until(seen, "the watcher does not watch", pause=0.5)
 
 
 def test_two_edits_of_one_size_within_a_second_are_both_served(
@@ -61,4 +61,4 @@ def test_two_edits_of_one_size_within_a_second_are_both_served(
 def test_the_watcher_ends_with_a_killed_master(run: Callable[..., Daemon]) -> None:
     daemon = run("hello:Container", "--reload").ready()
     daemon.process.kill()
-    daemon.ended()
+    daemon.wait()

@@ -4,8 +4,6 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,7 +11,8 @@ import pytest
 
 from api_hour.master import systemd
 from testkit.processes import Daemon
-from testkit.waiting import PATIENCE, until
+from testkit.systemd import activated, descriptors
+from testkit.waiting import TIMEOUT, until
 
 Run = Callable[..., Daemon]
 
@@ -63,8 +62,10 @@ def test_ready_comes_with_the_first_worker_and_stopping_before_the_end(
 def test_a_service_that_cannot_start_is_never_ready(project: Path, manager: Manager) -> None:
     (project / "hello.py").write_text("1 / 0\n")
     listen = ("--listen", "http=tcp://127.0.0.1:0")
-    with Daemon(project, "hello:Container", *listen, NOTIFY_SOCKET=manager.path) as daemon:
-        assert daemon.ended() == 1
+    with Daemon(
+        project, "hello:Container", *listen, variables={"NOTIFY_SOCKET": manager.path}
+    ) as daemon:
+        assert daemon.wait() == 1
     manager.hears("STOPPING=1")
     assert "READY=1" not in manager.heard
 
@@ -93,54 +94,30 @@ def test_the_watchdog_is_fed_while_a_worker_is_well(run: Run, manager: Manager) 
         manager.hears("WATCHDOG=1", after=mark)
 
 
-HOLDER = """\
-import os, subprocess, sys
-names, *command = sys.argv[1:]
-count = len(names.split(":"))
-os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": str(count), "LISTEN_FDNAMES": names}
-os.execv(command[0], command)
-"""
-
-
-def held(project: Path, names: str, *sockets: socket.socket) -> "subprocess.Popen[bytes]":
-    """Start the daemon as systemd would, with ``sockets`` as descriptors 3 and up."""
-
-    def pass_on() -> None:
-        copies = [os.dup(one.fileno()) for one in sockets]
-        for place, copy in enumerate(copies):
-            os.dup2(copy, 3 + place)
-
-    command = [sys.executable, "-c", HOLDER, names, sys.executable, "-m", "api_hour"]
-    return subprocess.Popen(
-        [*command, "hello:Container"],
-        cwd=project,
-        preexec_fn=pass_on,
-        pass_fds=range(3, 3 + len(sockets)),
-        stderr=subprocess.PIPE,
-    )
+def started_by_systemd(project: Path, sockets: dict[str, socket.socket]) -> Daemon:
+    passed = descriptors(sockets)
+    return Daemon(project, "hello:Container", command=activated(sockets), pass_fds=passed)
 
 
 def test_a_socket_that_systemd_holds_is_served_and_outlives_the_daemon(project: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as holder:
         for name in ("http", "hello.socket"):
-            process = held(project, name, holder)
-            with socket.create_connection(holder.getsockname(), PATIENCE) as client:
-                client.sendall(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
-                assert client.makefile("rb").readline() == b"HTTP/1.1 200 OK\r\n"
-            process.terminate()
-            assert process.wait(PATIENCE) == 0
-            assert process.stderr is not None
-            process.stderr.close()
+            with started_by_systemd(project, {name: holder}) as daemon:
+                with socket.create_connection(holder.getsockname(), TIMEOUT) as client:
+                    client.sendall(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+                    assert client.makefile("rb").readline() == b"HTTP/1.1 200 OK\r\n"
+                assert daemon.stop() == 0
 
 
 def test_a_socket_without_a_listener_is_named_with_the_cure(project: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("", 0)) as two:
-        process = held(project, "http:strange", one, two)
-        _, log = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 1
-    assert "inherited socket 'strange' is no listener (known: http): set FileDescriptorName=" in (
-        log.decode()
-    )
+    with (
+        socket.create_server(("127.0.0.1", 0)) as known,
+        socket.create_server(("", 0)) as strange,
+        started_by_systemd(project, {"http": known, "strange": strange}) as daemon,
+    ):
+        assert daemon.wait() == 1
+    message = "inherited socket 'strange' is not a listener (known: http): set FileDescriptorName="
+    assert message in daemon.output
 
 
 def test_another_process_environment_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:

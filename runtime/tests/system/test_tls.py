@@ -11,7 +11,7 @@ import trustme
 from cryptography import x509
 
 from testkit.processes import Daemon
-from testkit.waiting import PATIENCE
+from testkit.waiting import TIMEOUT
 
 YAML = """\
 api_hour:
@@ -40,7 +40,7 @@ def served(daemon: Daemon, authority: trustme.CA) -> int:
     context = ssl.create_default_context()
     authority.configure_trust(context)
     with (
-        socket.create_connection(("127.0.0.1", daemon.port()), PATIENCE) as plain,
+        socket.create_connection(("127.0.0.1", daemon.port()), TIMEOUT) as plain,
         context.wrap_socket(plain, server_hostname="localhost") as client,
     ):
         client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
@@ -72,7 +72,8 @@ def test_a_reload_shows_the_new_certificate_and_survives_a_broken_one(
         mark = daemon.mark()
         daemon.send(signal.SIGHUP)
         daemon.wait_for(
-            "Reload failed, .* listener http: .*certificate.pem is no good certificate", after=mark
+            "Reload failed, .* listener http: .*certificate.pem is not a good certificate",
+            after=mark,
         )
         assert served(daemon, authority) == second
         assert daemon.stop() == 0
@@ -80,7 +81,7 @@ def test_a_reload_shows_the_new_certificate_and_survives_a_broken_one(
 
 def test_a_missing_certificate_is_named(secure: Path) -> None:
     with Daemon(secure, "hello:Container") as daemon:
-        assert daemon.ended() == 1
+        assert daemon.wait() == 1
         assert "listener http: " in daemon.output
         assert "certificate.pem" in daemon.output
         assert "does not exist" in daemon.output
@@ -91,9 +92,9 @@ def test_a_client_without_tls_disturbs_nobody(secure: Path) -> None:
     first = issue(secure, authority)
     with Daemon(secure, "hello:Container") as daemon:
         daemon.ready()
-        with socket.create_connection(("127.0.0.1", daemon.port()), PATIENCE) as plain:
+        with socket.create_connection(("127.0.0.1", daemon.port()), TIMEOUT) as plain:
             plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
-            plain.settimeout(PATIENCE)
+            plain.settimeout(TIMEOUT)
             while plain.recv(4096):
                 pass
         assert served(daemon, authority) == first

@@ -85,13 +85,13 @@ def test_a_worker_that_is_sent_term_finishes_and_is_replaced(run: Run) -> None:
 def test_workers_leave_when_their_master_is_killed(run: Run) -> None:
     daemon = run("hello:Container", "--workers", "2").ready(2)
     daemon.process.kill()
-    daemon.ended()
+    daemon.wait()
 
 
 def test_a_worker_that_cannot_become_ready_ends_the_first_start(run: Run, project: Path) -> None:
     (project / "hang.py").write_text("import time\ntime.sleep(600)\n")
     daemon = run("hang:Container", "--boot-timeout", "5")
-    assert daemon.ended() == 1
+    assert daemon.wait() == 1
     assert "was not ready in time" in daemon.output
     assert "hang.py" in daemon.output
 

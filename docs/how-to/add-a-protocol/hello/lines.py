@@ -23,7 +23,7 @@ class Lines:
             writer.write(await self._keep(line.decode(errors="replace").strip()))
             await writer.drain()
 
-    async def farewell(self, server: api_hour.StreamServer) -> None:
+    async def on_drain(self, server: api_hour.StreamServer) -> None:
         """End what waits for a line, but nothing that is answering one."""
         self._leaving = True
         for patience in self._waiting:

@@ -11,14 +11,14 @@ from .settings import Settings
 
 
 class Container(api_hour.Container):
-    """Run in each worker: open the engines, serve, close the engines."""
+    """The application of each worker: opens the engines, serves, closes the engines."""
 
     settings = Settings
     config: Settings
 
     @asynccontextmanager
     async def engines(self) -> AsyncIterator[None]:
-        """Open what the services need; it stays open while the daemon serves."""
+        """Open what the services need, for as long as the daemon serves."""
         async with (
             postgresql.open_pool(self.config.postgresql) as self.pool,
             api_hour.observed("postgresql", self.pool),
@@ -27,7 +27,7 @@ class Container(api_hour.Container):
             yield
 
     def servers(self) -> dict[str, api_hour.Server]:
-        """Name the server of each listener of main.yaml."""
+        """Return the server of each listener in main.yaml."""
         engines = {"postgresql": self.pool, "quotes": self.quotes}
         return {
             "http": api_hour.HTTPServer(routes.http(self.config.http, self.pool)),

@@ -1,4 +1,4 @@
-"""What etc/*/main.yaml may hold beside the part ``api_hour``; a mistake there stops the start."""
+"""The sections of etc/*/main.yaml besides ``api_hour``; a mistake there stops the start."""
 
 from typing import Annotated
 
@@ -9,24 +9,24 @@ Seconds = Annotated[float, msgspec.Meta(gt=0)]
 
 
 class HTTP(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Limit what a client may send."""
+    """Limits on what a client may send."""
 
     body_limit: Count = 262_144  # bytes of a request's body
     greeting: Annotated[str, msgspec.Meta(max_length=80)] = "Hello, World!"
 
 
 class PostgreSQL(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Describe the pool of connections that each worker opens."""
+    """The connection pool of each worker."""
 
     dsn: str  # postgresql://user:password@host:5432/database
     minsize: Count = 1
-    maxsize: Count = 10  # times the workers: stay below the server's max_connections
+    maxsize: Count = 10  # per worker; all together must stay below max_connections
     acquire_timeout: Seconds = 3.0  # how long a request waits for a free connection
-    statement_timeout: Seconds = 5.0  # after which the server ends a query
+    statement_timeout: Seconds = 5.0  # after which the server cancels a query
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Hold the whole file, one field for each section."""
+    """The whole file, one field per section."""
 
     postgresql: PostgreSQL
     http: HTTP = HTTP()

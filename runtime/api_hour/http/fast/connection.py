@@ -1,88 +1,70 @@
-"""The fast HTTP path: a complete, simple request is answered inside ``data_received``.
+"""Fast connections: a complete, simple request is answered inside ``data_received``.
 
-It may only be quicker, never different: what is not simple goes down aiohttp's own path, through
-aiohttp's own code. It rests on aiohttp's internals, hence ``TESTED``.
+The theory of operation is in ``http/fast/__init__.py``.
 """
 
-import logging
-import re
+import asyncio
+import sys
 from asyncio import _enter_task, _leave_task
-from collections.abc import Sequence
-from contextvars import copy_context
-from functools import cache
+from collections.abc import Coroutine, Sequence
+from contextvars import Context, copy_context
 from time import monotonic
 from typing import Any
 
-import aiohttp
-from aiohttp import hdrs, http_parser, web
+from aiohttp import hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import _PAYLOAD_ACCESS_ERROR, RequestHandler, _ErrInfo
 
-from api_hour.http.fast.carrier import Carrier
-from api_hour.http.fast.route_table import Routes
-from api_hour.http.fast.task_pool import IDLE, Spares
-from api_hour.http.fast.writer import Blocks
-from api_hour.http.request import FastRequest
+from api_hour.container import ServerOptions
+from api_hour.http.connection import Connection, Connections
+from api_hour.http.fast.request import FastRequest
+from api_hour.http.fast.route_table import RouteTable
+from api_hour.http.fast.task_pool import IDLE, PooledTask, Steps, TaskPool, resume, run_in_context
+from api_hour.http.fast.writer import ResponseWriter
+from api_hour.http.request import Request
 from api_hour.http.request_checks import good_host
 from api_hour.logs import request_id
 
 Messages = Sequence[tuple[Any, StreamReader]]
+# aiohttp's waiter and task of a connection, while a pooled task is at work in their place
+Parked = tuple["asyncio.Future[None] | None", "asyncio.Task[None] | None"]
 
-TESTED = ((3, 14, 5), (3, 15))  # versions of aiohttp: from, and up to
 BATCH = 65536  # bytes of answers that are collected before they are written
 EXPECT, HOST, TRANSFER_ENCODING = hdrs.EXPECT, hdrs.HOST, hdrs.TRANSFER_ENCODING
 _new = object.__new__
-logger = logging.getLogger(__name__)
 
 
-@cache
-def usable() -> bool:
-    """Tell whether the fast path knows this aiohttp; warn when it does not."""
-    version = tuple(int(part) for part in re.findall(r"\d+", aiohttp.__version__)[:3])
-    compiled = http_parser.HttpRequestParser is not http_parser.HttpRequestParserPy
-    if compiled and TESTED[0] <= version < TESTED[1]:
-        return True
-    without = "" if compiled else " without its C parser"
-    logger.warning("No fast path for aiohttp %s%s: its own is used", aiohttp.__version__, without)
-    return False
+class FastConnection(Connection):
+    """aiohttp's protocol, which answers a simple request as soon as it has arrived."""
 
+    __slots__ = ("_host", "_parked", "_unsent")
+    _connections: "FastConnections"
 
-class FastPath:
-    """Hold what the connections of one server share."""
+    def __init__(self, connections: "FastConnections", **kwargs: Any) -> None:
+        super().__init__(connections, **kwargs)
+        self._host: str | None = None  # the last good one: clients send the same again and again
+        self._parked: Parked | None = None
+        self._unsent = b""  # answers that wait for the end of their batch
 
-    def __init__(self, hub: Any, app: web.Application) -> None:
-        self.handle = app._handle
-        routes = Routes(app)
-        self.plain, self.find, self.left = routes.plain, routes.find, routes.left
-        self.render = Blocks(hub, app).render
-        self.ids, self.meter = hub.ids, hub.meter
-        self.spares = Spares(hub._loop)
-        self.spares.grow()
-        limits = ("_client_max_size", "_client_max_fields")
-        constants = {"_loop": hub._loop} | {name: getattr(app, name) for name in limits}
-        constants |= hub.request_constants
-        self.request = type("Request", (FastRequest,), constants)
+    def start(self) -> Coroutine[Any, Any, None]:
+        """Wait for requests from now on, as aiohttp does where tasks can start eagerly.
 
-
-class FastConnection(Carrier):
-    """Be aiohttp's protocol, and answer a simple request as soon as it is here."""
-
-    __slots__ = ("_host",)
-
-    def __init__(self, hub: Any, **kwargs: Any) -> None:
-        super().__init__(hub, **kwargs)
-        self._host: str | None = None  # the last one, which was good
+        Before Python 3.12 the first request often arrives before the task that waits for it has
+        had its first turn; so that task's first step is taken here.
+        """
+        steps = super().start()
+        return steps if sys.version_info >= (3, 12) else resume(steps.send(None), steps)
 
     def data_received(self, data: bytes) -> None:
         """Take in bytes; answer the simple requests among them."""
         if (
-            self._waiter is None
-            or self._messages
-            or self._paused
+            self._waiter is None  # aiohttp or a pooled task is at work on a request
+            or self._messages  # earlier requests come first
+            or self._paused  # the peer does not read its answers
             or self._close
             or self._force_close
-            or not data
+            or not data  # aiohttp parses again what its parser had kept back
         ):
             if self._payload_parser is not None:  # a WebSocket's
                 return RequestHandler.data_received(self, data)
@@ -91,39 +73,39 @@ class FastConnection(Carrier):
             messages, upgraded, tail = self._parser.feed_data(data)  # type: ignore[union-attr]
         except HttpProcessingError as exc:
             error = _ErrInfo(status=400, exc=exc, message=exc.message)
-            return self._queue([(error, EMPTY_PAYLOAD)], False, b"")
+            return self._leave_to_aiohttp([(error, EMPTY_PAYLOAD)], False, b"")
         if len(messages) != 1 or upgraded:
-            return self._batch(messages, upgraded, tail)
-        self._begun = False
+            return self._answer_batch(messages, upgraded, tail)
+        self._arriving = False
         message, payload = messages[0]
-        block = self._answer(message, payload)
-        if block is None:
-            self._queue(messages, False, b"")
-        elif block and self.transport is not None:
-            self.transport.write(block)
+        answer = self._answer(message, payload)
+        if answer is None:
+            self._leave_to_aiohttp(messages, False, b"")
+        elif answer and self.transport is not None:
+            self.transport.write(answer)
         return None
 
-    def _batch(self, messages: Messages, upgraded: bool, tail: bytes) -> None:
-        """Answer several requests with one write, or none."""
-        self._begun = not messages
+    def _answer_batch(self, messages: Messages, upgraded: bool, tail: bytes) -> None:
+        """Answer pipelined requests with one write, up to the first that must wait."""
+        self._arriving = not messages
         served = 0
         if not upgraded and len(messages) < self._max_msg_queue_size:
             for message, payload in messages:
-                block = self._answer(message, payload)
-                if block is None:
+                data = self._answer(message, payload)
+                if data is None:
                     break
                 served += 1
-                self._out += block
-                if len(self._out) > BATCH:
+                self._unsent += data
+                if len(self._unsent) > BATCH:
                     self.flush()
                 if self._waiter is None or self._paused or self._force_close:
                     break
             self.flush()
         if served < len(messages) and not self._force_close:
-            self._queue(messages[served:], upgraded, tail)
+            self._leave_to_aiohttp(messages[served:], upgraded, tail)
 
-    def _queue(self, messages: Messages, upgraded: bool, tail: bytes) -> None:
-        """Leave requests to aiohttp's own loop, as its data_received does."""
+    def _leave_to_aiohttp(self, messages: Messages, upgraded: bool, tail: bytes) -> None:
+        """Queue requests for aiohttp's own loop, and wake it, as its data_received does."""
         self._request_count += len(messages)
         self._messages.extend(messages)
         if len(self._messages) >= self._max_msg_queue_size:
@@ -133,72 +115,190 @@ class FastConnection(Carrier):
             self._waiter.set_result(None)
 
     def _answer(self, message: Any, payload: StreamReader) -> bytes | None:
-        """Serve one request; return what goes out, or None when it is left to aiohttp."""
-        hub, headers, url = self._hub, message.headers, message.url
-        fast: FastPath = hub.fast
+        """Serve one request.
+
+        Return the bytes of its answer, none when the answer is written elsewhere or later, or
+        None when the request is left to aiohttp: nothing has happened to it then.
+        """
+        shared, headers, url = self._connections, message.headers, message.url
         host = headers.get(HOST)
         if (
             EXPECT in headers
             or TRANSFER_ENCODING in headers
-            or (payload is not EMPTY_PAYLOAD and not payload.is_eof())
-            or (host != self._host and not self._trust(host))
-            or url._netloc
+            or (payload is not EMPTY_PAYLOAD and not payload.is_eof())  # a body is still arriving
+            or (host != self._host and not self._is_good_host(host))
+            or url._netloc  # an absolute URL
         ):
             return None
-        method, path, waiting = message.method, url._path, fast.spares.waiting
-        found = fast.plain.get(method + path) or fast.find(method, path)
-        if not waiting or (found is None and path.startswith(fast.left)):
-            fast.spares.grow()
+        method, path, waiting = message.method, url._path, shared.task_pool.waiting
+        found = shared.plain.get(method + path) or shared.find(method, path)
+        if not waiting:
+            shared.task_pool.grow()
             return None
-        spare, loop = waiting[-1], self._loop
-        task = spare.task
+        if found is None and path.startswith(shared.always_suspending):
+            return None
+        pooled, loop = waiting[-1], self._loop
+        task = pooled.task
         try:
             _enter_task(loop, task)
-        except RuntimeError:  # called from inside of a task
+        except RuntimeError:  # another task is running: it called data_received
             return None
-        request: FastRequest = _new(fast.request)
+        # From here on the request is served; every statement that fails must still answer it.
+        request: FastRequest = _new(shared.request_class)
         request._message = message
         request._payload = payload
         request._connection = self
         request._task = task
         request._found = found
         request._cache = {}
-        start, context = monotonic(), copy_context()  # both loops' clock, in finer parts
-        if fast.ids is not None:
-            request._id = identity = fast.ids.of(headers.get(request_id.HEADER))
+        # monotonic() is what both loops read as their time(), but with a finer resolution.
+        start, context = monotonic(), copy_context()
+        if shared.ids is not None:
+            request._id = identity = shared.ids.of(headers.get(request_id.HEADER))
             context.run(request_id.current.set, identity)
         self._request_count += 1
-        hub.requests_count += 1
+        shared.requests_count += 1
         self._parser.message_consumed()  # type: ignore[union-attr]
         try:
-            handle = fast.handle if found is None else found[0].handler
-            step = context.run(spare.send, handle(request))
-        except BaseException as exc:
-            step, spare.error = IDLE, exc
+            handle = shared.handle if found is None else found[0].handler
+            step = context.run(pooled.send, handle(request))
+        except BaseException as exc:  # calling the handler failed, before its coroutine began
+            step, pooled.error = IDLE, exc
         finally:
             _leave_task(loop, task)
-        response, block = spare.outcome, None
-        if step is IDLE and spare.error is None and not self._close:
-            block = fast.render(request, response)
-        if block is None:
-            spare.step = step
-            return self.go_on(spare, context, request, start)
-        request._task = spare.outcome = None  # type: ignore[assignment]
+        response, data = pooled.outcome, None
+        if step is IDLE and pooled.error is None and not self._close:
+            data = shared.render(request, response)
+        if data is None:
+            pooled.step = step
+            return self._finish_in_aiohttp(pooled, context, request, start)
+        request._task = pooled.outcome = None  # type: ignore[assignment]  # break the cycles
         if self._logs:
-            response._body_length = len(block)
+            response._body_length = len(data)
             context.run(self.log_access, request, response, start)
-        elif fast.meter is not None:
+        elif shared.metrics is not None:
             name = request.route_name if found is None else found[0].name
-            fast.meter.count(name, method, response._status, monotonic() - start)
+            shared.metrics.count(name, method, response._status, monotonic() - start)
         if payload is not EMPTY_PAYLOAD:
             if request._post is not None:
                 request._finish()
             payload.set_exception(_PAYLOAD_ACCESS_ERROR)
-        self.keep(start)
-        return block
+        self._restart_keepalive(start)
+        return data
 
-    def _trust(self, host: str | None) -> bool:
+    def _is_good_host(self, host: str | None) -> bool:
         good = good_host(host)
         if good:
             self._host = host
         return good
+
+    def _finish_in_aiohttp(
+        self, pooled: PooledTask, context: Context, request: Request, start: float
+    ) -> bytes:
+        """Finish a request through aiohttp's own code: at once, or in the task if that suspends.
+
+        ``pooled.step`` is what the handler waits for, or IDLE when it has returned or raised.
+        """
+        steps: Steps = self._handle_as_aiohttp(request, start, pooled.remaining_steps)
+        if pooled.step is IDLE:
+            pooled.take_first_step(steps, context)
+            if pooled.step is IDLE:
+                if pooled.error is not None:  # CancelledError and the like belong in a task
+                    pooled.hand_over_to_task(pooled.remaining_steps())
+                return b""
+            steps = pooled.remaining_steps()
+        # With no waiter the connection counts as busy, for data_received and for the timers; and
+        # a disconnect or a shutdown cancels the task that does the work.
+        self._parked = self._waiter, self._task_handler
+        self._waiter, self._task_handler = None, pooled.task
+        pooled.hand_over_to_task(run_in_context(context, steps))
+        return b""
+
+    async def _handle_as_aiohttp(self, request: Request, start: float, handle: Any) -> None:
+        """Do for one request what RequestHandler.start does for each."""
+        keep = False
+        try:
+            response, reset = await self._handle_request(request, start, handle)
+            keep = bool(response.keep_alive) and not reset
+        except ConnectionError:
+            self.log_debug("Ignored premature client disconnection")
+        except Exception as exc:
+            self.log_exception("Unhandled exception", exc_info=exc)
+        finally:
+            request._task = None  # type: ignore[assignment]  # break a cycle, as aiohttp does
+            request._payload.set_exception(_PAYLOAD_ACCESS_ERROR)
+            self._become_idle(keep)
+
+    def _become_idle(self, keep: bool) -> None:
+        """Wait for the next request, or close."""
+        if self._parked:
+            (self._waiter, starter), self._parked = self._parked, None
+            self._task_handler = starter if self._manager else None  # None: the peer has left
+        if not keep or self._close or self._force_close:
+            self.flush()
+            self.force_close()
+            return
+        self._restart_keepalive(self._loop.time())
+        if self._messages and self._waiter and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _restart_keepalive(self, now: float) -> None:
+        """Start the keep-alive time again, as aiohttp does; a timer that runs is kept."""
+        self._keepalive = True
+        self._next_keepalive_close_time = close = now + self._keepalive_timeout
+        if self._keepalive_handle is None:
+            self._keepalive_handle = self._loop.call_at(close, self._process_keepalive)
+
+    def flush(self) -> bool:
+        """Write the answers of the batch; return whether the peer is still there."""
+        data, self._unsent = self._unsent, b""
+        if self.transport is None or self.transport.is_closing():
+            return False
+        if data:
+            self.transport.write(data)
+        return True
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send a response with one write where that is possible."""
+        data = None
+        if not self._upgraded:
+            data = self._connections.render(request, resp, raised=True)
+        if data is None:
+            return await super().finish_response(request, resp, start_time)
+        request._finish()
+        resp._body_length = len(data)
+        self._unsent += data
+        reset = not self.flush()
+        if self._paused:
+            await self._drain_helper()
+        self.log_access(request, resp, start_time)
+        return resp, reset
+
+
+class FastConnections(Connections):
+    """The connections of one server, and what they share to be fast."""
+
+    def __init__(self, app: web.Application, options: ServerOptions, **kwargs: Any) -> None:
+        super().__init__(app, options, **kwargs)
+        self.handle = app._handle
+        routes = RouteTable(app)
+        self.plain, self.find = routes.plain, routes.find
+        self.always_suspending = routes.always_suspending
+        self.render = ResponseWriter(self, app).render
+        self.task_pool = TaskPool(self._loop)
+        self.task_pool.grow()
+        limits = ("_client_max_size", "_client_max_fields")
+        constants = {"_loop": self._loop} | {name: getattr(app, name) for name in limits}
+        constants |= self.request_constants
+        self.request_class = type("Request", (FastRequest,), constants)
+
+    def __call__(self) -> FastConnection:
+        """Return the protocol of a new connection."""
+        return FastConnection(self, loop=self._loop, **self._kwargs)
+
+    async def shutdown(self, timeout: float | None = None) -> None:
+        """Close the connections as aiohttp does, then end the tasks that wait for requests."""
+        await super().shutdown(timeout)
+        self.task_pool.close()

@@ -1,6 +1,8 @@
-"""Routes: what aiohttp's dispatcher would find for a method and a path, ready before it is asked.
+"""The route table: what aiohttp's dispatcher would find for a method and a path, known at start.
 
-It must find the same as the dispatcher, or leave the request to it.
+It must find the same route as the dispatcher, or none: then the dispatcher itself is asked, in
+``Application._handle``. So the table holds nothing that only the request can decide: resources of
+unknown classes, domains, other routers, old middlewares, paths with percent signs.
 """
 
 import re
@@ -29,43 +31,44 @@ KNOWN = PlainResource, DynamicResource, StaticResource, PrefixedSubAppResource
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What is found: a handler inside its middlewares, and what a match_info is made of."""
+    """A handler wrapped in its middlewares, and what a match_info consists of."""
 
     handler: Callable[[Any], Any]
     route: AbstractRoute
     apps: list[web.Application]
     app: web.Application
-    name: str  # the path as the project has written it
+    name: str  # the path as the project wrote it
 
     def match_info(self, variables: dict[str, str]) -> UrlMappingMatchInfo:
-        """Return what the dispatcher would have made."""
+        """Return what the dispatcher would have created."""
         info = UrlMappingMatchInfo(variables, self.route)
         info._apps, info._current_app, info._frozen = self.apps, self.app, True
         return info
 
 
 Found = tuple[Route, dict[str, str]]  # and the variables in the path
+# A resource: what matches its path (None: ask the dispatcher), and its routes by method.
 Pattern = tuple[Callable[[str], re.Match[str] | None] | None, dict[str, Route]]
 
 
-class Routes:
+class RouteTable:
     """The routes of an application: the plain ones by method and path, the others by prefix."""
 
     def __init__(self, app: web.Application) -> None:
         self.plain: dict[str, Found] = {}
         self._patterns: dict[str, list[Pattern]] = {}
-        # What only waits, or has no path: begun in place, it would cost more.
-        self.left = "*", *_static_prefixes(app)
-        if not all(map(_known, tree(app))):
+        # Static files and ``*`` always suspend, so starting them in place only adds cost.
+        self.always_suspending = "*", *_static_prefixes(app)
+        if not all(map(_is_known, with_subapps(app))):
             return
         for route in app.router.routes():
             if type(route.resource) is PlainResource:
-                self._add(app, route, route.resource.canonical)
+                self._add_plain(app, route, route.resource.canonical)
         for prefix, resources in app.router._resource_index.items():
             self._patterns[prefix] = [self._pattern(app, resource) for resource in resources]
 
     def find(self, method: str, path: str) -> Found | None:
-        """Look a pattern up in the dispatcher's order; None leaves the request to it."""
+        """Try the patterns in the dispatcher's order; None leaves the request to it."""
         part = "" if "%" in path else path
         while part:
             for match, routes in self._patterns.get(part, ()):
@@ -76,39 +79,41 @@ class Routes:
             part = "" if part == "/" else part.rpartition("/")[0] or "/"
         return None
 
-    def _add(self, app: web.Application, route: AbstractRoute, path: str) -> None:
-        info = _ask(app, route.method, path)
-        if info.route is route and "%" not in path and (entry := _entry(app, info)):
+    def _add_plain(self, app: web.Application, route: AbstractRoute, path: str) -> None:
+        # An earlier resource may hide this route: the dispatcher itself says which one it finds.
+        info = _resolve(app, route.method, path)
+        if info.route is route and "%" not in path and (entry := _route(app, info)):
             self.plain[route.method + path] = entry, {}
 
     def _pattern(self, app: web.Application, resource: AbstractResource) -> Pattern:
-        """Return a resource of the application itself; one without a match for all others."""
+        """Return a resource of the application itself; for any other, ask the dispatcher."""
         if type(resource) is PlainResource:
+            # All its routes are in ``plain``, which was asked first: here it matches nothing.
             added = all(route.method + resource.canonical in self.plain for route in resource)
             return (re.compile(r"(?!)").fullmatch if added else None), {}
         if type(resource) is not DynamicResource:
             return None, {}
-        entries = {route.method: _entry(app, UrlMappingMatchInfo({}, route)) for route in resource}
+        entries = {route.method: _route(app, UrlMappingMatchInfo({}, route)) for route in resource}
         routes = {method: entry for method, entry in entries.items() if entry}
         return (resource._pattern.fullmatch if len(routes) == len(entries) else None), routes
 
 
-def tree(app: web.Application) -> Iterator[web.Application]:
-    """Return ``app`` and all applications below it."""
+def with_subapps(app: web.Application) -> Iterator[web.Application]:
+    """Yield ``app`` and all applications below it."""
     yield app
-    for sub in app._subapps:
-        yield from tree(sub)
+    for subapp in app._subapps:
+        yield from with_subapps(subapp)
 
 
 def _static_prefixes(app: web.Application) -> Iterator[str]:
-    for one in tree(app):
-        for resource in one.router.resources():
+    for application in with_subapps(app):
+        for resource in application.router.resources():
             if isinstance(resource, StaticResource):
                 yield f"{resource.canonical}/"
 
 
-def _known(app: web.Application) -> bool:
-    """Tell whether only the method and the path decide which route is found."""
+def _is_known(app: web.Application) -> bool:
+    """Return whether the method and the path alone decide which route is found."""
     resources = app.router.resources()
     return (
         type(app) is web.Application
@@ -118,22 +123,22 @@ def _known(app: web.Application) -> bool:
     )
 
 
-def _ask(app: web.Application, method: str, path: str) -> UrlMappingMatchInfo:
-    """Resolve as the dispatcher does, which waits for nothing."""
+def _resolve(app: web.Application, method: str, path: str) -> UrlMappingMatchInfo:
+    """Ask the dispatcher, whose coroutine never suspends."""
     request = SimpleNamespace(method=method, rel_url=SimpleNamespace(path_safe=path))
     try:
         app.router.resolve(cast(web.Request, request)).send(None)
     except StopIteration as end:
         return cast(UrlMappingMatchInfo, end.value)
-    raise RuntimeError(f"the dispatcher waits for something: {app.router}")
+    raise RuntimeError(f"the dispatcher suspends: {app.router}")
 
 
-def _entry(app: web.Application, info: UrlMappingMatchInfo) -> Route | None:
-    """Return the route of ``info``, or None when its handler is not a coroutine function."""
+def _route(app: web.Application, info: UrlMappingMatchInfo) -> Route | None:
+    """Return the route of ``info``, or None if its handler is not a coroutine function."""
     info.add_app(app)
     handler = info.handler
     if app._run_middlewares:
-        handler = _inside_middlewares(handler, info.apps)
+        handler = _wrap_in_middlewares(handler, info.apps)
     if not iscoroutinefunction(handler):
         return None
     resource = info.route.resource
@@ -141,11 +146,11 @@ def _entry(app: web.Application, info: UrlMappingMatchInfo) -> Route | None:
     return Route(handler, info.route, info._apps, info.current_app, name)
 
 
-def _inside_middlewares(handler: Any, apps: tuple[web.Application, ...]) -> Any:
+def _wrap_in_middlewares(handler: Any, apps: tuple[web.Application, ...]) -> Any:
     """Wrap a handler as aiohttp does.
 
-    Its own middleware, the last of each application, says which application is the current one:
-    where there is only one, that is known.
+    The last middleware of each application is aiohttp's own and sets the current application.
+    Where there is only one, it is left out.
     """
     if len(apps) > 1:
         return _cached_build_middleware(handler, apps)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from plugins.embedded.supervisor import run, wait_until_gone
+from runtime.tests.plugins.embedded.supervisor import run, wait_until_gone
 
 
 @pytest.fixture(autouse=True)

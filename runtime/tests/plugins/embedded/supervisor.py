@@ -19,7 +19,7 @@ import psycopg2
 import pytest
 
 from api_hour.plugins import embedded
-from testkit.waiting import PATIENCE, until
+from testkit.waiting import TIMEOUT, until
 
 PACKAGE = Path(embedded.__file__).parents[2]
 PYTHON = [sys.executable, "-m", embedded.__name__]
@@ -77,7 +77,7 @@ class Supervisor:
     def line(self) -> str:
         """Return the next line of its output, "(end)" at the end."""
         try:
-            return self._lines.get(timeout=PATIENCE)
+            return self._lines.get(timeout=TIMEOUT)
         except queue.Empty:
             raise AssertionError(f"no line came; errors:\n{self.errors}") from None
 
@@ -90,8 +90,8 @@ class Supervisor:
         """Wait for the exit, after sending a signal if one is given; return the exit code."""
         if number is not None:
             self.process.send_signal(number)
-        code = self.process.wait(PATIENCE)
-        self._reader.join(PATIENCE)
+        code = self.process.wait(TIMEOUT)
+        self._reader.join(TIMEOUT)
         return code
 
     def __enter__(self) -> "Supervisor":

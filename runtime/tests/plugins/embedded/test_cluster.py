@@ -12,7 +12,7 @@ import psycopg2
 import pytest
 
 from api_hour.plugins import embedded
-from plugins.embedded.supervisor import (
+from runtime.tests.plugins.embedded.supervisor import (
     Supervisor,
     needs_linux,
     postmaster,

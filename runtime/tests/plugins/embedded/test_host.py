@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from api_hour.plugins import embedded
-from plugins.embedded.supervisor import (
+from runtime.tests.plugins.embedded.supervisor import (
     NO_SOCKETS,
     PACKAGE,
     PYTHON,
@@ -96,7 +96,7 @@ def test_the_systems_binaries_come_first(data: Path) -> None:
         Path("/usr/lib/postgresql").glob("*/bin/postgres"), None
     )
     if system is None:
-        pytest.skip("the system has no PostgreSQL")
+        pytest.skip("postgres is not installed")
     with embedded.postgresql(data) as server:
         program = os.readlink(f"/proc/{server.pid}/exe")
         assert "pixeltable" not in program

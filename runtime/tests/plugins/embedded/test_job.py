@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from api_hour.plugins import embedded
-from plugins.embedded.supervisor import (
+from runtime.tests.plugins.embedded.supervisor import (
     SIGNALS,
     STOP_SIGNALS,
     Supervisor,

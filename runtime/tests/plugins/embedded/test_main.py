@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from plugins.embedded.supervisor import Supervisor, query, recorder, run
+from runtime.tests.plugins.embedded.supervisor import Supervisor, query, recorder, run
 
 SHOW_URL = "import os; print(os.environ['DATABASE_URL'])"
 

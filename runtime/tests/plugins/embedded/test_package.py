@@ -14,7 +14,7 @@ import pytest
 
 from api_hour.exceptions import ConfigError
 from api_hour.plugins import embedded
-from plugins.embedded.supervisor import PACKAGE, query, run, wait_until_gone
+from runtime.tests.plugins.embedded.supervisor import PACKAGE, query, run, wait_until_gone
 
 
 def test_every_client_understands_the_url_whatever_pgport_says(

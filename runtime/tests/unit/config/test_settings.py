@@ -1,14 +1,11 @@
 """The process manager's settings: one meaning in YAML, gunicorn.conf.py and on the command line."""
 
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 from gunicorn.config import Config
 
-from api_hour.config import settings as settings  # registers them
+import api_hour.config.settings  # noqa: F401 - it registers the settings that Config() knows
 
 GOOD: dict[str, list[tuple[Any, Any]]] = {
     "balance": [("slots", "slots")],
@@ -65,35 +62,7 @@ def test_a_bad_value_is_refused_with_the_value_in_the_message(name: str) -> None
 
 
 def test_every_setting_has_good_and_bad_examples_here() -> None:
-    sections = {name: one.section for name, one in Config().settings.items()}
+    sections = {name: setting.section for name, setting in Config().settings.items()}
     ours = {name for name, section in sections.items() if section == "API-Hour"}
     without_value = {"auto_config", "check", "config_dir"}
     assert ours - without_value == set(GOOD) == set(BAD)
-
-
-SHOW = """\
-import sys
-from api_hour.config.loader import Application
-sys.argv = ["api_hour", *sys.argv[1:]]
-print(Application().cfg.max_surge, Application().cfg.drain_idle)
-"""
-
-
-@pytest.mark.parametrize(
-    ("yaml", "python", "option", "expected"),
-    [
-        ("", "", [], "1 5.0"),
-        ("api_hour: {max_surge: 2}", "", [], "2 5.0"),
-        ("api_hour: {max_surge: 2}", "max_surge = 3\ndrain_idle = 1", [], "3 1.0"),
-        ("api_hour: {max_surge: 2}", "max_surge = 3", ["--max-surge", "4"], "4 5.0"),
-    ],
-)
-def test_the_command_line_wins_over_python_which_wins_over_yaml(
-    project: Path, yaml: str, python: str, option: list[str], expected: str
-) -> None:
-    (project / "etc" / "hello").mkdir(parents=True)
-    (project / "etc" / "hello" / "main.yaml").write_text(yaml)
-    (project / "etc" / "hello" / "gunicorn.conf.py").write_text(python)
-    command = [sys.executable, "-c", SHOW, "hello:Container", *option]
-    ended = subprocess.run(command, cwd=project, capture_output=True, text=True, check=True)
-    assert ended.stdout.strip() == expected

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from endpoints import application, soon
-from testkit.wire import LOOPS, Peer, ours, peers_leave, request, run_on, with_body
+from runtime.tests.unit.http.endpoints import application, soon
+from testkit.wire import LOOPS, Peer, chunked, ours, peers_leave, request, run_on, with_body
 
 MANY = 100_000  # requests
 MIB = 1 << 20
@@ -69,7 +69,7 @@ def test_pipelined_requests_whose_answers_nobody_reads_are_not_taken(run: Any, f
             with at_most(8 * MIB):
                 sent = await push(peer, data)
             assert sent < 3 * MIB < len(data)
-            assert service.hub.requests_count < MANY / 2
+            assert service.connections.requests_count < MANY / 2
 
     run(scenario())
 
@@ -138,6 +138,29 @@ def test_a_connection_without_a_first_request_is_closed(run: Any, fast: bool, st
             await silent.until(lambda peer: peer.closed)
             assert silent.heard == b""
             assert b"200 OK" in await other.get("/json")
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    "data",
+    [request("/json"), with_body("/json", b"{}"), chunked("/json", [b"{}"])],
+    ids=["get", "body", "chunked"],  # aiohttp's own loop serves the last one on the fast path too
+)
+def test_an_idle_connection_outlives_the_time_limit_of_a_first_request(
+    run: Any, fast: bool, data: bytes
+) -> None:
+    async def scenario() -> None:
+        async with ours(application(), fast=fast, header_timeout=SOON) as service:
+            idle = await service.connect()
+            await idle.send(data)
+            await idle.until(lambda peer: bool(peer.heard) or peer.closed)
+            silent = await service.connect()
+            await silent.until(lambda peer: peer.closed)
+            await idle.settle()
+            assert idle.heard.count(b"HTTP/1.1 20") == 1
+            assert not idle.closed
+            assert b"200 OK" in await idle.get("/json")
 
     run(scenario())
 

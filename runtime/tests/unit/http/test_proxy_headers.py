@@ -10,7 +10,7 @@ from multidict import CIMultiDict
 
 import api_hour
 from api_hour.config.settings import networks
-from api_hour.http.proxy_headers import Proxies
+from api_hour.http.proxy_headers import TrustedProxies
 from testkit.wire import ours, request, run_on
 
 TRUSTED = ["10.0.0.0/8", "fd00::/8", "192.0.2.7"]
@@ -19,7 +19,9 @@ PROXY, CLIENT, OTHER = "10.0.0.1", "198.51.100.1", "203.0.113.9"
 
 def client(peer: str | None, *said: str) -> str | None:
     """Return whose request it is when ``peer`` sends these lines of X-Forwarded-For."""
-    return Proxies(TRUSTED).client(peer, CIMultiDict([("X-Forwarded-For", one) for one in said]))
+    return TrustedProxies(TRUSTED).client(
+        peer, CIMultiDict([("X-Forwarded-For", one) for one in said])
+    )
 
 
 @pytest.mark.parametrize(
@@ -55,9 +57,9 @@ def test_the_client_is_the_first_from_the_right_that_is_no_proxy(
 def test_whoever_may_open_a_unix_socket_is_trusted_by_its_name() -> None:
     headers = CIMultiDict({"X-Forwarded-For": CLIENT})
     for peer in ("", "/run/nginx.sock", None):
-        assert Proxies(["unix"]).client(peer, headers) == CLIENT
-        assert Proxies(TRUSTED).client(peer, headers) == peer
-    assert Proxies(["unix"]).client(OTHER, headers) == OTHER
+        assert TrustedProxies(["unix"]).client(peer, headers) == CLIENT
+        assert TrustedProxies(TRUSTED).client(peer, headers) == peer
+    assert TrustedProxies(["unix"]).client(OTHER, headers) == OTHER
 
 
 @given(st.lists(st.text(max_size=40), max_size=5))

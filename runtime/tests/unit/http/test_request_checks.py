@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from endpoints import application
+from runtime.tests.unit.http.endpoints import application
 from testkit.wire import LOOPS, ours, request
 
 Ask = Callable[..., bytes]

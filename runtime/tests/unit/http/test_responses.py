@@ -1,34 +1,37 @@
-"""JSON() and HTML() against web.Response on a real server, and json_errors."""
+"""JSON() and HTML() against web.Response on a real server."""
 
-import asyncio
 import copy
 import json
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestServer
 from hypothesis import given
 from hypothesis import strategies as st
 
 import api_hour
-from api_hour.http.responses import JSON, as_json, dumps
+from api_hour.http.responses import JSON, dumps
+from runtime.tests.unit.http.exchange import (
+    GET,
+    HEAD,
+    KEPT,
+    OLD,
+    OLD_KEPT,
+    ZIPPED,
+    Handler,
+    exchange,
+    one,
+    parts,
+)
 
 DATA = {"message": "Hello, Wörld! </script>", "ids": [1, 2.5, None, True]}
 PAGE = "<h1>Grüezi</h1>"
-GET = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-ZIPPED = GET.replace(b"Host", b"Accept-Encoding: gzip, deflate\r\nHost")
-HEAD = GET.replace(b"GET", b"HEAD")
-OLD = b"GET / HTTP/1.0\r\n\r\n"
-OLD_KEPT = b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n" + OLD
-KEPT = GET.replace(b"Connection: close\r\n", b"") + GET
 REQUESTS = [GET, ZIPPED, HEAD, OLD, OLD_KEPT, KEPT]
 
 Maker = Callable[..., web.Response]
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def ours_json(**given: Any) -> web.Response:
@@ -54,39 +57,10 @@ PAIRS = [
 ]
 
 
-def exchange(app: web.Application, request: bytes) -> bytes:
-    """Serve ``app``, send ``request`` and return all bytes until the server closes."""
-
-    async def run() -> bytes:
-        async with TestServer(app) as server, asyncio.timeout(10):
-            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-            writer.write(request)
-            answer = await reader.read()
-            writer.close()
-            await writer.wait_closed()
-            return answer
-
-    return asyncio.run(run())
-
-
-def one(handler: Handler, *middlewares: Any) -> web.Application:
-    app = web.Application(middlewares=middlewares)
-    app.router.add_route("*", "/", handler)
-    return app
-
-
 def undated(answer: bytes) -> bytes:
     text, count = re.subn(rb"\r\nDate: [^\r]+", b"", answer)
     assert count >= 1, answer
     return text
-
-
-def parts(answer: bytes) -> tuple[int, dict[str, str], Any]:
-    """Return status, headers and the JSON of one answer."""
-    head, _, body = answer.partition(b"\r\n\r\n")
-    status, *lines = head.decode().split("\r\n")
-    headers = dict(line.split(": ", 1) for line in lines)
-    return int(status.split()[1]), headers, json.loads(body)
 
 
 # What an endpoint, a middleware or a signal may do to a response before it is sent.
@@ -437,184 +411,3 @@ def test_json_is_written_without_needless_escapes() -> None:
 
 def test_a_lone_surrogate_is_written_as_its_escape() -> None:
     assert dumps(["\ud83d", "\U0001f600"]) == b'["\\ud83d","\xf0\x9f\x98\x80"]'
-
-
-# json_errors
-
-
-def failing(error: BaseException | None = None) -> web.Application:
-    async def endpoint(request: web.Request) -> web.Response:
-        if error is not None:
-            raise error
-        return web.Response(text="fine")
-
-    app = web.Application(middlewares=[api_hour.json_errors])
-    app.router.add_get("/", endpoint)
-    return app
-
-
-def levels(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.levelname for record in caplog.records]
-
-
-RAISED = [
-    (web.HTTPNotFound(), 404, "Not Found"),
-    (web.HTTPNotFound(text="There is no record 7"), 404, "There is no record 7"),
-    (web.HTTPNotFound(reason="No Such Record"), 404, "No Such Record"),
-    (web.HTTPBadRequest(text="<p>", content_type="text/html"), 400, "Bad Request"),
-    (web.HTTPConflict(text=""), 409, "Conflict"),
-    (web.HTTPRequestEntityTooLarge(10, 20), 413, "Maximum request body size 10 exceeded."),
-    (web.HTTPTooManyRequests(headers={"Retry-After": "9"}), 429, "Too Many Requests"),
-]
-
-
-@pytest.mark.parametrize(("error", "status", "message"), RAISED, ids=repr)
-def test_a_4xx_that_is_raised_goes_out_as_json_and_is_not_logged(
-    error: web.HTTPException, status: int, message: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    sent, headers, body = parts(exchange(failing(error), GET))
-    assert sent == status
-    assert headers["Content-Type"] == "application/json; charset=utf-8"
-    assert body == {"error": {"status": status, "message": message}}
-    assert headers.get("Retry-After") == error.headers.get("Retry-After")
-    assert caplog.records == []
-
-
-@pytest.mark.parametrize(
-    ("request_bytes", "status", "message"),
-    [
-        (GET.replace(b"GET /", b"GET /nowhere"), 404, "Not Found"),
-        (GET.replace(b"GET", b"POST"), 405, "Method Not Allowed"),
-    ],
-)
-def test_a_route_that_does_not_exist_is_answered_as_json(
-    request_bytes: bytes, status: int, message: str
-) -> None:
-    sent, headers, body = parts(exchange(failing(), request_bytes))
-    assert sent == status
-    assert body == {"error": {"status": status, "message": message}}
-    assert headers.get("Allow") == ("GET,HEAD" if status == 405 else None)
-
-
-def test_headers_and_cookies_of_the_error_are_kept_but_those_of_its_old_body() -> None:
-    headers = {"WWW-Authenticate": "Basic", "Content-Encoding": "gzip", "Content-Length": "3"}
-    error = web.HTTPUnauthorized(headers=headers)
-    error.set_cookie("seen", "1")
-    status, sent, body = parts(exchange(failing(error), GET))
-    assert (status, body["error"]["message"]) == (401, "Unauthorized")
-    assert (sent["WWW-Authenticate"], sent["Set-Cookie"]) == ("Basic", "seen=1; Path=/")
-    assert "Content-Encoding" not in sent
-    assert int(sent["Content-Length"]) == len(dumps(body))
-
-
-@pytest.mark.parametrize(
-    "answer", [b"HTTP/1.1 302 Found", b"Location: /there", b"Content-Type: text/plain"]
-)
-def test_a_redirect_is_left_alone(answer: bytes) -> None:
-    assert answer in exchange(failing(web.HTTPFound("/there")), GET)
-
-
-def test_an_error_that_is_returned_is_left_alone() -> None:
-    async def endpoint(request: web.Request) -> web.Response:
-        return web.Response(status=404, text="mine")
-
-    answer = exchange(one(endpoint, api_hour.json_errors), GET)
-    assert answer.startswith(b"HTTP/1.1 404 ")
-    assert answer.endswith(b"\r\n\r\nmine")
-
-
-def test_an_error_that_is_json_already_is_left_alone() -> None:
-    error = as_json(web.HTTPUnprocessableEntity(), "name is missing", "name")
-    expected = {"status": 422, "message": "name is missing", "field": "name"}
-    assert parts(exchange(failing(error), GET))[2] == {"error": expected}
-
-
-DATABASE = [
-    (api_hour.DatabaseUnavailable("host secret is down"), 503, "The database is unavailable", "1"),
-    (api_hour.PoolExhausted("pool secret"), 503, "The database is busy", "1"),
-    (api_hour.QueryTimeout("select secret"), 504, "The database took too long", None),
-    (TimeoutError("secret"), 504, "The answer took too long", None),
-]
-
-
-@pytest.mark.parametrize(("error", "status", "message", "retry"), DATABASE, ids=repr)
-def test_an_error_of_the_database_is_answered_without_details_and_logged_once(
-    error: Exception,
-    status: int,
-    message: str,
-    retry: str | None,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    sent, headers, body = parts(exchange(failing(error), GET))
-    assert (sent, headers.get("Retry-After")) == (status, retry)
-    assert body == {"error": {"status": status, "message": message}}
-    assert levels(caplog) == ["WARNING"]
-    assert caplog.messages == [f"GET /: {type(error).__name__}: {error}"]
-
-
-def test_an_asyncio_timeout_in_an_endpoint_is_a_504() -> None:
-    async def endpoint(request: web.Request) -> web.Response:
-        async with asyncio.timeout(0):
-            await asyncio.sleep(5)
-        return web.Response()
-
-    assert parts(exchange(one(endpoint, api_hour.json_errors), GET))[0] == 504
-
-
-@pytest.mark.parametrize(
-    "error", [KeyError("secret"), api_hour.DatabaseError("secret"), OSError("secret")], ids=repr
-)
-def test_any_other_exception_is_logged_with_its_traceback_and_tells_the_client_nothing(
-    error: Exception, caplog: pytest.LogCaptureFixture
-) -> None:
-    answer = exchange(failing(error), GET)
-    assert parts(answer)[2] == {"error": {"status": 500, "message": "Internal Server Error"}}
-    assert b"secret" not in answer
-    assert levels(caplog) == ["ERROR"]
-    assert "GET /: the endpoint failed" in caplog.text
-    assert "in endpoint" in caplog.text
-    assert "secret" in caplog.text
-
-
-def test_a_5xx_that_is_raised_is_logged_once_even_below_two_json_errors(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    inner = failing(web.HTTPServiceUnavailable(text="closed for lunch"))
-    app = web.Application(middlewares=[api_hour.json_errors])
-    app.add_subapp("/inner", inner)
-    status, _, body = parts(exchange(app, GET.replace(b"GET /", b"GET /inner/")))
-    assert (status, body["error"]["message"]) == (503, "closed for lunch")
-    assert caplog.messages == ["GET /inner/: 503 closed for lunch"]
-
-
-def test_a_control_character_of_the_path_does_not_reach_the_log(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    async def endpoint(request: web.Request) -> web.Response:
-        raise KeyError
-
-    app = web.Application(middlewares=[api_hour.json_errors])
-    app.router.add_get("/{any}", endpoint)
-    exchange(app, GET.replace(b"GET /", b"GET /%1b]0;%0d%0aX?token=secret"))
-    assert caplog.messages == ["GET /%1b]0;%0d%0aX: the endpoint failed"]
-
-
-def test_a_cancelled_endpoint_stays_cancelled() -> None:
-    assert exchange(failing(asyncio.CancelledError()), GET) == b""
-
-
-def test_an_exception_after_the_answer_began_ends_the_connection() -> None:
-    async def endpoint(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse()
-        await response.prepare(request)
-        await response.write(b"begun")
-        raise KeyError
-
-    answer = exchange(one(endpoint, api_hour.json_errors), GET)
-    assert answer.count(b"HTTP/1.1 ") == 1
-    assert answer.endswith(b"5\r\nbegun\r\n")
-
-
-def test_a_connection_goes_on_after_an_error() -> None:
-    answer = exchange(failing(KeyError()), KEPT)
-    assert answer.count(b"HTTP/1.1 500 ") == 2

@@ -1,11 +1,10 @@
-"""HTTPServer on real sockets: threads, and a drain that answers everyone who may still ask."""
+"""HTTPServer on real sockets: a drain answers everyone who may still ask."""
 
 import asyncio
 import socket
-import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import uvloop
@@ -13,7 +12,7 @@ from aiohttp import web
 
 import api_hour
 from api_hour.container import ServerOptions
-from api_hour.http.server import Hub
+from api_hour.http.connection import Connections
 
 Run = Callable[[Coroutine[None, None, None]], None]
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
@@ -68,6 +67,11 @@ class Service:
         self.server, self.port = server, port
         self.clients: list[Client] = []
         self._drained = False
+
+    @property
+    def connections(self) -> Connections:
+        assert self.server._connections is not None
+        return self.server._connections
 
     async def drain(self, seconds: float) -> None:
         if not self._drained:
@@ -139,7 +143,7 @@ def test_a_drain_answers_fresh_idle_and_busy_connections_and_closes_each(run: Ru
 
 
 async def until_draining(service: Service) -> None:
-    while not cast(Hub, service.server._hub).draining:
+    while not service.connections.draining:
         await asyncio.sleep(0)
 
 
@@ -171,7 +175,7 @@ def test_a_request_that_has_begun_to_arrive_is_waited_for(run: Run) -> None:
 
 
 async def until_begun(service: Service) -> None:
-    while not any(connection._begun for connection in cast(Hub, service.server._hub).open):
+    while not any(connection._arriving for connection in service.connections.open):
         await asyncio.sleep(0)
 
 
@@ -223,30 +227,6 @@ def test_a_stream_that_began_before_the_drain_ends_whole(run: Run) -> None:
             await drain
 
     run(scenario())
-
-
-def test_a_threaded_endpoint_runs_in_a_thread_and_reaches_the_loop(run: Run) -> None:
-    async def scenario() -> None:
-        @api_hour.threaded
-        def report(request: web.Request) -> web.Response:
-            assert threading.current_thread() is not threading.main_thread()
-            answer = api_hour.from_thread(asyncio.sleep(0, "from the loop"))
-            return web.json_response({"answer": answer})
-
-        async with served(app_with(report=report)) as service:
-            client = await service.connect()
-            client.send("/report")
-            assert await client.answer() == (200, False)
-
-    run(scenario())
-
-
-def test_from_thread_outside_a_threaded_endpoint_says_where_it_works() -> None:
-    async def answer() -> int:
-        return 1
-
-    with pytest.raises(RuntimeError, match=r"inside an @api_hour\.threaded endpoint only"):
-        api_hour.from_thread(answer())
 
 
 def test_a_plain_function_is_refused_by_name_with_the_cure(run: Run) -> None:

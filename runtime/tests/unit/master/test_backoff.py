@@ -16,7 +16,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def test_pauses_double_up_to_the_longest(clock: list[float]) -> None:
     pauses = [Backoff.note(instance) for instance in [Backoff()] * 12]
     assert pauses[:5] == [0.0, 0.25, 0.5, 1.0, 2.0]
-    assert pauses[-1] == backoff.LONGEST
+    assert pauses[-1] == backoff.MAX_PAUSE
 
 
 def test_a_worker_may_start_when_the_pause_is_over(clock: list[float]) -> None:
@@ -25,7 +25,7 @@ def test_a_worker_may_start_when_the_pause_is_over(clock: list[float]) -> None:
     assert pause.over()
     pause.note()
     assert not pause.over()
-    clock[0] += backoff.FIRST
+    clock[0] += backoff.FIRST_PAUSE
     assert pause.over()
 
 
@@ -43,7 +43,7 @@ def test_quiet_and_new_code_forgive(clock: list[float]) -> None:
     pause = Backoff()
     for _ in range(5):
         pause.note()
-    clock[0] += backoff.FORGET + 1
+    clock[0] += backoff.RESET_AFTER + 1
     assert pause.note() == 0.0
     pause.note()
     pause.reset()

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from api_hour.config.generation import Generation
 from api_hour.master.reconcile import (
-    Dismiss,
+    Drain,
     Member,
+    Phase,
     Spawn,
-    Standing,
-    State,
-    Wanted,
+    Target,
+    WorkerState,
     free_slot,
     next_step,
     uncovered,
@@ -23,7 +23,7 @@ from api_hour.master.reconcile import (
 
 @dataclass
 class Process:
-    standing: Standing
+    state: WorkerState
 
 
 @dataclass(eq=False)
@@ -36,7 +36,7 @@ class Release:
 OLD, NEW = (cast(Generation, Release(name)) for name in ("old", "new"))
 
 
-class Fleet:
+class Master:
     """Apply steps the way the arbiter does."""
 
     def __init__(self, count: int = 2, surge: int = 1) -> None:
@@ -50,127 +50,127 @@ class Fleet:
     def settle(self) -> list[str]:
         """Take steps until there is none; return their names."""
         taken = []
-        while step := next_step(self.members, self.wanted()):
+        while step := next_step(self.members, self.target()):
             if isinstance(step, Spawn):
                 self._check_room(step.generation)
                 self._age += 1
-                self.members.append(Process(Standing(step.generation, self._age)))
-            elif isinstance(step, Dismiss):
-                step.worker.standing.state = State.DRAINING
+                self.members.append(Process(WorkerState(step.generation, self._age)))
+            elif isinstance(step, Drain):
+                step.worker.state.phase = Phase.DRAINING
             taken.append(type(step).__name__)
             assert len(taken) < 100, "the steps do not end"
         return taken
 
     def _check_room(self, generation: Generation) -> None:
         """Assert that a new worker exceeds neither the surge nor the one probe."""
-        live = self.having(State.BOOTING, State.READY)
-        probes = [one for one in live if one.standing.generation is self.candidate]
+        live = self.having(Phase.BOOTING, Phase.READY)
+        probes = [worker for worker in live if worker.state.generation is self.candidate]
         if generation is self.candidate:
             assert not probes
         else:
             assert len(live) - len(probes) < self.count + self.surge
 
-    def wanted(self) -> Wanted:
-        return Wanted(self.count, self.surge, self.current, self.candidate, self.recycling)
+    def target(self) -> Target:
+        return Target(self.count, self.surge, self.current, self.candidate, self.recycling)
 
     def ready(self, process: Process) -> None:
-        if process.standing.state is State.BOOTING:
-            process.standing.state = State.READY
-            if process.standing.generation is self.candidate:
+        if process.state.phase is Phase.BOOTING:
+            process.state.phase = Phase.READY
+            if process.state.generation is self.candidate:
                 self.current, self.candidate = self.candidate, None
 
     def boot_all(self) -> None:
         """Let every worker become ready, one after the other, until nothing moves."""
-        while booting := self.having(State.BOOTING):
+        while booting := self.having(Phase.BOOTING):
             self.ready(booting[0])
             self.settle()
 
-    def having(self, *states: State, of: Generation | None = None) -> list[Process]:
+    def having(self, *phases: Phase, of: Generation | None = None) -> list[Process]:
         return [
-            one
-            for one in self.members
-            if one.standing.state in states and of in (None, one.standing.generation)
+            worker
+            for worker in self.members
+            if worker.state.phase in phases and of in (None, worker.state.generation)
         ]
 
 
-def started(count: int = 2, surge: int = 1) -> Fleet:
-    fleet = Fleet(count, surge)
-    fleet.settle()
-    fleet.boot_all()
-    return fleet
+def started(count: int = 2, surge: int = 1) -> Master:
+    master = Master(count, surge)
+    master.settle()
+    master.boot_all()
+    return master
 
 
 def test_the_first_start_boots_every_worker_at_once() -> None:
-    fleet = Fleet(count=4)
-    assert fleet.settle() == ["Spawn"] * 4
+    master = Master(count=4)
+    assert master.settle() == ["Spawn"] * 4
 
 
 def test_a_candidate_is_tried_with_one_worker_while_all_old_ones_stay() -> None:
-    fleet = started()
-    fleet.candidate = NEW
-    assert fleet.settle() == ["Spawn"]
-    assert len(fleet.having(State.READY, of=OLD)) == 2
+    master = started()
+    master.candidate = NEW
+    assert master.settle() == ["Spawn"]
+    assert len(master.having(Phase.READY, of=OLD)) == 2
 
 
-def test_an_old_worker_is_dismissed_only_for_a_ready_new_one() -> None:
-    fleet = started()
-    fleet.candidate = NEW
-    fleet.settle()
-    fleet.ready(fleet.having(State.BOOTING)[0])
-    assert fleet.settle() == ["Dismiss", "Spawn"]
-    assert len(fleet.having(State.READY)) == 2
-    fleet.boot_all()
-    assert len(fleet.having(State.READY, of=NEW)) == 2
-    assert not fleet.having(State.READY, of=OLD)
+def test_an_old_worker_is_drained_only_for_a_ready_new_one() -> None:
+    master = started()
+    master.candidate = NEW
+    master.settle()
+    master.ready(master.having(Phase.BOOTING)[0])
+    assert master.settle() == ["Drain", "Spawn"]
+    assert len(master.having(Phase.READY)) == 2
+    master.boot_all()
+    assert len(master.having(Phase.READY, of=NEW)) == 2
+    assert not master.having(Phase.READY, of=OLD)
 
 
 def test_an_abandoned_candidate_loses_its_booting_worker_and_nothing_else() -> None:
-    fleet = started()
-    fleet.candidate = NEW
-    fleet.settle()
-    fleet.candidate = None
-    assert fleet.settle() == ["Dismiss"]
-    assert len(fleet.having(State.READY, of=OLD)) == 2
+    master = started()
+    master.candidate = NEW
+    master.settle()
+    master.candidate = None
+    assert master.settle() == ["Drain"]
+    assert len(master.having(Phase.READY, of=OLD)) == 2
 
 
 def test_a_dead_old_worker_is_replaced_while_the_candidate_still_boots() -> None:
-    fleet = started()
-    fleet.candidate = NEW
-    fleet.settle()
-    fleet.members.remove(fleet.having(State.READY)[0])
-    assert fleet.settle() == ["Spawn"]
-    assert len(fleet.having(State.BOOTING, of=OLD)) == 1
+    master = started()
+    master.candidate = NEW
+    master.settle()
+    master.members.remove(master.having(Phase.READY)[0])
+    assert master.settle() == ["Spawn"]
+    assert len(master.having(Phase.BOOTING, of=OLD)) == 1
 
 
 def test_scaling_up_and_down_changes_only_the_count() -> None:
-    fleet = started(count=2)
-    fleet.count = 4
-    fleet.settle()
-    fleet.boot_all()
-    assert len(fleet.having(State.READY)) == 4
-    fleet.count = 1
-    assert fleet.settle() == ["Dismiss"] * 3
-    assert [one.standing.age for one in fleet.having(State.READY)] == [4]
+    master = started(count=2)
+    master.count = 4
+    master.settle()
+    master.boot_all()
+    assert len(master.having(Phase.READY)) == 4
+    master.count = 1
+    assert master.settle() == ["Drain"] * 3
+    assert [worker.state.age for worker in master.having(Phase.READY)] == [4]
 
 
 def test_workers_that_ask_are_replaced_one_at_a_time_replacement_first() -> None:
-    fleet = started(count=3)
-    for one in fleet.members:
-        one.standing.replace = "old age"
-    assert fleet.settle() == ["Spawn"]
-    assert len(fleet.having(State.READY)) == 3
-    fleet.ready(fleet.having(State.BOOTING)[0])
-    assert fleet.settle() == ["Dismiss", "Spawn"]
-    fleet.boot_all()
-    assert not [one for one in fleet.having(State.READY) if one.standing.replace]
-    assert len(fleet.having(State.READY)) == 3
+    master = started(count=3)
+    for worker in master.members:
+        worker.state.replace_for = "old age"
+    assert master.settle() == ["Spawn"]
+    assert len(master.having(Phase.READY)) == 3
+    master.ready(master.having(Phase.BOOTING)[0])
+    assert master.settle() == ["Drain", "Spawn"]
+    master.boot_all()
+    assert not [worker for worker in master.having(Phase.READY) if worker.state.replace_for]
+    assert len(master.having(Phase.READY)) == 3
 
 
 def test_nobody_is_recycled_after_a_failed_reload() -> None:
-    fleet = started()
-    fleet.recycling = False
-    fleet.members[0].standing.replace = "old age"
-    assert fleet.settle() == []
+    master = started()
+    master.recycling = False
+    master.members[0].state.replace_for = "old age"
+    assert master.settle() == []
 
 
 events = st.lists(
@@ -183,68 +183,68 @@ events = st.lists(
 def test_after_any_history_the_wanted_workers_stand(
     events: list[str], count: int, surge: int, picks: Random
 ) -> None:
-    fleet = started(count, surge)
+    master = started(count, surge)
     for event in events:
-        before = len(fleet.having(State.READY))
-        happen(fleet, event, picks)
+        before = len(master.having(Phase.READY))
+        happen(master, event, picks)
         died = event in ("die", "fewer")
-        fleet.settle()
-        assert died or len(fleet.having(State.READY)) >= min(before, fleet.count)
-    fleet.boot_all()
-    ready: list[Member] = list(fleet.having(State.READY))
-    assert len(ready) == fleet.count
-    assert all(one.standing.generation is fleet.current for one in ready)
+        master.settle()
+        assert died or len(master.having(Phase.READY)) >= min(before, master.count)
+    master.boot_all()
+    ready: list[Member] = list(master.having(Phase.READY))
+    assert len(ready) == master.count
+    assert all(worker.state.generation is master.current for worker in ready)
 
 
-def happen(fleet: Fleet, event: str, picks: Random) -> None:
+def happen(master: Master, event: str, picks: Random) -> None:
     """Let one thing happen that no step of the master's own brings about."""
-    state = {"ready": State.BOOTING, "left": State.DRAINING}.get(event, State.READY)
-    one = picks.choice(fleet.having(state) or [None])
-    if event == "ready" and one:
-        fleet.ready(one)
-    elif event in ("die", "left") and one:
-        fleet.members.remove(one)
-    elif event == "tired" and one:
-        one.standing.replace = "old age"
+    phase = {"ready": Phase.BOOTING, "left": Phase.DRAINING}.get(event, Phase.READY)
+    worker = picks.choice(master.having(phase) or [None])
+    if event == "ready" and worker:
+        master.ready(worker)
+    elif event in ("die", "left") and worker:
+        master.members.remove(worker)
+    elif event == "tired" and worker:
+        worker.state.replace_for = "old age"
     elif event == "hup":
-        fleet.candidate = cast(Generation, Release("another"))
+        master.candidate = cast(Generation, Release("another"))
     elif event == "give up":
-        fleet.candidate = None
+        master.candidate = None
     elif event in ("more", "fewer"):
-        fleet.count = max(1, fleet.count + (1 if event == "more" else -1))
+        master.count = max(1, master.count + (1 if event == "more" else -1))
 
 
-def slots(fleet: Fleet) -> list[int]:
+def slots(master: Master) -> list[int]:
     """Give every worker without one a slot, as the master does; return those of the ready ones."""
-    for one in fleet.members:
-        if not one.standing.slots:
-            members = [other for other in fleet.members if other.standing.slots]
-            one.standing.slots.add(free_slot(members, one.standing.generation, fleet.count))
-    return sorted(slot for one in fleet.having(State.READY) for slot in one.standing.slots)
+    for worker in master.members:
+        if not worker.state.slots:
+            members = [other for other in master.members if other.state.slots]
+            worker.state.slots.add(free_slot(members, worker.state.generation, master.count))
+    return sorted(slot for worker in master.having(Phase.READY) for slot in worker.state.slots)
 
 
 def test_every_worker_has_a_slot_of_its_own_also_after_a_reload_and_recycling() -> None:
-    fleet = started(count=3)
-    assert slots(fleet) == [0, 1, 2]
-    fleet.candidate = NEW
-    fleet.settle()
-    while booting := fleet.having(State.BOOTING):
-        slots(fleet)
-        fleet.ready(booting[0])
-        fleet.settle()
-    assert slots(fleet) == [0, 1, 2]
-    fleet.having(State.READY)[1].standing.replace = "old age"
-    fleet.settle()
-    slots(fleet)
-    fleet.boot_all()
-    assert slots(fleet) == [0, 1, 2]
+    master = started(count=3)
+    assert slots(master) == [0, 1, 2]
+    master.candidate = NEW
+    master.settle()
+    while booting := master.having(Phase.BOOTING):
+        slots(master)
+        master.ready(booting[0])
+        master.settle()
+    assert slots(master) == [0, 1, 2]
+    master.having(Phase.READY)[1].state.replace_for = "old age"
+    master.settle()
+    slots(master)
+    master.boot_all()
+    assert slots(master) == [0, 1, 2]
 
 
 def test_a_slot_is_covered_until_somebody_else_has_it() -> None:
-    fleet = started(count=3)
-    slots(fleet)
-    gone = fleet.having(State.READY)[1]
-    fleet.members.remove(gone)
-    assert uncovered(fleet.members, 3) == gone.standing.slots
-    fleet.having(State.READY)[0].standing.slots |= gone.standing.slots
-    assert uncovered(fleet.members, 3) == set()
+    master = started(count=3)
+    slots(master)
+    gone = master.having(Phase.READY)[1]
+    master.members.remove(gone)
+    assert uncovered(master.members, 3) == gone.state.slots
+    master.having(Phase.READY)[0].state.slots |= gone.state.slots
+    assert uncovered(master.members, 3) == set()

@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 
 from api_hour.servers import acceptor as module
-from api_hour.servers.acceptor import PAUSE, QUIET, Acceptor
+from api_hour.servers.acceptor import BURST_GAP, EXHAUSTED_PAUSE, Acceptor
 
 
 class Echo(asyncio.Protocol):
@@ -81,7 +81,7 @@ def test_above_the_limit_connections_wait_and_are_never_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("quiet", "steps"), [(QUIET, [*range(1, 10)]), (0.0, [1] * 45)], ids=["burst", "one by one"]
+    ("quiet", "steps"), [(BURST_GAP, [*range(1, 10)]), (0.0, [1] * 45)], ids=["burst", "one by one"]
 )
 def test_a_burst_is_taken_by_one_more_each_turn(
     quiet: float, steps: list[int], monkeypatch: pytest.MonkeyPatch
@@ -98,7 +98,7 @@ def test_a_burst_is_taken_by_one_more_each_turn(
             await acceptor.emptied(asyncio.get_running_loop().time() + 30)
         return [after - before for before, after in pairwise(counts) if after > before]
 
-    monkeypatch.setattr(module, "QUIET", quiet)
+    monkeypatch.setattr(module, "BURST_GAP", quiet)
     assert asyncio.run(scenario()) == steps
 
 
@@ -129,10 +129,10 @@ def test_without_descriptors_it_rests_and_recovers(caplog: pytest.LogCaptureFixt
             try:
                 async with asyncio.timeout(30):
                     while "Cannot accept for now" not in caplog.text:
-                        await asyncio.sleep(PAUSE / 10)
+                        await asyncio.sleep(EXHAUSTED_PAUSE / 10)
                 turns = len(caplog.records)
                 assert await served.answered()
-                await asyncio.sleep(PAUSE * 2)
+                await asyncio.sleep(EXHAUSTED_PAUSE * 2)
                 assert len(caplog.records) - turns <= 4  # a busy loop would log thousands
             finally:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

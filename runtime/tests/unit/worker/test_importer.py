@@ -4,14 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from api_hour.exceptions import ConfigError
 from api_hour.worker import importer
-
-
-@pytest.mark.parametrize("text", ["", "hello", ":Container", "hello:", "hello:Con tainer", "a:b:c"])
-def test_a_spec_without_module_or_name_is_refused_with_an_example(text: str) -> None:
-    with pytest.raises(ConfigError, match=r"names no Container: write MODULE:NAME, as in hello:"):
-        importer.split(text)
 
 
 @pytest.fixture

@@ -6,12 +6,12 @@ from types import SimpleNamespace
 import pytest
 
 from api_hour.worker import recycling
-from api_hour.worker.recycling import Limits
+from api_hour.worker.recycling import RecyclingLimits
 
 
-def limits(max_requests: int = 1_000_000, **given: float) -> Limits:
+def limits(max_requests: int = 1_000_000, **given: float) -> RecyclingLimits:
     names = ("max_worker_age", "max_worker_age_jitter", "max_worker_rss", "max_worker_rss_jitter")
-    return Limits(SimpleNamespace(**dict.fromkeys(names, 0) | given), max_requests)
+    return RecyclingLimits(SimpleNamespace(**dict.fromkeys(names, 0) | given), max_requests)
 
 
 def test_without_limits_a_worker_may_grow_old() -> None:

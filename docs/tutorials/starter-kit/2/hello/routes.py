@@ -1,4 +1,4 @@
-"""One line for each URL; ``http`` is for everybody, ``admin`` for operators only."""
+"""One line per URL: ``http`` is public, ``admin`` is for operators only."""
 
 from collections.abc import Mapping
 

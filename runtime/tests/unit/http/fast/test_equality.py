@@ -13,10 +13,10 @@ from aiohttp import web
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import cases
 from api_hour import JSON
-from cases import CASES, PROBE, STRICTER
-from endpoints import application, soon
+from runtime.tests.unit.http.endpoints import application, soon
+from runtime.tests.unit.http.fast import cases
+from runtime.tests.unit.http.fast.cases import CASES, PROBE, STRICTER
 from testkit.wire import LOOPS, Service, chunked, ours, request, theirs, with_body
 
 EXAMPLES = int(os.environ.get("EXAMPLES", "150"))

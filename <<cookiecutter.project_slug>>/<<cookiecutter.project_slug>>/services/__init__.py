@@ -1,0 +1,1 @@
+"""Services hold the business logic; they take an engine and know neither HTTP nor container."""

@@ -1,0 +1,38 @@
+"""The command ``api_hour``: load the configuration, then start the master."""
+
+import sys
+from typing import NoReturn
+
+from gunicorn.app.base import BaseApplication
+
+from api_hour.config.loader import Loader
+from api_hour.exceptions import ConfigError
+from api_hour.master.arbiter import Arbiter
+from api_hour.worker.process import Worker
+
+USAGE = "%(prog)s [OPTIONS] MODULE:CONTAINER"
+
+
+def main() -> NoReturn:
+    """Run the command; an error that the operator can mend is one line and exit code 1."""
+    try:
+        Command(Worker, USAGE, prog="api_hour").run()
+    except (ConfigError, RuntimeError) as error:
+        sys.exit(f"api_hour: error: {error}")
+    sys.exit(0)
+
+
+class _Master(BaseApplication):  # type: ignore[misc]
+    """The end of Gunicorn's Application.run(), with our Arbiter instead of Gunicorn's."""
+
+    def run(self) -> None:
+        Arbiter(self).run()
+
+
+class Command(Loader, _Master):
+    """The application that Gunicorn runs.
+
+    Gunicorn's Application.run() prints the configuration, daemonizes and so on, then calls
+    ``super().run()``. The order of the bases decides what that is: ``_Master`` comes after
+    Gunicorn's Application and before its BaseApplication.
+    """

@@ -1,0 +1,58 @@
+"""The handler takes no time, whoever reads: what a stream does not take is counted."""
+
+import fcntl
+import logging
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from api_hour.logs.formatters import JSONFormatter
+from api_hour.logs.handlers import NonBlockingHandler
+from testkit.log_lines import HEAD, read
+
+
+def record(message: str, **extra: object) -> logging.LogRecord:
+    made = logging.LogRecord("hello.services", logging.WARNING, "", 0, message, (), None)
+    vars(made).update(extra)
+    return made
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, Any]]:
+    """Return both ends of a pipe that holds one page."""
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    with os.fdopen(writing, "w") as stream:
+        yield reading, stream
+    os.close(reading)
+
+
+def test_a_pipe_that_nobody_reads_costs_records_and_no_time(pipe: tuple[int, Any]) -> None:
+    reading, stream = pipe
+    handler = NonBlockingHandler(stream)
+    handler.setFormatter(JSONFormatter())
+    for number in range(100):
+        handler.handle(record("x" * 100, number=number))
+    taken = os.read(reading, 65536).decode().splitlines()
+    handler.handle(record("later"))
+    said, later = map(read, os.read(reading, 65536).decode().splitlines())
+    assert [read(line)["number"] for line in taken] == list(range(len(taken)))
+    lost = f"{100 - len(taken)} log records were lost: the log could not be written"
+    assert (said["message"], said["level"]) == (lost, "WARNING")
+    assert later["message"] == "later"
+
+
+def test_a_handler_for_a_stream_that_is_known_opens_nothing(pipe: tuple[int, Any]) -> None:
+    NonBlockingHandler(pipe[1])
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    NonBlockingHandler(pipe[1])
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_without_a_formatter_a_line_is_text(pipe: tuple[int, Any]) -> None:
+    NonBlockingHandler(pipe[1]).handle(record("a\nb"))
+    assert re.fullmatch(HEAD + r"a\\nb\n", os.read(pipe[0], 4096).decode())
