@@ -1,17 +1,17 @@
-"""Whether a contender answers right; nothing is measured of one that does not."""
+"""Checks a contender's answers: nothing is measured of a contender that answers wrong."""
 
 from benchmarks.case import Case
 from testkit.http import Connection, Response
 
 
 class WrongAnswer(Exception):
-    """A contender does not do what it is compared for."""
+    """A contender does not answer as every contender must."""
 
 
 def check(port: int, case: Case) -> Response:
-    """Ask twice on one connection and return the last answer; raise WrongAnswer saying what it is.
+    """Ask twice on one connection; return the last answer, or raise WrongAnswer that says why.
 
-    A case that ends the connection is asked once, and the end is waited for.
+    Ask once where the case makes the server close the connection, and check that it does.
     """
     try:
         with Connection(port) as connection:
@@ -31,7 +31,7 @@ def _ask(connection: Connection, case: Case) -> Response:
     _expect(response.status == case.status, case, f"status {response.status}")
     media = response.headers.get("content-type", "")
     _expect(media.lower().startswith(case.content_type), case, f"Content-Type {media!r}")
-    _expect(not response.closes or not case.keeps, case, "the connection is not kept")
+    _expect(not response.closes or not case.keeps, case, "the connection is not kept alive")
     _expect(case.answer in (None, response.body), case, f"body {response.body[:200]!r}")
     if case.frame:
         connection.send_frame(case.frame)
@@ -40,6 +40,6 @@ def _ask(connection: Connection, case: Case) -> Response:
     return response
 
 
-def _expect(right: bool, case: Case, got: str) -> None:
-    if not right:
+def _expect(condition: bool, case: Case, got: str) -> None:
+    if not condition:
         raise WrongAnswer(f"{case.method} {case.path}: {got}")

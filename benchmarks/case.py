@@ -1,4 +1,4 @@
-"""The cases: what is asked of a contender, and what it must answer."""
+"""The cases: requests to a contender, and the answers it must give."""
 
 import json
 from collections.abc import Mapping
@@ -23,11 +23,11 @@ UPGRADE = {
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """Hold one request and the one right answer to it.
+    """A request and the only right answer to it.
 
-    ``answer`` is its body, None where every server says it in its own words. ``keeps``: whether the
-    connection stays open. ``frame``: what follows an upgrade; it is echoed, and that is what is
-    measured. ``weight``: a run of N light requests has that many times fewer of these.
+    ``answer`` is the body, None where servers differ in their wording. ``keeps``: the connection
+    stays open. ``frame``: a WebSocket message sent after the upgrade, whose echo is measured.
+    ``weight``: how many light requests one of these replaces in a run of N.
     """
 
     title: str
@@ -45,7 +45,7 @@ class Case:
 
     @property
     def request(self) -> bytes:
-        """Return the request as it goes over the wire."""
+        """The request as sent over the wire."""
         headers = {**HEADERS, **self.headers}
         if self.body:
             headers["Content-Length"] = str(len(self.body))
@@ -69,7 +69,7 @@ CASES = {
         path="/echo",
         method="POST",
         headers={"Content-Type": JSON},
-        body=json.dumps(ECHO).encode(),  # with spaces, that nobody need only copy it
+        body=json.dumps(ECHO).encode(),  # with spaces, so that nobody can just copy it
         answer=_json(ECHO),
     ),
     "agents": Case(

@@ -1,4 +1,4 @@
-"""The contenders: what each folder's contender.toml says, one table for each way to start it."""
+"""The contenders: each folder's contender.toml has one table for each way to start it."""
 
 import dataclasses
 import os
@@ -16,12 +16,12 @@ OURS = "api_hour"
 
 
 class Declaration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Hold one table of a contender.toml.
+    """One table of a contender.toml.
 
-    In ``command``, ``prepare``, ``directory`` and ``environment`` stand {bin} (the virtual
-    environment's programs), {port}, {folder}, {prepared} (a folder for what ``prepare`` makes)
-    and {root} (of this repository). ``paths`` names a case's path where it is another one,
-    ``stop`` the signal that ends it.
+    ``command``, ``prepare``, ``directory`` and ``environment`` may contain {bin} (the programs of
+    the virtual environment), {port}, {folder}, {prepared} (a folder for what ``prepare`` makes) and
+    {root} (this repository). ``paths`` overrides the path of a case, ``stop`` is the signal that
+    stops it.
     """
 
     title: str
@@ -39,7 +39,7 @@ class Declaration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
 @dataclasses.dataclass(frozen=True)
 class Contender:
-    """Hold one contender: its name, its folder and its declaration."""
+    """A contender: its name, its folder and its declaration."""
 
     name: str
     folder: Path
@@ -47,17 +47,17 @@ class Contender:
 
     @property
     def title(self) -> str:
-        """Return its name for readers."""
+        """Its name for readers."""
         return self.declaration.title
 
     @property
     def needs_database(self) -> bool:
-        """Tell whether it does not start without PostgreSQL."""
+        """Whether it needs PostgreSQL to start."""
         return self.declaration.database or any(case.database for case in self.cases.values())
 
     @property
     def cases(self) -> Mapping[str, Case]:
-        """Return the cases it takes part in, by name."""
+        """The cases that it takes part in, by name."""
         return {name: self._case(name) for name in self.declaration.cases}
 
     def _case(self, name: str) -> Case:
@@ -66,12 +66,12 @@ class Contender:
 
     @property
     def missing(self) -> list[str]:
-        """Return the programs that it needs and this machine lacks."""
+        """The programs that it needs and this machine does not have."""
         return [name for name in self.declaration.programs if program(name) is None]
 
 
 def program(name: str) -> str | None:
-    """Return where a program is; Debian keeps some out of a user's PATH."""
+    """Return the path of a program; Debian keeps some in folders that a user's PATH lacks."""
     return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
 
 
@@ -90,7 +90,7 @@ def _rank(file: Path) -> int:
 
 
 def select(contenders: Mapping[str, Contender], names: Iterable[str]) -> list[Contender]:
-    """Return the named contenders, or all; raise LookupError with the cure for a wrong name."""
+    """Return the named contenders, or all; raise LookupError if a name is unknown."""
     wanted = list(names) or list(contenders)
     for name in wanted:
         if name not in contenders:

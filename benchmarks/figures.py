@@ -1,4 +1,4 @@
-"""The figures of one contender: what was counted, and what follows from it."""
+"""The figures of a contender: what was counted, and what is computed from it."""
 
 import statistics
 
@@ -6,9 +6,9 @@ import msgspec
 
 
 class Instructions(msgspec.Struct, frozen=True):
-    """Hold the user-space instructions of two runs, of N and of 3 N requests.
+    """The user-space instructions of two runs: ``once`` of N requests, ``thrice`` of 3 N.
 
-    ``parts``: what the second run has more of them, by the library or part of Python.
+    ``parts``: the difference of the two, by library or part of Python.
     """
 
     contender: str
@@ -19,13 +19,13 @@ class Instructions(msgspec.Struct, frozen=True):
     parts: dict[str, int] = {}
 
     @property
-    def each(self) -> float:
-        """Return the instructions of one request: what starting and stopping cost cancels out."""
+    def per_request(self) -> float:
+        """The instructions of one request: the cost of starting and stopping cancels out."""
         return (self.thrice - self.once) / (2 * self.requests)
 
 
 class Round(msgspec.Struct, frozen=True):
-    """Hold one round of load: times in seconds, ``cpu`` of all of the server's processes."""
+    """One round of load; times in seconds, ``cpu`` of all processes of the server."""
 
     requests: int
     seconds: float
@@ -34,13 +34,13 @@ class Round(msgspec.Struct, frozen=True):
     unanswered: int
 
     @property
-    def each(self) -> float:
-        """Return the CPU seconds of one request."""
+    def per_request(self) -> float:
+        """The CPU seconds of one request."""
         return self.cpu / self.requests
 
 
 class Memory(msgspec.Struct, frozen=True):
-    """Hold bytes of all processes, and of the worker."""
+    """The memory of all processes together and of the worker, in bytes."""
 
     rss: int
     pss: int
@@ -49,7 +49,7 @@ class Memory(msgspec.Struct, frozen=True):
 
 
 class Load(msgspec.Struct, frozen=True):
-    """Hold the rounds of one case, and the memory after the last one."""
+    """The rounds of one case, and the memory after the last one."""
 
     contender: str
     case: str
@@ -59,27 +59,27 @@ class Load(msgspec.Struct, frozen=True):
 
     @property
     def least(self) -> float:
-        """Return the CPU seconds of a request in the best round."""
-        return min(one.each for one in self.rounds)
+        """The CPU seconds of a request in the best round."""
+        return min(round.per_request for round in self.rounds)
 
     @property
     def median(self) -> float:
-        """Return the CPU seconds of a request in the middle one of the rounds."""
-        return statistics.median(one.each for one in self.rounds)
+        """The CPU seconds of a request in the median round."""
+        return statistics.median(round.per_request for round in self.rounds)
 
     @property
     def requests(self) -> int:
-        """Return the requests of all rounds, which take the same time for every contender."""
-        return sum(one.requests for one in self.rounds)
+        """The requests of all rounds, which last equally long for every contender."""
+        return sum(round.requests for round in self.rounds)
 
     @property
     def p99(self) -> float:
-        """Return the middle one of the rounds' 99th percentiles, in seconds."""
-        return statistics.median(one.p99 for one in self.rounds)
+        """The median of the rounds' 99th percentiles, in seconds."""
+        return statistics.median(round.p99 for round in self.rounds)
 
 
 class Idle(msgspec.Struct, frozen=True):
-    """Hold the memory without connections and with those that are open after one request."""
+    """The memory before and with ``connections`` that are open and idle."""
 
     contender: str
     connections: int

@@ -1,4 +1,4 @@
-"""What connections cost that are open and silent, as between two requests of a browser."""
+"""The memory of idle connections, such as a browser keeps between two requests."""
 
 import resource
 from collections.abc import Iterator
@@ -11,23 +11,23 @@ from benchmarks.instructions import ask
 from benchmarks.server import Server
 from testkit.http import Connection
 
-WARMING = 200  # requests before the first reading
-PATIENCE = 10.0  # seconds for an answer; without one, the server takes no more connections
-SPARE = 1000  # descriptors for everything else
+WARM_UP = 200  # requests before the first measurement
+PATIENCE = 10.0  # seconds for an answer; without one the server accepts no more connections
+SPARE = 1000  # file descriptors for everything else
 
 
 def measure(server: Server, case: Case, connections: int) -> Idle:
-    """Open connections, ask once on each, and read the memory while they are all there.
+    """Open connections, send one request on each, and measure the memory while all are open.
 
-    When the server takes fewer, the figure is of those that it keeps.
+    If the server accepts or keeps fewer, the figure is for those that are open.
     """
-    ask(server.port, case, WARMING)
+    ask(server.port, case, WARM_UP)
     before = processes.memory(server.pid)
     with ExitStack() as stack:
         clients = list(_open(server.port, case, connections, stack))
         after = processes.memory(server.pid)
-        held = sum(client.is_open() for client in clients)
-    return Idle(server.name, held, before, after)
+        still_open = sum(client.is_open() for client in clients)
+    return Idle(server.name, still_open, before, after)
 
 
 def _open(port: int, case: Case, connections: int, stack: ExitStack) -> Iterator[Connection]:
@@ -42,8 +42,8 @@ def _open(port: int, case: Case, connections: int, stack: ExitStack) -> Iterator
         yield client
 
 
-def allow(connections: int) -> None:
-    """Allow so many open files here and in what is started here, as far as the system lets us."""
+def raise_file_limit(connections: int) -> None:
+    """Raise the limit of open files, for child processes too, as far as the system allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = max(soft, min(connections + SPARE, hard))
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -1,4 +1,4 @@
-"""The virtual environment of a contender's folder, made once for its pinned requirements."""
+"""The virtual environment of a contender's folder, created once for its pinned requirements."""
 
 import json
 import os
@@ -17,9 +17,9 @@ class InstallationError(Exception):
 
 
 class Installation:
-    """Hold where a contender's programs are, and what they make of its command.
+    """Where a contender's programs are installed, and its commands with their paths filled in.
 
-    ``here``: they are those of this Python's environment, and nothing is installed.
+    ``here``: use those of this Python's environment and install nothing.
     """
 
     def __init__(self, contender: Contender, venvs: Path, *, here: bool = False) -> None:
@@ -31,7 +31,7 @@ class Installation:
         self._requirements = contender.folder / "requirements.txt"
 
     def make(self) -> None:
-        """Install and prepare, if that was not done; raise InstallationError with pip's words."""
+        """Install and prepare what is not ready; raise InstallationError with pip's last lines."""
         if self._requirements.exists() and not self._here:
             stamp = self.folder / "installed"
             if not stamp.exists() or stamp.read_text() != self._contents():
@@ -39,12 +39,12 @@ class Installation:
                 stamp.write_text(self._contents())
         self.prepared.mkdir(parents=True, exist_ok=True)
         for command in self.contender.declaration.prepare:
-            # HOME, because a tool may leave notes there.
+            # A HOME of its own: cookiecutter, say, writes there.
             home = {**os.environ, "HOME": str(self.folder)}
             _run(self.fill()(command), self.prepared, home)
 
     def fill(self, port: int = 0) -> Callable[[list[str]], list[str]]:
-        """Return what fills in the braces of a declaration's words."""
+        """Return a function that replaces the {placeholders} in a declaration's words."""
         values = {
             "bin": self._programs,
             "folder": self.contender.folder,
@@ -55,25 +55,25 @@ class Installation:
         return lambda words: [word.format_map(values) for word in words]
 
     def versions(self) -> dict[str, str]:
-        """Return what is installed, by name."""
+        """Return the versions of the installed packages by name."""
         if not self._requirements.exists():
             return {}
         packages = json.loads(_run([*self._pip(), "list", "--format=json"], self.prepared))
-        return {one["name"]: one["version"] for one in packages}
+        return {package["name"]: package["version"] for package in packages}
 
     def _install(self) -> None:
         venv = [sys.executable, "-m", "venv", "--clear", "--without-pip", str(self.folder)]
         _run(venv, self.contender.folder)
-        # In the contender's folder: a path in a requirements file begins at the working directory.
+        # In the contender's folder: pip resolves the paths in its file from the working directory.
         _run([*self._pip(), "install", "--quiet", "-r", "requirements.txt"], self.contender.folder)
 
     def _pip(self) -> list[str]:
-        """Return the command of our pip, which works on its environment."""
+        """Return the command that runs this Python's pip on the contender's environment."""
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
         return [*pip, "--python", str(self._programs / "python")]
 
     def _contents(self) -> str:
-        """Return what a finished environment is made of; the runtime is that of this clone."""
+        """Return what the environment depends on: this Python, and the requirements."""
         requirements = self._requirements.read_text().replace("../../..", str(ROOT))
         return f"# Python {sys.version}\n{requirements}"
 

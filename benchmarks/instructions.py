@@ -1,8 +1,8 @@
-"""User-space instructions a request, counted by callgrind: the same on a busy machine.
+"""User-space instructions per request, counted by callgrind: the same on a busy machine.
 
-A server starts with counting off. Then it answers N and 3 N requests on a few connections that are
-kept: what they have in common, such as connecting, is not in the difference, and neither is the
-start. All processes of the server are counted.
+The server starts with counting off. Then it answers N and 3 N requests on a few connections that
+stay open: the difference holds neither the start nor the connecting. All processes of the server
+are counted.
 """
 
 import collections
@@ -13,19 +13,19 @@ from itertools import cycle, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from benchmarks import callgrind
 from benchmarks.case import Case
-from benchmarks.parts import parts
 from benchmarks.server import NotServing, Server
 from testkit.http import Connection
 from testkit.processes import session
 
 CONNECTIONS = 4
-STARTING = 300.0  # seconds under valgrind
-TELLING = 60  # seconds until a process has written its counts
+START_TIMEOUT = 300.0  # seconds under valgrind
+DUMP_TIMEOUT = 60  # seconds for a process to write its counts
 ENVIRONMENT = {
-    # Its workers are silent while they start; valgrind lacks an instruction of its parser in C.
+    # Workers start slowly under valgrind, which lacks an instruction of Gunicorn's parser in C.
     "GUNICORN_CMD_ARGS": "--timeout=600 --http-parser=python",
-    "PYTHONHASHSEED": "0",  # or two servers would not cost the same
+    "PYTHONHASHSEED": "0",  # otherwise two runs would differ
 }
 VALGRIND = ("valgrind", "--quiet", "--tool=callgrind", "--trace-children=yes", "--instr-atstart=no")
 
@@ -35,49 +35,49 @@ Start = Callable[..., Server]  # with prefix, environment and patience
 
 @contextmanager
 def counting(start: Start) -> Iterator["Counter"]:
-    """Run a server under callgrind, and yield what counts its instructions; raises NotServing."""
+    """Run a server under callgrind and yield its counter; raise NotServing if it does not start."""
     with TemporaryDirectory() as folder:
-        Path(folder).chmod(0o1777)  # a worker may have become another user
+        Path(folder).chmod(0o1777)  # a worker may have changed its user
         prefix = (*VALGRIND, f"--callgrind-out-file={folder}/%p")
-        with start(prefix=prefix, environment=ENVIRONMENT, patience=STARTING) as server:
+        with start(prefix=prefix, environment=ENVIRONMENT, patience=START_TIMEOUT) as server:
             yield Counter(server, Path(folder))
 
 
 class Counter:
-    """Count the instructions of a server that has started."""
+    """Counts the instructions of a running server."""
 
     def __init__(self, server: Server, folder: Path) -> None:
         self._server, self._folder = server, folder
 
     def measure(self, case: Case, requests: int) -> tuple[Parts, Parts]:
-        """Count ``requests`` and three times as many, once warmed up, by parts of the server."""
-        ask(self._server.port, case, CONNECTIONS)  # whoever listens may have no worker yet
-        self._tell("instrumentation", "on")
+        """Count ``requests`` and three times as many, after a warm-up, by part of the server."""
+        ask(self._server.port, case, CONNECTIONS)  # it listens, but its worker may not be ready
+        self._control("instrumentation", "on")
         self._run(case, requests)
         return self._run(case, requests), self._run(case, 3 * requests)
 
     def _run(self, case: Case, requests: int) -> Parts:
-        """Return the instructions since the last time."""
+        """Send ``requests`` and return the instructions since the last call."""
         ask(self._server.port, case, requests)
-        self._tell("dump")
+        self._control("dump")
         counted = Parts()
         for file in list(self._folder.iterdir()):
-            counted += parts(file)
+            counted += callgrind.read(file)
             file.unlink()
         return counted
 
-    def _tell(self, *command: str) -> None:
+    def _control(self, *command: str) -> None:
         for pid in session(self._server.pid):
-            vgdb = ["timeout", str(TELLING), "vgdb", f"--pid={pid}", *command]
-            said = subprocess.run(vgdb, capture_output=True, text=True, check=False)  # noqa: S603
-            if said.returncode:
-                raise NotServing(f"process {pid} is not counted: {said.stderr.strip()}")
+            vgdb = ["timeout", str(DUMP_TIMEOUT), "vgdb", f"--pid={pid}", *command]
+            result = subprocess.run(vgdb, capture_output=True, text=True, check=False)  # noqa: S603
+            if result.returncode:
+                raise NotServing(f"cannot count process {pid}: {result.stderr.strip()}")
 
 
 def ask(port: int, case: Case, requests: int) -> None:
-    """Ask ``requests`` times on a few connections in turn; one that is closed is made again.
+    """Send ``requests`` on a few connections in turn; reconnect where the server closes.
 
-    One at a time: how many requests a server finds at once would depend on the machine.
+    One at a time: how many requests a server finds waiting would depend on the machine.
     """
     clients = [_Client(port, case) for _ in range(CONNECTIONS)]
     for client in islice(cycle(clients), requests):
@@ -87,7 +87,7 @@ def ask(port: int, case: Case, requests: int) -> None:
 
 
 class _Client:
-    """Hold one connection on which the same is asked again and again."""
+    """A connection that sends the same request again and again."""
 
     def __init__(self, port: int, case: Case) -> None:
         self._port, self._case = port, case

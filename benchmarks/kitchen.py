@@ -1,6 +1,6 @@
-"""The kitchen table: the agents of a call centre and who of them is logged in, in PostgreSQL.
+"""The kitchen table: agents of a call centre in PostgreSQL, and which of them are logged in.
 
-Every contender reads the same rows, and what it must answer is computed here, without SQL.
+Every contender reads the same rows; the right answers are computed here, without SQL.
 """
 
 import psycopg2
@@ -26,7 +26,7 @@ Row = dict[str, int | str | None]
 
 
 def agent(number: int) -> Row:
-    """Return the agent of that id, counted from 1."""
+    """Return the agent with that id; ids start at 1."""
     return {
         "id": number,
         "number": str(300 + number),
@@ -36,7 +36,7 @@ def agent(number: int) -> Row:
 
 
 def agents() -> list[Row]:
-    """Return every agent, by id, with the login or without one."""
+    """Return all agents by id, with the columns of the login (None if there is none)."""
     return [agent(number) | _login(number) for number in range(1, AGENTS + 1)]
 
 
@@ -51,7 +51,7 @@ def _login(number: int) -> Row:
 
 
 def create(url: str) -> None:
-    """Make the tables in the database at ``url``, in the place of those that were there."""
+    """Create and fill the tables in the database at ``url``; drop existing ones."""
     connection = psycopg2.connect(url)
     try:
         with connection, connection.cursor() as cursor:

@@ -1,4 +1,4 @@
-"""CPU a request: rounds of wrk away from the server's cores, in turn over all that take part."""
+"""CPU time per request: rounds of wrk, on other cores than the server, over all contenders."""
 
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -14,8 +14,8 @@ from benchmarks.server import Server
 
 
 @dataclass
-class Lane:
-    """Hold the rounds of one server in one case."""
+class LoadTest:
+    """The rounds of one server in one case at one number of connections."""
 
     runner: Runner
     server: Server
@@ -29,7 +29,7 @@ class Lane:
         return f"{self.name} at {self.connections}: {self.runner.name}"
 
     def run(self, plan: Plan) -> None:
-        """Take one round; raise WrongAnswer when an answer was none."""
+        """Run one round; raise WrongAnswer if there are errors among the answers."""
         before = processes.cpu(self.server.pid)
         report = self._wrk(plan)
         used = processes.cpu(self.server.pid) - before
@@ -46,18 +46,18 @@ class Lane:
             raise WrongAnswer(f"{self.name}: wrk: {error.stderr.strip()}") from error
 
     def result(self) -> Load:
-        """Return the rounds but the first, which warmed up."""
+        """Return the rounds without the first one, which warmed up."""
         return Load(self.runner.name, self.name, self.connections, self.rounds[1:], self.memory)
 
 
-def order(lanes: Sequence[Lane], rounds: int) -> Iterator[Lane]:
-    """Yield each lane in each round and in the one that warms up.
+def order(tests: Sequence[LoadTest], rounds: int) -> Iterator[LoadTest]:
+    """Yield every test once a round, in ``rounds`` rounds and one before them to warm up.
 
-    A case goes over all servers before the next one, and every round begins with another server,
-    so that no one always comes after the same.
+    One case is run on all servers before the next case. Every round starts with another server, so
+    that no server always follows the same one.
     """
     for number in range(rounds + 1):
-        for case in dict.fromkeys((lane.name, lane.connections) for lane in lanes):
-            same = [lane for lane in lanes if (lane.name, lane.connections) == case]
+        for case in dict.fromkeys((test.name, test.connections) for test in tests):
+            same = [test for test in tests if (test.name, test.connections) == case]
             shift = number % len(same)
             yield from same[shift:] + same[:shift]

@@ -1,4 +1,4 @@
-"""Where a run takes place: the machine, its system, and the versions of what measures."""
+"""The machine of a run: its hardware, its system, and the versions of the tools."""
 
 import os
 import platform
@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks.contender import program
 from benchmarks.results import Machine
 
-# How each tool says its version; wrk exits with an error when it does.
+# How each tool prints its version; wrk then exits with an error.
 TOOLS = {
     "nginx": ["nginx", "-v"],
     "postgres": ["postgres", "--version"],
@@ -22,9 +22,9 @@ def describe() -> Machine:
     """Describe this machine."""
     release = platform.freedesktop_os_release()
     return Machine(
-        processor=_first(r"^model name\s*: (.*)$", "/proc/cpuinfo"),
+        processor=_first_match(r"^model name\s*: (.*)$", "/proc/cpuinfo"),
         cores=len(os.sched_getaffinity(0)),
-        memory=int(_first(r"^MemTotal:\s*(\d+) kB", "/proc/meminfo") or 0) * 1024,
+        memory=int(_first_match(r"^MemTotal:\s*(\d+) kB", "/proc/meminfo") or 0) * 1024,
         system=release.get("PRETTY_NAME", "Linux"),
         kernel=kernel(),
         python=platform.python_version(),
@@ -33,29 +33,29 @@ def describe() -> Machine:
 
 
 def kernel() -> str:
-    """Return the kernel's version, without what a distribution adds to it."""
+    """Return the kernel's version without the distribution's suffix."""
     return platform.release().partition("-")[0]
 
 
 def commit() -> str:
-    """Return which commit of this repository is measured, and whether it was changed since."""
+    """Return the commit that is measured, with "-dirty" if files have changed since."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-    found = re.search(r"[0-9a-f]{7,40}(-dirty)?$", _said(command))
-    return found[0] if found else "unknown"
+    match = re.search(r"[0-9a-f]{7,40}(-dirty)?$", _output(command))
+    return match[0] if match else "unknown"
 
 
-def _first(pattern: str, file: str) -> str:
-    found = re.search(pattern, Path(file).read_text(), re.M)
-    return found[1].strip() if found else ""
+def _first_match(pattern: str, file: str) -> str:
+    match = re.search(pattern, Path(file).read_text(), re.M)
+    return match[1].strip() if match else ""
 
 
 def _version(command: list[str]) -> str:
-    found = re.search(r"\d+(\.\d+)+", _said(command))
-    return found[0] if found else ""
+    match = re.search(r"\d+(\.\d+)+", _output(command))
+    return match[0] if match else ""
 
 
-def _said(command: list[str]) -> str:
-    """Return what a program prints; nothing where it is not installed."""
+def _output(command: list[str]) -> str:
+    """Return what a program prints; empty if it is not installed."""
     path = program(command[0])
     if path is None:
         return ""

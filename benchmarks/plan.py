@@ -1,4 +1,4 @@
-"""What a run is to measure, and where."""
+"""The plan of a run: what to measure, how long, and on which cores."""
 
 import os
 from collections.abc import Iterable
@@ -11,30 +11,30 @@ MEASURES = ("instructions", "cpu", "idle")
 
 
 def pin(cores: Iterable[int]) -> list[str]:
-    """Return what before a command keeps it on ``cores``."""
+    """Return the command prefix that keeps a process on ``cores``."""
     return ["taskset", "-c", ",".join(map(str, sorted(cores)))]
 
 
 @dataclass(frozen=True)
 class Cpus:
-    """Hold the core of the server, and those of the load and of PostgreSQL."""
+    """The core of the server, and the cores of wrk and PostgreSQL."""
 
     server: frozenset[int]
     load: frozenset[int]
 
     @classmethod
     def split(cls) -> "Cpus":
-        """Give the server, which has one worker, the first core, and the load the others."""
+        """Give the first core to the server, which has one worker, and the others to the load."""
         cores = sorted(os.sched_getaffinity(0))
         return cls(frozenset(cores[:1]), frozenset(cores[1:] or cores))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Hold the size of a run; the defaults are those of the published figures.
+    """The size of a run; the defaults are those of the published figures.
 
-    ``requests``: N of the instructions. ``rounds`` of ``seconds`` are those that count; one more
-    goes before them to warm up. ``idle``: connections that are kept open. ``here``: see
+    ``requests`` is the N of the instructions; ``rounds``, of ``seconds`` each, are those that
+    count, after one more to warm up; ``idle`` is a number of connections; ``here``: see
     Installation.
     """
 
@@ -55,6 +55,6 @@ class Plan:
 
     @classmethod
     def short(cls, **given: object) -> "Plan":
-        """Return a plan that shows that everything runs; its figures mean nothing."""
-        least = {"requests": 40, "connections": (8,), "rounds": 1, "seconds": 2, "idle": 100}
-        return cls(**{**least, **given})  # type: ignore[arg-type]
+        """Return a plan that only shows that everything runs; its figures mean nothing."""
+        smallest = {"requests": 40, "connections": (8,), "rounds": 1, "seconds": 2, "idle": 100}
+        return cls(**{**smallest, **given})  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""What the processes of one session use: CPU time and memory, from /proc."""
+"""CPU time and memory of the processes of a session, from /proc."""
 
 import os
 from pathlib import Path
@@ -6,18 +6,18 @@ from pathlib import Path
 from benchmarks.figures import Memory
 from testkit.processes import session, session_stats
 
-TICKS = os.sysconf("SC_CLK_TCK")  # a second
+TICKS = os.sysconf("SC_CLK_TCK")  # per second
 
 
 def cpu(leader: int) -> float:
-    """Return the CPU seconds, user's and system's, of a session and of its ended children."""
+    """Return the CPU seconds, user and system, of a session and of its exited children."""
     times = (fields[11:15] for _, fields in session_stats(leader))
     return sum(int(ticks) for four in times for ticks in four) / TICKS
 
 
 def memory(leader: int) -> Memory:
-    """Return what a session holds; its worker is the largest of them."""
-    sizes = [(own.get("Rss", 0), own.get("Pss", 0)) for own in map(_sizes, session(leader))]
+    """Return the memory of a session; its largest process counts as the worker."""
+    sizes = [(sizes.get("Rss", 0), sizes.get("Pss", 0)) for sizes in map(_sizes, session(leader))]
     rss, pss = max(sizes, default=(0, 0))
     return Memory(
         rss=sum(rss for rss, _ in sizes),
@@ -28,7 +28,7 @@ def memory(leader: int) -> Memory:
 
 
 def _sizes(pid: int) -> dict[str, int]:
-    """Return the bytes in a process's smaps; nothing for one that has just ended."""
+    """Return the bytes by kind from smaps_rollup; empty for a process that has just exited."""
     try:
         text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     except (FileNotFoundError, ProcessLookupError):

@@ -1,4 +1,4 @@
-"""How far a run is: a bar on a terminal, a line a step elsewhere; always on stderr."""
+"""Progress on stderr: a bar on a terminal, otherwise one line per step."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
@@ -17,9 +17,9 @@ def say(text: str) -> None:
 
 
 def track(steps: Sequence[T], label: Callable[[T], str]) -> Iterator[T]:
-    """Yield each step, while ``label(step)`` says what is done and how much is left.
+    """Yield each step, and show ``label(step)`` with the time that is left.
 
-    The bar is drawn between two steps only: a thread that draws it would disturb the measuring.
+    The bar is drawn only between two steps: a thread that draws it would disturb the measurement.
     """
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn(TEXT))
     with Progress(*columns, console=console, auto_refresh=False) as bar:

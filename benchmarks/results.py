@@ -1,4 +1,4 @@
-"""The results of one run, as they are kept in a JSON file; knows nothing of how they came about."""
+"""The results of a run as a JSON file; independent of how they were measured."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ from benchmarks.figures import Idle, Instructions, Load
 
 
 class Machine(msgspec.Struct, frozen=True):
-    """Hold where the run took place; ``memory`` in bytes."""
+    """The machine of the run; ``memory`` in bytes."""
 
     processor: str
     cores: int
@@ -22,7 +22,7 @@ class Machine(msgspec.Struct, frozen=True):
 
 
 class Entrant(msgspec.Struct, frozen=True):
-    """Hold a contender that answered right; ``answers``: the bytes of a whole one, by case."""
+    """A contender that answered right; ``answers``: the bytes of a whole answer, by case."""
 
     name: str
     title: str
@@ -34,7 +34,7 @@ class Entrant(msgspec.Struct, frozen=True):
 
 
 class LeftOut(msgspec.Struct, frozen=True):
-    """Hold a contender without figures, and why."""
+    """A contender without figures, and the reason."""
 
     name: str
     title: str
@@ -42,7 +42,7 @@ class LeftOut(msgspec.Struct, frozen=True):
 
 
 class Results(msgspec.Struct):
-    """Hold one run; it grows while the run goes on."""
+    """A run; it grows while the run goes on."""
 
     date: str
     command: str
@@ -56,24 +56,24 @@ class Results(msgspec.Struct):
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read a file that ``write`` wrote."""
+        """Read a file written by ``write``."""
         return msgspec.json.decode(path.read_bytes(), type=cls)
 
     def title(self, name: str) -> str:
         """Return a contender's name for readers."""
-        return next((one.title for one in self.entrants if one.name == name), name)
+        return next((entrant.title for entrant in self.entrants if entrant.name == name), name)
 
     def leave_out(self, name: str, title: str, reason: str) -> None:
-        """Forget the figures of a contender, and keep why."""
-        self.entrants = [one for one in self.entrants if one.name != name]
-        self.instructions = [one for one in self.instructions if one.contender != name]
-        self.loads = [one for one in self.loads if one.contender != name]
-        self.idle = [one for one in self.idle if one.contender != name]
-        if all(one.name != name for one in self.left_out):
+        """Drop the figures of a contender, and record the first reason."""
+        self.entrants = [entrant for entrant in self.entrants if entrant.name != name]
+        self.instructions = [figure for figure in self.instructions if figure.contender != name]
+        self.loads = [load for load in self.loads if load.contender != name]
+        self.idle = [figure for figure in self.idle if figure.contender != name]
+        if all(left_out.name != name for left_out in self.left_out):
             self.left_out.append(LeftOut(name, title, reason))
 
     def write(self, path: Path) -> None:
-        """Write everything so far; an older file is there until the new one is whole."""
+        """Write everything so far; the new file replaces the old one only when it is complete."""
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_name(f"{path.name}.draft")
         draft.write_bytes(msgspec.json.format(msgspec.json.encode(self)) + b"\n")

@@ -1,4 +1,4 @@
-"""A contender that takes part: installed here, it starts, and answers every case right."""
+"""A contender in a run: how to install, start and check it."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,7 @@ from benchmarks.server import Server
 
 @dataclass(frozen=True)
 class Runner:
-    """Hold how to start a contender, and on which port."""
+    """Starts a contender on its port."""
 
     installation: Installation
     plan: Plan
@@ -22,21 +22,21 @@ class Runner:
 
     @property
     def name(self) -> str:
-        """Return the contender's name."""
+        """The contender's name."""
         return self.installation.contender.name
 
     @property
     def cases(self) -> dict[str, Case]:
-        """Return what of the plan it takes part in."""
+        """The cases of the plan that it takes part in."""
         cases = self.installation.contender.cases
         return {name: case for name, case in cases.items() if name in self.plan.cases}
 
     def start(self, **options: Any) -> Server:
-        """Return a server, not started yet."""
+        """Return a server that is not started yet."""
         return Server(self.installation, self.port, database=self.database, **options)
 
     def entrant(self) -> Entrant:
-        """Install it, start it and ask it everything; raise what keeps it from taking part."""
+        """Install, start and check the contender; raise what keeps it from taking part."""
         contender = self.installation.contender
         if contender.missing:
             names = " ".join(contender.missing)

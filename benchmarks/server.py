@@ -1,4 +1,4 @@
-"""A contender as it serves: started in a session of its own, ended with all its processes."""
+"""A running contender: started in a session of its own, stopped with all its processes."""
 
 import os
 import signal
@@ -11,21 +11,21 @@ from testkit.ports import accepts
 from testkit.processes import Program, session
 from testkit.waiting import seconds_until
 
-STOPPING = 60.0  # seconds to end after TERM; under callgrind every process writes its counts
-ORPHANED = 3.0  # seconds that processes may outlive the one that started them
-LOG = 15  # last lines of what it wrote, for an error
-KEPT = ("HOME", "LANG", "LC_ALL", "PATH", "TMPDIR", "USER")  # of our environment
+STOP_TIMEOUT = 60.0  # seconds after TERM; under callgrind every process writes its counts
+ORPHAN_GRACE = 3.0  # seconds that processes may outlive their parent
+LOG_LINES = 15  # the last ones, for an error message
+INHERITED = ("HOME", "LANG", "LC_ALL", "PATH", "TMPDIR", "USER")  # environment variables
 
 
 class NotServing(Exception):
-    """A contender did not start, or did not last."""
+    """A contender did not start, or stopped serving."""
 
 
 class Server:
-    """Run a contender until the end of the ``with``.
+    """A contender that runs until the end of a ``with`` block.
 
-    ``prefix`` stands before its command, ``patience`` is in seconds. Raises NotServing, with the
-    last lines of its output, when nothing listens on ``port`` by then.
+    ``prefix`` is put before its command. Entering raises NotServing, with the last lines of the
+    output, if nothing listens on ``port`` within ``patience`` seconds.
     """
 
     def __init__(
@@ -45,20 +45,21 @@ class Server:
         self.command = declaration.command
         self._command = [*prefix, *filled(declaration.command)]
         self._directory = filled([declaration.directory or str(installation.contender.folder)])[0]
-        own = {name: filled([value])[0] for name, value in declaration.environment.items()}
-        kept = {name: os.environ[name] for name in KEPT if name in os.environ}
-        self._environment = {**kept, "DATABASE_URL": database, **own, **(environment or {})}
+        declared = {name: filled([value])[0] for name, value in declaration.environment.items()}
+        inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
+        self._environment = {**inherited, "DATABASE_URL": database, **declared}
+        self._environment |= environment or {}
         self._stop = signal.Signals[f"SIG{declaration.stop}"]
         self._patience = patience
 
     @property
     def pid(self) -> int:
-        """Return the id of the first process, and of the session."""
+        """The id of the first process, which is also that of the session."""
         return self._program.pid
 
     def __enter__(self) -> Self:
         if accepts(self.port):
-            raise NotServing(f"port {self.port} is in use: name another with --port")
+            raise NotServing(f"port {self.port} is in use: choose another with --port")
         self._program = Program(
             *self._command, folder=Path(self._directory), environment=self._environment
         )
@@ -77,17 +78,17 @@ class Server:
         self.stop()
 
     def stop(self) -> None:
-        """End the first process by its signal, what it leaves by TERM, what stays by KILL."""
+        """Stop the first process by its signal, what it leaves by TERM, what remains by KILL."""
         self._program.send(self._stop)
-        seconds_until(lambda: self._program.has_ended, STOPPING)
-        if seconds_until(self._left_nothing, ORPHANED) is None:
+        seconds_until(lambda: self._program.has_ended, STOP_TIMEOUT)
+        if seconds_until(self._left_nothing, ORPHAN_GRACE) is None:
             self._program.send_all(signal.SIGTERM)
-            seconds_until(self._left_nothing, STOPPING)
+            seconds_until(self._left_nothing, STOP_TIMEOUT)
         self._program.kill()
 
     def log(self) -> str:
         """Return the last lines of its output."""
-        return "\n".join(self._program.lines[-LOG:])
+        return "\n".join(self._program.lines[-LOG_LINES:])
 
     def _left_nothing(self) -> bool:
         return not session(self.pid)

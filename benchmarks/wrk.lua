@@ -1,4 +1,4 @@
--- The case comes as arguments: METHOD [BODY]. The figures go out as one line of JSON.
+-- Arguments: METHOD [BODY]. Prints the figures as one line of JSON.
 function init(args)
     wrk.method = args[1]
     wrk.body = args[2]

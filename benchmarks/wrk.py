@@ -1,4 +1,4 @@
-"""wrk, the load generator: one round of one case against a port of this machine."""
+"""wrk, the load generator: one round of one case against a local port."""
 
 import subprocess
 from pathlib import Path
@@ -9,11 +9,11 @@ from benchmarks.case import HEADERS, Case
 from benchmarks.plan import Plan, pin
 
 SCRIPT = Path(__file__).with_name("wrk.lua")
-TIMEOUT = 10  # seconds until a request counts as unanswered
+TIMEOUT = 10  # seconds after which a request counts as unanswered
 
 
 class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Hold what wrk.lua prints; times in microseconds."""
+    """What wrk.lua prints; times in microseconds."""
 
     requests: int
     microseconds: int
@@ -23,7 +23,7 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def run(case: Case, port: int, connections: int, plan: Plan) -> Report:
-    """Load a server from its own cores; raise subprocess.CalledProcessError when wrk fails."""
+    """Run wrk on the load's cores; raise subprocess.CalledProcessError if it fails."""
     cores = plan.cpus.load
     command = [*pin(cores), "wrk", f"-t{len(cores)}", f"-c{connections}", f"-d{plan.seconds}s"]
     command += [f"--timeout={TIMEOUT}s", f"--script={SCRIPT}"]
@@ -32,5 +32,5 @@ def run(case: Case, port: int, connections: int, plan: Plan) -> Report:
     command += [f"http://127.0.0.1:{port}{case.path}", "--", case.method]
     if case.body:
         command.append(case.body.decode())
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout  # noqa: S603
-    return msgspec.json.decode(said.splitlines()[-1], type=Report)
+    result = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
+    return msgspec.json.decode(result.stdout.splitlines()[-1], type=Report)

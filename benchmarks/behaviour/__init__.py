@@ -1,4 +1,4 @@
-"""What servers do at reload, stop, crash and block: each is started, hurt and asked.
+"""How servers behave under reloads, stops, crashes and blocked loops, with clients at work.
 
 The clients are those of the chaos suite, which account for every request.
 """

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.behaviour import offers, trials
+from benchmarks.behaviour import features, trials
 from benchmarks.behaviour.declaration import HERE, Entrant, discover
 from benchmarks.behaviour.facts import Facts, Machine, Results
 from benchmarks.behaviour.subject import NotServing
@@ -21,7 +21,7 @@ from benchmarks.installation import InstallationError
 from benchmarks.machine import kernel
 from benchmarks.progress import say, track
 
-# Of the packages, by which a server's version is known; API-Hour has Gunicorn beside it.
+# Packages whose version is the server's, in this order: API-Hour installs Gunicorn, too.
 NAMES = ("api-hour-runtime", "gunicorn", "uvicorn", "granian", "hypercorn", "uwsgi")
 TRIALS: dict[str, Callable[[Entrant, Form], Any]] = {
     "reload": trials.reload,
@@ -31,13 +31,13 @@ TRIALS: dict[str, Callable[[Entrant, Form], Any]] = {
     "blocked": trials.block,
     "raises": lambda entrant, form: trials.fail(entrant, form, trials.RAISES),
     "dies": lambda entrant, form: trials.fail(entrant, form, trials.DIES),
-    "several": lambda entrant, _: offers.several(entrant),
-    "metrics": lambda entrant, _: offers.metrics(entrant),
+    "several": lambda entrant, _: features.several(entrant),
+    "metrics": lambda entrant, _: features.metrics(entrant),
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Try the servers and return the exit code: 1 when one of them could not be tried."""
+    """Put the servers on trial; return the exit code, which is 1 if one could not be tried."""
     options = _parse(arguments)
     try:
         entrants = discover(options.venvs, options.only, here=options.here)
@@ -50,30 +50,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
         results.servers, results.command = known.servers, f"{known.command}; {results.command}"
     for entrant in entrants:
         results.servers[entrant.name] = _install(entrant, results.servers.get(entrant.name))
-    steps = [(one, name) for one in entrants for name in options.trials or TRIALS]
+    steps = [(entrant, name) for entrant in entrants for name in options.trials or TRIALS]
     for entrant, name in track(steps, lambda step: f"{step[0].name}: {step[1]}"):
-        _try(results.servers[entrant.name], entrant, name)
+        _run_trial(results.servers[entrant.name], entrant, name)
         results.write(options.output)
     options.page.write_text(render(results))
-    say(f"Written: {options.output} and {options.page}")
-    return 1 if any(one.reason for one in results.servers.values()) else 0
+    say(f"Wrote {options.output} and {options.page}")
+    return 1 if any(facts.reason for facts in results.servers.values()) else 0
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.behaviour", description="Try what servers do when they are hurt."
+        prog="python -m benchmarks.behaviour", description="Try how servers behave under faults."
     )
     add = parser.add_argument
-    add("--only", action="append", default=[], metavar="NAME", help="a server; may be repeated")
-    more: dict[str, Any] = {"action": "append", "help": "one of them; may be repeated"}
+    add(
+        "--only",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="try only this server; may be repeated",
+    )
+    more: dict[str, Any] = {"action": "append", "help": "only this one; may be repeated"}
     add("--trial", dest="trials", choices=TRIALS, **more)
-    add("--keep", action="store_true", help="keep what --output has of other servers and trials")
-    add("--here", action="store_true", help="use what is installed beside this Python")
+    add("--keep", action="store_true", help="keep the results of other servers and trials")
+    add("--here", action="store_true", help="use what this Python's environment has")
     venvs = HERE.parent / ".venvs" / "behaviour"
-    add("--venvs", type=Path, default=venvs, metavar="DIR", help="(benchmarks/.venvs/behaviour)")
+    add(
+        "--venvs",
+        type=Path,
+        default=venvs,
+        metavar="DIR",
+        help="(default: benchmarks/.venvs/behaviour)",
+    )
     output = HERE / "results.json"
-    add("--output", type=Path, default=output, help="(benchmarks/behaviour/results.json)")
-    add("--page", type=Path, default=PAGE, help=f"(docs/explanation/{PAGE.name})")
+    add("--output", type=Path, default=output, help="(default: benchmarks/behaviour/results.json)")
+    add("--page", type=Path, default=PAGE, help=f"(default: docs/explanation/{PAGE.name})")
     return parser.parse_args(arguments)
 
 
@@ -92,7 +104,7 @@ def _new() -> Results:
 
 
 def _install(entrant: Entrant, known: Facts | None) -> Facts:
-    """Return the facts of a server that are known so far."""
+    """Install a server; return what is known of it, with its versions and command lines."""
     declared = entrant.declaration
     facts = known or Facts(declared.title, "", {}, {}, declared.reload)
     facts.reason = ""
@@ -114,12 +126,12 @@ def _install(entrant: Entrant, known: Facts | None) -> Facts:
 
 
 def _version(versions: Mapping[str, str]) -> str:
-    """Return the version of the server among those of all its packages."""
+    """Return the version of the server, by its packages."""
     installed = {name.lower(): number for name, number in versions.items()}
     return next(installed[name] for name in NAMES if name in installed)
 
 
-def _try(facts: Facts, entrant: Entrant, name: str) -> None:
+def _run_trial(facts: Facts, entrant: Entrant, name: str) -> None:
     if facts.reason.startswith("not installed"):
         return
     try:
@@ -130,6 +142,6 @@ def _try(facts: Facts, entrant: Entrant, name: str) -> None:
 
 
 if __name__ == "__main__":
-    # As Ctrl-C: the servers end, too.
+    # Like Ctrl-C: leave the `with` blocks, which stop the servers.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""Who takes part: what each folder's contender.toml says, and where it is installed."""
+"""The servers on trial: each folder's contender.toml, and where it is installed."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,11 +15,12 @@ OURS = "api_hour"
 
 
 class Declaration(contender.Declaration, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Hold the table of a contender.toml, whose commands may have {tcp} and {udp} as well.
+    """One table of a contender.toml, whose commands may also contain {tcp} and {udp}.
 
-    ``application`` is its file in ``applications``, ``beside`` what lies there too. ``reload`` is
-    a signal, or a command in that folder. ``several`` starts it with three protocols, ``metrics``
-    with Prometheus metrics on the port {tcp}, where lines that match ``counter`` count requests.
+    ``application`` is a file in ``applications``; ``beside`` are further files for its folder.
+    ``reload`` is a signal, or a command to run in that folder. ``several`` starts the server with
+    three protocols, ``metrics`` with Prometheus metrics on the port {tcp}, in which the lines that
+    match ``counter`` count requests.
     """
 
     cases: list[str] = msgspec.field(default_factory=list)
@@ -35,7 +36,7 @@ class Declaration(contender.Declaration, frozen=True, forbid_unknown_fields=True
 
 @dataclass(frozen=True)
 class Entrant:
-    """Hold one server that takes part."""
+    """A server on trial."""
 
     name: str
     declaration: Declaration
@@ -43,16 +44,18 @@ class Entrant:
 
 
 def discover(venvs: Path, names: Iterable[str] = (), *, here: bool = False) -> list[Entrant]:
-    """Return every entrant, or the named ones, ours first; for ``here`` see Installation."""
-    files = sorted(FOLDER.glob("*/contender.toml"), key=lambda one: (one.parent.name != OURS, one))
+    """Return all servers, or the named ones, ours first; for ``here`` see Installation."""
+    files = sorted(
+        FOLDER.glob("*/contender.toml"), key=lambda file: (file.parent.name != OURS, file)
+    )
     entrants = {}
     for file in files:
-        for name, found in msgspec.toml.decode(
-            file.read_bytes(), type=dict[str, Declaration]
-        ).items():
-            whole = contender.Contender(name, file.parent, found)
-            entrants[name] = Entrant(name, found, Installation(whole, venvs, here=here))
+        tables = msgspec.toml.decode(file.read_bytes(), type=dict[str, Declaration])
+        for name, declaration in tables.items():
+            installable = contender.Contender(name, file.parent, declaration)
+            installation = Installation(installable, venvs, here=here)
+            entrants[name] = Entrant(name, declaration, installation)
     for name in names:
         if name not in entrants:
             raise LookupError(f"no server is named {name!r}: there are {', '.join(entrants)}")
-    return [one for one in entrants.values() if not names or one.name in names]
+    return [entrant for entrant in entrants.values() if not names or entrant.name in names]

@@ -1,4 +1,4 @@
-"""The facts of one run, as they are kept in a JSON file; knows nothing of how they came about."""
+"""The facts of a run as a JSON file; independent of how they were found."""
 
 import os
 from pathlib import Path
@@ -8,10 +8,10 @@ import msgspec
 
 
 class Losses(msgspec.Struct, frozen=True):
-    """Account for the requests of a trial: how many, and what became of those without an answer.
+    """The requests of a trial: how many, and how many were lost in which way.
 
-    ``kept`` and ``fresh`` were lost on connections that are kept and on new ones; ``longest`` is
-    the longest time to an answer, in seconds.
+    ``kept`` and ``fresh`` were lost on kept-alive and on new connections; ``longest`` is the
+    longest response time in seconds.
     """
 
     requests: int
@@ -22,14 +22,14 @@ class Losses(msgspec.Struct, frozen=True):
 
 
 class Reload(msgspec.Struct, frozen=True):
-    """Say what reloads cost, and the seconds that each took; None for one that did not end."""
+    """Reloads of good code: the seconds of each, None for one that did not finish."""
 
     seconds: list[float | None]
     losses: Losses
 
 
 class Broken(msgspec.Struct, frozen=True):
-    """Say what a reload of broken code left: of ``asked`` requests ``answered``, a while later."""
+    """A reload of broken code: what runs a while later, and how many of ``asked`` it answers."""
 
     runs: bool
     workers: int
@@ -39,7 +39,7 @@ class Broken(msgspec.Struct, frozen=True):
 
 
 class Stop(msgspec.Struct, frozen=True):
-    """Say how it ended: of ``flight`` requests at work ``answered``; refused ones are not lost."""
+    """A stop with ``flight`` requests in flight; refused requests do not count as lost."""
 
     code: int | None
     seconds: float
@@ -49,7 +49,7 @@ class Stop(msgspec.Struct, frozen=True):
 
 
 class Crash(msgspec.Struct, frozen=True):
-    """Say after how many seconds a killed worker had a successor at work, None for never."""
+    """A killed worker: the seconds until its successor answered, None if it never did."""
 
     replaced: float | None
     runs: bool
@@ -57,7 +57,7 @@ class Crash(msgspec.Struct, frozen=True):
 
 
 class Blocked(msgspec.Struct, frozen=True):
-    """Say after how many seconds a blocked worker was ended, and what the log shows of it."""
+    """A blocked worker: the seconds until it was ended, and what the log shows."""
 
     noticed: float | None
     watched: float
@@ -67,7 +67,7 @@ class Blocked(msgspec.Struct, frozen=True):
 
 
 class Spin(msgspec.Struct, frozen=True):
-    """Say how often workers were started that all failed, and whether the others serve on."""
+    """Workers that fail at start: how many were started, and whether the others keep serving."""
 
     starts: int
     watched: float
@@ -76,7 +76,7 @@ class Spin(msgspec.Struct, frozen=True):
 
 
 class Several(msgspec.Struct, frozen=True):
-    """Say which protocols answered, before and after a reload, or which options --help has."""
+    """The protocols that answered before and after a reload, or the related options of --help."""
 
     before: dict[str, bool]
     after: dict[str, bool]
@@ -85,7 +85,7 @@ class Several(msgspec.Struct, frozen=True):
 
 
 class Metrics(msgspec.Struct, frozen=True):
-    """Say how many of ``asked`` requests to ``workers`` a scrape counted; None without metrics."""
+    """How many of ``asked`` requests to ``workers`` a scrape counted; None without metrics."""
 
     asked: int
     workers: int
@@ -94,7 +94,7 @@ class Metrics(msgspec.Struct, frozen=True):
 
 
 class Facts(msgspec.Struct):
-    """Hold what was found out about one server; ``reason`` why there is nothing."""
+    """The facts about a server; ``reason``: why some are missing."""
 
     title: str
     version: str
@@ -114,7 +114,7 @@ class Facts(msgspec.Struct):
 
 
 class Machine(msgspec.Struct, frozen=True):
-    """Hold where the run took place."""
+    """The machine of the run."""
 
     cores: int
     kernel: str
@@ -122,7 +122,7 @@ class Machine(msgspec.Struct, frozen=True):
 
 
 class Results(msgspec.Struct):
-    """Hold one run; it grows while the run goes on. ``rate`` in requests a second."""
+    """A run; it grows while the run goes on. ``rate`` in requests per second."""
 
     date: str
     command: str
@@ -132,11 +132,11 @@ class Results(msgspec.Struct):
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read a file that ``write`` wrote."""
+        """Read a file written by ``write``."""
         return msgspec.json.decode(path.read_bytes(), type=cls)
 
     def write(self, path: Path) -> None:
-        """Write everything so far; an older file is there until the new one is whole."""
+        """Write everything so far; the new file replaces the old one only when it is complete."""
         draft = path.with_name(f"{path.name}.draft")
         draft.write_bytes(msgspec.json.format(msgspec.json.encode(self)) + b"\n")
         os.replace(draft, path)

@@ -15,9 +15,9 @@ from testkit.ports import free_port
 from testkit.processes import Program, session
 from testkit.waiting import seconds_until
 
-STARTING = 60.0  # seconds
-RELOADING = 120.0  # seconds; some replace one worker after the other
-KEPT = ("HOME", "LANG", "LC_ALL", "PATH", "TMPDIR", "USER")  # of our environment
+START_TIMEOUT = 60.0  # seconds
+RELOAD_TIMEOUT = 120.0  # seconds; some replace one worker after the other
+INHERITED = ("HOME", "LANG", "LC_ALL", "PATH", "TMPDIR", "USER")  # environment variables
 WORK = b"GET /work?id=one&sleep=0&size=0 HTTP/1.1\r\nHost: trial\r\n\r\n"
 
 
@@ -26,15 +26,15 @@ class NotServing(Exception):
 
 
 class Subject(Program):
-    """Run one command of an entrant on a copy of its application in ``folder``."""
+    """A command of an entrant, running on a copy of its application in ``folder``."""
 
     def __init__(self, entrant: Entrant, folder: Path, command: Sequence[str]) -> None:
         self.entrant, self.folder = entrant, folder / "project"
         self.ledger = folder / "ledger"
         self.wanted = entrant.declaration.workers
         self._source = (HERE / "applications" / entrant.declaration.application).read_text()
-        for one in (self.folder, self.ledger):
-            one.mkdir()
+        for path in (self.folder, self.ledger):
+            path.mkdir()
         for name in entrant.declaration.beside:
             shutil.copy(HERE / "applications" / name, self.folder)
         self.write()
@@ -51,60 +51,60 @@ class Subject(Program):
         return self.entrant.installation.fill(self.http)(words)
 
     def _environment(self) -> dict[str, str]:
-        kept = {name: os.environ[name] for name in KEPT if name in os.environ}
-        # No bytecode: two releases within a second would have the same.
+        inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
+        # No bytecode: two releases written within a second would share it.
         own = {"LEDGER": str(self.ledger), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
-        return {**kept, **own}
+        return {**inherited, **own}
 
     def write(self, *, release: int = 1, more: str = "") -> None:
-        """Put the application there, of that release and with ``more`` at its end."""
+        """Write the application with this release number, and with ``more`` at its end."""
         source = self._source.replace('RELEASE = "1"', f'RELEASE = "{release}"')
         (self.folder / "app.py").write_text(source + more)
 
     def notes(self, name: str) -> list[str]:
-        """Return what the application has written into a file of the ledger."""
+        """Return the lines that the application has written into a file of the ledger."""
         file = self.ledger / name
         return file.read_text().splitlines() if file.exists() else []
 
     def living(self, release: int | None = None) -> list[int]:
-        """Return the living processes that have imported the application, of that release."""
+        """Return the running processes that have imported the application, of one release."""
         alive = session(self.process.pid)
         starts = [line.split() for line in self.notes("starts")]
         found = {int(pid) for pid, which in starts if release in (None, int(which))}
         return sorted(found & set(alive))
 
     def reload_to(self, release: int) -> float | None:
-        """Reload the code; return the seconds until only new workers live, None if it fails."""
+        """Reload the code; return the seconds until only new workers run, None if that fails."""
         old = set(self.living())
 
-        def through() -> bool:
+        def only_new() -> bool:
             new = len(self.living(release)) >= self.wanted
             return not self.runs or (new and not old & set(self.living()))
 
         self.write(release=release)
         self.reload()
-        took = seconds_until(through, RELOADING)
+        took = seconds_until(only_new, RELOAD_TIMEOUT)
         return took if self.runs else None
 
     def reload(self) -> None:
-        """Do what its documentation names for a reload of the code."""
-        how = self.entrant.declaration.reload
-        if how.isupper():
-            self.process.send_signal(signal.Signals[f"SIG{how}"])
+        """Reload the code as the server's documentation says."""
+        reload = self.entrant.declaration.reload
+        if reload.isupper():
+            self.process.send_signal(signal.Signals[f"SIG{reload}"])
         else:
-            subprocess.run(["sh", "-c", how], cwd=self.folder, check=True, timeout=10)  # noqa: S603, S607
+            subprocess.run(["sh", "-c", reload], cwd=self.folder, check=True, timeout=10)  # noqa: S603, S607
 
     @property
     def runs(self) -> bool:
-        """Tell whether its first process is there."""
+        """Whether its first process is running."""
         return self.process.poll() is None
 
     def serves(self) -> bool:
-        """Tell whether a request on a new connection is answered within five seconds."""
+        """Return whether a request on a new connection is answered within five seconds."""
         return self.answers(WORK) == 200
 
     def answers(self, request: bytes, patience: float = 5.0) -> int:
-        """Return the status of an answer, zero for none."""
+        """Return the status of the answer, 0 if there is none."""
         try:
             with Connection(self.http, patience) as connection:
                 connection.send(request)
@@ -113,31 +113,31 @@ class Subject(Program):
             return 0
 
     def block(self) -> int:
-        """Send the request that blocks a worker for ever, and return that worker."""
+        """Send the request that blocks a worker forever; return that worker's process id."""
         self._blocking = Connection(self.http)
         self._blocking.send(b"GET /block HTTP/1.1\r\nHost: trial\r\n\r\n")
-        if seconds_until(lambda: self.notes("blocked"), STARTING) is None:
+        if seconds_until(lambda: self.notes("blocked"), START_TIMEOUT) is None:
             raise NotServing("the request that blocks did not arrive")
         return int(self.notes("blocked")[0])
 
-    def begin(self) -> None:
-        """Wait until it serves with all its workers; raise NotServing with its last words."""
+    def wait_until_serving(self) -> None:
+        """Wait until all workers serve; raise NotServing with the last lines of the output."""
 
-        def begun() -> bool:
+        def serving_or_gone() -> bool:
             return not self.runs or (len(self.living()) >= self.wanted and self.serves())
 
-        if seconds_until(begun, STARTING) is None or not self.runs:
+        if seconds_until(serving_or_gone, START_TIMEOUT) is None or not self.runs:
             raise NotServing("it does not serve:\n" + "\n".join(self.lines[-15:]))
 
 
 @contextmanager
 def serving(entrant: Entrant, command: Sequence[str] = ()) -> Iterator[Subject]:
-    """Yield a server that serves, and leave nothing of it."""
+    """Yield a server that serves; leave none of its processes behind."""
     with tempfile.TemporaryDirectory(prefix="behaviour-") as folder:
         words = command or entrant.declaration.command
         subject = Subject(entrant, Path(folder), words)
         try:
-            subject.begin()
+            subject.wait_until_serving()
             yield subject
         finally:
             subject.kill()

@@ -1,4 +1,7 @@
-"""The table of the page, made of the facts: ``python -m benchmarks.behaviour.table``."""
+"""The table of the comparison page, made from the facts.
+
+``python -m benchmarks.behaviour.table`` writes it again.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeVar
@@ -12,7 +15,7 @@ T = TypeVar("T")
 
 
 def render(results: Results) -> str:
-    """Return what the page includes: where it was run, the table, the command lines."""
+    """Return what the page includes: the run, the table, the command lines."""
     parts = [_about(results), _table(results), *_commands(results), *_not_run(results)]
     return "\n\n".join(parts) + "\n"
 
@@ -22,17 +25,17 @@ def _about(results: Results) -> str:
     return (
         f"Run on {results.date} by ``{results.command}`` on {machine.cores} cores, Linux"
         f" {machine.kernel}, Python {machine.python}: two workers each"
-        f" where nothing else is said, {results.rate:.0f} requests a second by 16 clients that keep"
-        " their connections and 4 that open one for each request."
+        f" unless stated otherwise, {results.rate:.0f} requests per second from 16 clients that"
+        " keep their connections and 4 that open one for each request."
     )
 
 
 def _table(results: Results) -> str:
     servers = results.servers.values()
     lines = [".. list-table::", "   :header-rows: 1", "   :stub-columns: 1", ""]
-    lines += _row(["", *(f"{one.title} {one.version}".strip() for one in servers)])
+    lines += _row(["", *(f"{facts.title} {facts.version}".strip() for facts in servers)])
     for label, cell in ROWS.items():
-        lines += _row([label, *(cell(one) for one in servers)])
+        lines += _row([label, *(cell(facts) for facts in servers)])
     return "\n".join(lines)
 
 
@@ -43,20 +46,20 @@ def _row(cells: Iterable[str]) -> Iterator[str]:
 
 def _commands(results: Results) -> Iterator[str]:
     yield "The command lines:"
-    for one in results.servers.values():
-        lines = [f"``{command}``" for command in one.commands.values()]
-        yield f"{one.title}\n    " + "\n\n    ".join(lines)
+    for facts in results.servers.values():
+        lines = [f"``{command}``" for command in facts.commands.values()]
+        yield f"{facts.title}\n    " + "\n\n    ".join(lines)
 
 
 def _not_run(results: Results) -> Iterator[str]:
-    reasons = [(one.title, one.reason) for one in results.servers.values() if one.reason]
+    reasons = [(facts.title, facts.reason) for facts in results.servers.values() if facts.reason]
     if reasons:
         yield "Not run:"
         yield "\n".join(f"* {title}: {' '.join(reason.split())}" for title, reason in reasons)
 
 
 def _of(pick: Callable[[Facts], T | None], show: Callable[[T], str]) -> Callable[[Facts], str]:
-    """Return what shows a part of the facts, where there is one."""
+    """Return a function that shows a part of the facts, or that it was not run."""
 
     def cell(facts: Facts) -> str:
         part = pick(facts)
@@ -76,9 +79,9 @@ def _seconds(seconds: float | None, otherwise: str) -> str:
 
 
 def _slowest(seconds: list[float | None]) -> str:
-    done = [one for one in seconds if one is not None]
+    done = [duration for duration in seconds if duration is not None]
     if len(done) < len(seconds):
-        return f"{len(seconds) - len(done)} of {len(seconds)} did not end"
+        return f"{len(seconds) - len(done)} of {len(seconds)} did not finish"
     return _seconds(max(done), "")
 
 
@@ -87,18 +90,15 @@ def _yes(true: bool) -> str:
 
 
 def _spin(spin: Spin) -> str:
-    serves = "serves on" if spin.serves else "does not serve"
+    serves = "keeps serving" if spin.serves else "does not serve"
     if not spin.runs:
-        serves = "has ended"
+        serves = "has exited"
     return f"{spin.starts}; {serves}"
 
 
-def _options(found: list[str]) -> str:
-    return f"no option; near it {_names(found)}" if found else "no option"
-
-
-def _names(found: Iterable[str]) -> str:
-    return ", ".join(f"``{one}``" for one in found)
+def _options(related: list[str]) -> str:
+    names = ", ".join(f"``{option}``" for option in related)
+    return f"no option; related: {names}" if related else "no option"
 
 
 def _protocols(answers: Mapping[str, bool]) -> str:
@@ -107,60 +107,64 @@ def _protocols(answers: Mapping[str, bool]) -> str:
 
 ROWS: dict[str, Callable[[Facts], str]] = {
     "Reload by": lambda facts: f"``{facts.reload_by}``",
-    "Reload: requests lost": _of(lambda facts: facts.reload, lambda one: _lost(one.losses)),
-    "Reload: lost on kept, on fresh connections": _of(
-        lambda facts: facts.reload, lambda one: f"{one.losses.kept}, {one.losses.fresh}"
+    "Reload: requests lost": _of(lambda facts: facts.reload, lambda reload: _lost(reload.losses)),
+    "Reload: lost on kept-alive, on new connections": _of(
+        lambda facts: facts.reload, lambda reload: f"{reload.losses.kept}, {reload.losses.fresh}"
     ),
-    "Reload: longest time to an answer": _of(
-        lambda facts: facts.reload, lambda one: f"{one.losses.longest * 1000:.0f} ms"
+    "Reload: longest response time": _of(
+        lambda facts: facts.reload, lambda reload: f"{reload.losses.longest * 1000:.0f} ms"
     ),
-    "Reload: the slowest one took": _of(
-        lambda facts: facts.reload, lambda one: _slowest(one.seconds)
+    "Reload: duration of the slowest": _of(
+        lambda facts: facts.reload, lambda reload: _slowest(reload.seconds)
     ),
     "Broken reload: answered 10 s later": _of(
-        lambda facts: facts.broken, lambda one: f"{one.answered} of {one.asked}"
+        lambda facts: facts.broken, lambda broken: f"{broken.answered} of {broken.asked}"
     ),
-    "Broken reload: workers left then": _of(
-        lambda facts: facts.broken, lambda one: str(one.workers)
+    "Broken reload: workers 10 s later": _of(
+        lambda facts: facts.broken, lambda broken: str(broken.workers)
     ),
-    "Broken reload: requests lost": _of(lambda facts: facts.broken, lambda one: _lost(one.losses)),
-    "Stop: answered of the work in flight": _of(
-        lambda facts: facts.stop, lambda one: f"{one.answered} of {one.flight}"
+    "Broken reload: requests lost": _of(
+        lambda facts: facts.broken, lambda broken: _lost(broken.losses)
     ),
-    "Stop: other requests lost": _of(lambda facts: facts.stop, lambda one: _lost(one.losses)),
-    "Stop: it took": _of(lambda facts: facts.stop, lambda one: _seconds(one.seconds, "")),
+    "Stop: in-flight requests answered": _of(
+        lambda facts: facts.stop, lambda stop: f"{stop.answered} of {stop.flight}"
+    ),
+    "Stop: other requests lost": _of(lambda facts: facts.stop, lambda stop: _lost(stop.losses)),
+    "Stop: duration": _of(lambda facts: facts.stop, lambda stop: _seconds(stop.seconds, "")),
     "Stop: exit code": _of(
-        lambda facts: facts.stop, lambda one: "none" if one.code is None else str(one.code)
+        lambda facts: facts.stop, lambda stop: "none" if stop.code is None else str(stop.code)
     ),
     "Crash: a new worker answers after": _of(
         lambda facts: facts.crash,
-        lambda one: _seconds(one.replaced, "never" if one.runs else "never: it has ended"),
+        lambda crash: _seconds(crash.replaced, "never" if crash.runs else "never: it has exited"),
     ),
-    "Crash: requests lost": _of(lambda facts: facts.crash, lambda one: _lost(one.losses)),
+    "Crash: requests lost": _of(lambda facts: facts.crash, lambda crash: _lost(crash.losses)),
     "Blocked loop: the worker is ended after": _of(
         lambda facts: facts.blocked,
-        lambda one: _seconds(one.noticed, f"not in {one.watched:.0f} s"),
+        lambda blocked: _seconds(blocked.noticed, f"not in {blocked.watched:.0f} s"),
     ),
     "Blocked loop: its stack is in the log": _of(
-        lambda facts: facts.blocked, lambda one: _yes(one.stack)
+        lambda facts: facts.blocked, lambda blocked: _yes(blocked.stack)
     ),
-    "Blocked loop: requests lost": _of(lambda facts: facts.blocked, lambda one: _lost(one.losses)),
-    "Start fails, an exception: starts in 10 s": _of(lambda facts: facts.raises, _spin),
-    "Start fails, sudden death: starts in 10 s": _of(lambda facts: facts.dies, _spin),
+    "Blocked loop: requests lost": _of(
+        lambda facts: facts.blocked, lambda blocked: _lost(blocked.losses)
+    ),
+    "Failing start, exception: starts in 10 s": _of(lambda facts: facts.raises, _spin),
+    "Failing start, sudden exit: starts in 10 s": _of(lambda facts: facts.dies, _spin),
     "HTTP, TCP and UDP in one daemon: answered": _of(
         lambda facts: facts.several,
-        lambda one: _protocols(one.before) if one.before else _options(one.options),
+        lambda several: _protocols(several.before) if several.before else _options(several.options),
     ),
     "HTTP, TCP and UDP: after a reload": _of(
         lambda facts: facts.several,
-        lambda one: _protocols(one.after) if one.before else "not offered",
+        lambda several: _protocols(several.after) if several.before else "not offered",
     ),
     "Prometheus metrics: requests counted": _of(
         lambda facts: facts.metrics,
-        lambda one: (
-            _options(one.options)
-            if one.counted is None
-            else f"{one.counted:.0f} of {one.asked}, of {one.workers} workers"
+        lambda metrics: (
+            _options(metrics.options)
+            if metrics.counted is None
+            else f"{metrics.counted:.0f} of {metrics.asked}, of {metrics.workers} workers"
         ),
     ),
 }

@@ -1,4 +1,4 @@
-"""The trials: each starts a server, does one thing to it under load, and returns a fact."""
+"""The trials: each starts a server, does one thing to it under load, and returns the facts."""
 
 import os
 import re
@@ -24,20 +24,20 @@ SHOWN = 400  # characters of a log line
 
 @dataclass(frozen=True)
 class Form:
-    """Say how much and how long, in seconds; ``calm``: answers to wait for between two steps."""
+    """The size of the trials; times in seconds, ``calm``: answers to await between two steps."""
 
-    bound: float = 10.0  # until an answer is late
-    rate: float = 200.0  # requests a second
+    bound: float = 10.0  # after which an answer is late
+    rate: float = 200.0  # requests per second
     reloads: int = 3
     calm: int = 300
-    flight: int = 20  # requests of two seconds that are at work when the server is stopped
+    flight: int = 20  # requests of two seconds that are in flight when the server is stopped
     watch: float = 10.0
-    blocked: float = 45.0  # until nobody has noticed
+    blocked: float = 45.0  # after which nobody has noticed
 
 
 @contextmanager
 def loaded(subject: Subject, form: Form) -> Iterator[Load]:
-    """Yield the load on a server that has answered some of it; its clients have ended after."""
+    """Yield a load that the server is answering; stop its clients afterwards."""
     load = Load("load", subject.http, Profile(rate=form.rate, timeout=form.bound), PATIENCE)
     load.start()
     try:
@@ -49,28 +49,30 @@ def loaded(subject: Subject, form: Form) -> Iterator[Load]:
 
 
 def calm(load: Load, form: Form) -> float | None:
-    """Wait until the load has had some more answers."""
+    """Wait for some more answers; return the seconds, None if they did not come."""
     goal = load.answered + form.calm
     return seconds_until(lambda: load.answered >= goal, PATIENCE)
 
 
 def account(load: Load, *, without: Outcome | None = None) -> Losses:
-    """Return what became of all requests of a load that has ended."""
+    """Return what became of all requests of a load that is over, ``without`` counting one kind."""
     good = {Outcome.ANSWERED, without}
-    lost = [one for one in load.records if one.outcome not in good]
-    kept = sum(one.client < load.profile.keepalive for one in lost)
+    lost = [record for record in load.records if record.outcome not in good]
+    kept = sum(record.client < load.profile.keepalive for record in lost)
     return Losses(
         requests=len(load.records),
-        lost={str(kind): count for kind, count in Counter(one.outcome for one in lost).items()},
+        lost={
+            str(kind): count for kind, count in Counter(record.outcome for record in lost).items()
+        },
         kept=kept,
         fresh=len(lost) - kept,
-        longest=round(max(one.latency for one in answered(load)), 3),
+        longest=round(max(record.latency for record in answered(load)), 3),
     )
 
 
 def answered(load: Load) -> list[Record]:
     """Return the records of the answered requests."""
-    return [one for one in load.records if one.outcome is Outcome.ANSWERED]
+    return [record for record in load.records if record.outcome is Outcome.ANSWERED]
 
 
 def reload(entrant: Entrant, form: Form) -> Reload:
@@ -85,7 +87,7 @@ def reload(entrant: Entrant, form: Form) -> Reload:
 
 
 def broken(entrant: Entrant, form: Form) -> Broken:
-    """Reload code with a syntax error under load, and look whether it still serves later."""
+    """Reload code with a syntax error under load, and check whether it still serves later."""
     with serving(entrant) as subject:
         with loaded(subject, form) as load:
             subject.write(more=SYNTAX_ERROR)
@@ -94,13 +96,13 @@ def broken(entrant: Entrant, form: Form) -> Broken:
             later = time.monotonic()
             time.sleep(form.watch / 5)
             runs, workers = subject.runs, len(subject.living(1))
-        since = [one for one in load.records if one.began > later]
-        good = sum(one.outcome is Outcome.ANSWERED for one in since)
+        since = [record for record in load.records if record.began > later]
+        good = sum(record.outcome is Outcome.ANSWERED for record in since)
         return Broken(runs, workers, len(since), good, account(load))
 
 
 def stop(entrant: Entrant, form: Form) -> Stop:
-    """Send TERM under load, with requests at work that take two seconds."""
+    """Send TERM under load, with requests of two seconds in flight."""
     long = Profile(form.flight, 0, form.rate, PATIENCE, (Kind("long", sleep=2.0),), requests=1)
     with serving(entrant) as subject:
         with loaded(subject, form) as load:
@@ -125,7 +127,9 @@ def crash(entrant: Entrant, form: Form) -> Crash:
             os.kill(load.records[-1].worker or min(old), signal.SIGKILL)
 
             def replaced() -> bool:
-                return not subject.runs or any(one.worker not in old for one in answered(load))
+                return not subject.runs or any(
+                    record.worker not in old for record in answered(load)
+                )
 
             took = seconds_until(replaced, PATIENCE / 2)
             runs = subject.runs
@@ -135,7 +139,7 @@ def crash(entrant: Entrant, form: Form) -> Crash:
 
 
 def block(entrant: Entrant, form: Form) -> Blocked:
-    """Block one worker for ever under load, and wait until somebody ends it."""
+    """Block one worker forever under load, and wait until something ends it."""
     with serving(entrant) as subject:
         with loaded(subject, form) as load:
             mark = subject.mark()
@@ -152,7 +156,7 @@ def block(entrant: Entrant, form: Form) -> Blocked:
 
 
 def fail(entrant: Entrant, form: Form, fault: str) -> Spin:
-    """Kill a worker whose successors all fail, and count them."""
+    """Kill a worker whose successors all fail to start, and count their starts."""
     with serving(entrant) as subject:
         before, victim = len(subject.notes("starts")), subject.living()[0]
         subject.write(more=fault)

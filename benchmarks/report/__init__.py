@@ -1,1 +1,1 @@
-"""What the docs show of a run, made from its JSON alone."""
+"""The tables and charts of the docs, made from the JSON results alone."""

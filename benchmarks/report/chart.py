@@ -1,16 +1,16 @@
-"""A bar chart as SVG: one bar a contender, its title before it and its figure behind it."""
+"""A bar chart as SVG: one bar per contender, between its title and its figure."""
 
 from collections.abc import Sequence
 from xml.etree import ElementTree
 
-WIDTH, LABELS, FIGURES = 860, 270, 60  # pixels; of all, before the bars, behind them
-BAR, STEP, TOP = 18, 26, 44  # pixels; height of a bar, from one to the next, above the first
+WIDTH, LABELS, FIGURES = 860, 270, 60  # pixels: the chart, left of the bars, right of them
+BAR, STEP, TOP = 18, 26, 44  # pixels: height of a bar, distance of bars, above the first
 COLOURS = {"API-Hour": "#1f77b4", "framework": "#9aa5b1", "bare": "#d0a75c", "floor": "#7fb08a"}
 INK, PAPER = "#222222", "#ffffff"
 
 
 def draw(title: str, bars: Sequence[tuple[str, str, float]]) -> str:
-    """Return the chart of (title, kind, figure); the longest bar takes the whole width."""
+    """Return a chart of (title, kind, figure), in which the longest bar has the full width."""
     height = TOP + STEP * len(bars) + STEP // 2
     size = {"width": str(WIDTH), "height": str(height), "viewBox": f"0 0 {WIDTH} {height}"}
     font = {"font-family": "sans-serif", "font-size": "13", "fill": INK}
@@ -41,5 +41,5 @@ def _bar(
 def _text(
     svg: ElementTree.Element, x: float, y: float, text: str, attributes: dict[str, str]
 ) -> None:
-    place = {"x": f"{x:.1f}", "y": f"{y:.1f}"}
-    ElementTree.SubElement(svg, "text", {**place, **attributes}).text = text
+    position = {"x": f"{x:.1f}", "y": f"{y:.1f}"}
+    ElementTree.SubElement(svg, "text", {**position, **attributes}).text = text

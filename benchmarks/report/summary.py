@@ -1,4 +1,4 @@
-"""The one table for whoever reads no further: JSON, in instructions and in CPU time."""
+"""The table of the README: one JSON answer, in CPU time and in instructions."""
 
 from benchmarks.report.table import NONE, table
 from benchmarks.results import Results
@@ -7,15 +7,19 @@ CASE, CONNECTIONS = "index", 64
 
 
 def summary(counted: Results, loaded: Results) -> str:
-    """Return the table of two runs, one of them under load; who needs the least CPU comes first."""
-    each = {one.contender: one.each for one in counted.instructions if one.case == CASE}
-    loads = [one for one in loaded.loads if (one.case, one.connections) == (CASE, CONNECTIONS)]
+    """Return the table of a run that counted instructions and one under load, by CPU time."""
+    instructions = {
+        figure.contender: f"{figure.per_request / 1000:.1f}"
+        for figure in counted.instructions
+        if figure.case == CASE
+    }
+    loads = [load for load in loaded.loads if (load.case, load.connections) == (CASE, CONNECTIONS)]
     rows = [
         [
-            loaded.title(one.contender),
-            f"{one.least * 1e6:.1f}",
-            f"{each[one.contender] / 1000:.1f}" if one.contender in each else NONE,
+            loaded.title(load.contender),
+            f"{load.least * 1e6:.1f}",
+            instructions.get(load.contender, NONE),
         ]
-        for one in sorted(loads, key=lambda one: one.least)
+        for load in sorted(loads, key=lambda load: load.least)
     ]
     return table(["A JSON answer", "microseconds", "thousand instructions"], rows)

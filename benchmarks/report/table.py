@@ -1,4 +1,4 @@
-"""A simple table of reStructuredText, which can be read as it is."""
+"""Simple tables and headings of reStructuredText, which are readable as they are."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ NONE = ""  # where there is no figure
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table whose first column is text and whose others are figures."""
+    """Return a table with text in the first column and figures in the others."""
     widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
     rule = "  ".join("=" * width for width in widths)
     return "\n".join([rule, _line(head, widths), rule, *(_line(row, widths) for row in rows), rule])

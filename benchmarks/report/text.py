@@ -1,15 +1,15 @@
-"""What a run has shown, as reStructuredText: a section for each measure."""
+"""The results of a run as reStructuredText: a section for each measure."""
 
 from collections.abc import Iterator
 
-from benchmarks.report.counted import instructions, profile, shapes
-from benchmarks.report.loaded import idle, loads, memory
+from benchmarks.report.instructions import instructions, profile, shapes
+from benchmarks.report.load import idle, loads, memory
 from benchmarks.report.table import heading
 from benchmarks.results import Results
 
 
 def render(results: Results) -> str:
-    """Return every section that the run has figures for."""
+    """Return the sections for which the run has figures."""
     sections = (_about, instructions, profile, shapes, loads, memory, idle, _left_out)
     return "\n\n".join(part for section in sections for part in section(results)) + "\n"
 
@@ -30,5 +30,5 @@ def _left_out(results: Results) -> Iterator[str]:
     if not results.left_out:
         return
     yield heading("Left out")
-    for one in results.left_out:
-        yield f"* {one.title}: {' '.join(one.reason.split())}"
+    for left_out in results.left_out:
+        yield f"* {left_out.title}: {' '.join(left_out.reason.split())}"

@@ -1,1 +1,1 @@
-"""The runner itself, on small servers and on the real programs that it measures with."""
+"""Tests of the benchmarks, on small servers and with the real tools."""

@@ -1,4 +1,4 @@
-"""An answer that is wrong in any respect is refused, and the reason says in which."""
+"""A wrong answer is refused, and the reason says what is wrong."""
 
 import pytest
 
@@ -17,20 +17,20 @@ def test_a_right_answer_is_returned(prepare: Prepare) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "complaint"),
+    ("fault", "reason"),
     [
         ("status", "GET /index: status 500"),
         ("type", "GET /index: Content-Type 'text/plain'"),
         ("body", """GET /index: body b'{"message": "Goodbye"}'"""),
         ("spaces", """GET /index: body b'{"message": "Hello, World!"}'"""),
-        ("close", "GET /index: the connection is not kept"),
+        ("close", "GET /index: the connection is not kept alive"),
         ("hangup", "/index: EOFError: the connection ended early, after b''"),
         ("later=2", "GET /index: status 500"),
     ],
 )
 def test_a_wrong_answer_is_refused_with_what_is_wrong(
-    prepare: Prepare, fault: str, complaint: str
+    prepare: Prepare, fault: str, reason: str
 ) -> None:
     with prepare(fault).start() as server, pytest.raises(answers.WrongAnswer) as error:
         answers.check(server.port, CASES["index"])
-    assert str(error.value) == complaint
+    assert str(error.value) == reason

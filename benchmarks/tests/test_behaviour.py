@@ -1,4 +1,4 @@
-"""What the comparison page says is what a run found out, and the trials find out what happens."""
+"""The comparison page shows what a run found, and the trials find what happens."""
 
 import re
 from dataclasses import replace
@@ -7,7 +7,7 @@ from pathlib import Path
 import docutils.core
 import pytest
 
-from benchmarks.behaviour import offers, trials
+from benchmarks.behaviour import features, trials
 from benchmarks.behaviour.declaration import HERE, Entrant, discover
 from benchmarks.behaviour.facts import Facts, Results
 from benchmarks.behaviour.table import NOT_RUN, PAGE, ROWS, render
@@ -21,9 +21,9 @@ WATCHED = 10  # seconds, as the rows say
 
 @pytest.fixture
 def entrant(request: pytest.FixtureRequest, tmp_path: Path) -> Entrant:
-    """Return the server of that name, as it is installed beside this Python."""
-    (found,) = discover(tmp_path, [request.param], here=True)
-    return found
+    """Return the server of that name, from this Python's environment."""
+    (entrant,) = discover(tmp_path, [request.param], here=True)
+    return entrant
 
 
 @pytest.mark.parametrize("entrant", ["api-hour"], indirect=True)
@@ -48,13 +48,13 @@ def test_the_clients_see_that_api_hour_survives_a_reload_of_broken_code(entrant:
 def test_the_clients_see_that_gunicorn_stops_serving_at_a_reload_of_broken_code(
     entrant: Entrant,
 ) -> None:
-    fact = trials.broken(entrant, replace(SHORT, watch=10.0))  # it needs about one
+    fact = trials.broken(entrant, replace(SHORT, watch=10.0))  # it exits after about one
     assert fact.answered == 0 < fact.asked
     assert fact.losses.lost["refused"] > 0
 
 
 @pytest.mark.parametrize("entrant", ["gunicorn", "api-hour"], indirect=True)
-def test_the_clients_lose_what_a_killed_worker_had_in_hand_and_see_its_successor(
+def test_the_clients_lose_the_requests_of_a_killed_worker_and_see_its_successor(
     entrant: Entrant,
 ) -> None:
     fact = trials.crash(entrant, SHORT)
@@ -65,15 +65,15 @@ def test_the_clients_lose_what_a_killed_worker_had_in_hand_and_see_its_successor
 
 @pytest.mark.parametrize("entrant", ["gunicorn"], indirect=True)
 def test_the_help_of_gunicorn_names_no_metrics_but_statsd(entrant: Entrant) -> None:
-    assert offers.options(entrant, offers.EXPOSITION) == ["--statsd-host"]
-    assert offers.options(entrant, offers.PROTOCOLS) == []
+    assert features.options(entrant, features.EXPOSITION) == ["--statsd-host"]
+    assert features.options(entrant, features.PROTOCOLS) == []
 
 
-def test_the_table_on_the_page_is_what_the_results_give() -> None:
+def test_the_table_on_the_page_is_made_from_the_results() -> None:
     assert PAGE.read_text() == render(Results.read(RESULTS))
 
 
-def test_the_page_includes_the_table_and_types_no_figure_of_its_own() -> None:
+def test_the_page_includes_the_table_and_has_no_figure_of_its_own() -> None:
     page = PAGE.with_name("comparison.rst").read_text()
     assert f".. include:: {PAGE.name}" in page
     assert re.findall(r"\d+ of \d+", page) == []
@@ -81,16 +81,16 @@ def test_the_page_includes_the_table_and_types_no_figure_of_its_own() -> None:
 
 def test_every_server_was_tried_and_the_table_is_valid() -> None:
     results = Results.read(RESULTS)
-    assert list(results.servers) == [one.name for one in discover(Path())]
-    for one in results.servers.values():
-        assert one.reason or (one.raises and one.raises.watched == WATCHED)
-        assert one.reason or NOT_RUN not in [cell(one) for cell in ROWS.values()]
+    assert list(results.servers) == [entrant.name for entrant in discover(Path())]
+    for facts in results.servers.values():
+        assert facts.reason or (facts.raises and facts.raises.watched == WATCHED)
+        assert facts.reason or NOT_RUN not in [cell(facts) for cell in ROWS.values()]
     strict = {"halt_level": 2, "report_level": 2, "file_insertion_enabled": False}
     html = docutils.core.publish_string(render(results), writer="html", settings_overrides=strict)
     assert html.count(b"<th") >= 1 + len(results.servers) + len(ROWS)
 
 
-def test_a_server_that_cannot_be_installed_stands_in_the_table_with_the_reason() -> None:
+def test_a_server_that_cannot_be_installed_is_in_the_table_with_the_reason() -> None:
     results = Results.read(RESULTS)
     results.servers["gone"] = Facts("Gone", "", {}, {}, "HUP", "not installed: no compiler\nhere")
     text = render(results)
@@ -98,5 +98,5 @@ def test_a_server_that_cannot_be_installed_stands_in_the_table_with_the_reason()
     assert text.endswith("Not run:\n\n* Gone: not installed: no compiler here\n")
 
 
-def test_the_results_name_no_path_of_the_machine_that_they_come_from() -> None:
+def test_the_results_name_no_path_of_the_machine() -> None:
     assert re.findall(r"/(?:tmp|home|root|work|opt|usr)\b[^\"]*", RESULTS.read_text()) == []

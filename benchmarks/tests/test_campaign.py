@@ -1,4 +1,4 @@
-"""Who answers wrong or fails is left out with a reason; the others go on."""
+"""A contender that answers wrong or fails is left out with a reason; the others go on."""
 
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,12 @@ from benchmarks.contender import Contender
 from benchmarks.machine import describe
 from benchmarks.plan import Plan
 from benchmarks.results import LeftOut, Results
-from benchmarks.tests.conftest import little, needs_wrk
+from benchmarks.tests.conftest import contender, needs_wrk
 from testkit.ports import free_port
 
 
 def campaign(folder: Path, contenders: list[Contender], **plan: Any) -> tuple[Results, list[int]]:
-    """Run contenders; return the results, and how many entrants there were at each save."""
+    """Run contenders; return the results, and the number of entrants at each save."""
     results = Results(date="2026-01-02T03:04:05+00:00", command="x", commit="", machine=describe())
     saved: list[int] = []
     size = Plan.short(venvs=folder, port=free_port(len(contenders)), idle=10, **plan)
@@ -24,13 +24,13 @@ def campaign(folder: Path, contenders: list[Contender], **plan: Any) -> tuple[Re
 
 
 @needs_wrk
-def test_who_answers_right_is_measured_and_who_does_not_is_left_out(tmp_path: Path) -> None:
-    wrong = little("wrong", "body")
-    absent = little("absent", programs=["no-such-program", "nor-this"])
+def test_a_contender_that_answers_right_is_measured_others_are_left_out(tmp_path: Path) -> None:
+    wrong = contender("wrong", "body")
+    absent = contender("absent", programs=["no-such-program", "nor-this"])
     measures = ("cpu", "idle")
-    contenders = [little("one"), wrong, little("two"), absent]
+    contenders = [contender("one"), wrong, contender("two"), absent]
     results, saved = campaign(tmp_path, contenders, measures=measures)
-    assert [one.name for one in results.entrants] == ["one", "two"]
+    assert [entrant.name for entrant in results.entrants] == ["one", "two"]
     assert results.left_out == [
         LeftOut("wrong", "Wrong", """GET /index: body b'{"message": "Goodbye"}'"""),
         LeftOut(
@@ -40,33 +40,42 @@ def test_who_answers_right_is_measured_and_who_does_not_is_left_out(tmp_path: Pa
             " (on Debian: apt-get install no-such-program nor-this)",
         ),
     ]
-    assert [(one.contender, one.connections) for one in results.loads] == [("one", 8), ("two", 8)]
-    assert [(one.contender, one.connections) for one in results.idle] == [("one", 10), ("two", 10)]
+    assert [(load.contender, load.connections) for load in results.loads] == [
+        ("one", 8),
+        ("two", 8),
+    ]
+    assert [(idle.contender, idle.connections) for idle in results.idle] == [
+        ("one", 10),
+        ("two", 10),
+    ]
     assert saved == [2, 2, 2]
 
 
 @needs_wrk
-def test_who_fails_under_load_is_left_out_and_the_others_go_on(tmp_path: Path) -> None:
-    contenders = [little("early", "later=20"), little("late")]
+def test_a_contender_that_fails_under_load_is_left_out_and_the_others_go_on(tmp_path: Path) -> None:
+    contenders = [contender("early", "later=20"), contender("late")]
     results, _ = campaign(tmp_path, contenders, measures=("cpu", "idle"), rounds=2)
-    assert [one.name for one in results.entrants] == ["late"]
-    assert [len(one.rounds) for one in results.loads] == [2]
-    assert [one.contender for one in results.idle] == ["late"]
+    assert [entrant.name for entrant in results.entrants] == ["late"]
+    assert [len(load.rounds) for load in results.loads] == [2]
+    assert [idle.contender for idle in results.idle] == ["late"]
     (left_out,) = results.left_out
     assert left_out.name == "early"
     assert "errors in" in left_out.reason
 
 
-def test_cases_that_are_not_asked_for_are_not_asked(tmp_path: Path) -> None:
-    results, _ = campaign(tmp_path, [little("one")], measures=(), cases=("echo",))
+def test_only_the_cases_of_the_plan_are_run(tmp_path: Path) -> None:
+    results, _ = campaign(tmp_path, [contender("one")], measures=(), cases=("echo",))
     assert results.entrants == []
     assert results.left_out == []
 
 
 @needs_wrk
 @pytest.mark.slow
-def test_who_has_failed_is_not_run_again(tmp_path: Path) -> None:
-    contenders = [little("early", "later=20", cases=["index"]), little("late")]
+def test_a_contender_that_has_failed_is_not_run_again(tmp_path: Path) -> None:
+    contenders = [contender("early", "later=20", cases=["index"]), contender("late")]
     results, _ = campaign(tmp_path, contenders, measures=("cpu",), connections=(2, 4))
     assert len(results.left_out) == 1
-    assert {(one.contender, one.connections) for one in results.loads} == {("late", 2), ("late", 4)}
+    assert {(load.contender, load.connections) for load in results.loads} == {
+        ("late", 2),
+        ("late", 4),
+    }

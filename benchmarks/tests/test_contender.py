@@ -1,4 +1,4 @@
-"""What the folders declare, and what happens to a declaration that is wrong."""
+"""The declarations of the folders, and how a wrong declaration is refused."""
 
 import re
 from pathlib import Path
@@ -11,12 +11,12 @@ from benchmarks.case import ALL
 from benchmarks.installation import Installation
 
 CONTENDERS = contender.discover()
-FOLDERS = sorted({one.folder for one in CONTENDERS.values()})
+FOLDERS = sorted({entry.folder for entry in CONTENDERS.values()})
 
 
 def test_every_folder_of_a_contender_is_found_and_ours_comes_first() -> None:
     folders = {path for path in contender.FOLDER.iterdir() if path.is_dir()}
-    assert {one.folder for one in CONTENDERS.values()} == folders
+    assert {entry.folder for entry in CONTENDERS.values()} == folders
     assert list(CONTENDERS)[:3] == ["api-hour", "api-hour-asyncpg", "api-hour-stock"]
 
 
@@ -30,10 +30,9 @@ def test_the_contenders_are_those_that_the_docs_promise() -> None:
 def test_a_declaration_names_known_cases_and_its_braces_can_be_filled(
     name: str, tmp_path: Path
 ) -> None:
-    one = CONTENDERS[name]
-    fill = Installation(one, tmp_path).fill(25000)
-    declaration = one.declaration
-    assert set(one.cases) <= set(ALL)
+    fill = Installation(CONTENDERS[name], tmp_path).fill(25000)
+    declaration = CONTENDERS[name].declaration
+    assert set(declaration.cases) <= set(ALL)
     words = [*declaration.command, *declaration.environment.values()]
     filled = " ".join(fill(words))
     assert "25000" in filled
@@ -45,8 +44,8 @@ def test_a_declaration_names_known_cases_and_its_braces_can_be_filled(
 def test_every_requirement_is_pinned(folder: Path) -> None:
     file = folder / "requirements.txt"
     lines = file.read_text().splitlines() if file.exists() else []
-    wild = [one for one in lines if not re.fullmatch(r"#.*|-e \.\./.*|[\w.-]+==[\w.]+", one)]
-    assert wild == []
+    pinned = re.compile(r"#.*|-e \.\./.*|[\w.-]+==[\w.]+")
+    assert [line for line in lines if not pinned.fullmatch(line)] == []
     assert lines or folder.name == "nginx"
 
 
@@ -55,7 +54,7 @@ def test_the_same_library_has_the_same_version_everywhere() -> None:
     for file in contender.FOLDER.glob("*/requirements.txt"):
         for name, version in re.findall(r"^([\w.-]+)==([\w.]+)$", file.read_text(), re.M):
             versions.setdefault(name.lower(), set()).add(version)
-    # Robyn asks for this one.
+    # Robyn pins its own.
     assert {name: found for name, found in versions.items() if len(found) > 1} == {
         "uvloop": {"0.22.1", "0.23.0"},
         "multidict": {"6.9.1", "7.2.1"},
@@ -85,5 +84,5 @@ def test_an_unknown_word_in_a_declaration_is_refused(tmp_path: Path) -> None:
 
 def test_a_missing_program_is_named() -> None:
     declaration = msgspec.structs.replace(CONTENDERS["nginx"].declaration, programs=["no-such"])
-    one = contender.Contender("nginx", Path(), declaration)
-    assert one.missing == ["no-such"]
+    nginx = contender.Contender("nginx", Path(), declaration)
+    assert nginx.missing == ["no-such"]

@@ -1,4 +1,4 @@
-"""Idle connections are those that are really open."""
+"""Only connections that are really open count as idle."""
 
 import resource
 
@@ -22,25 +22,25 @@ def test_connections_that_the_server_closes_do_not_count(prepare: Prepare) -> No
     assert figure.connections == 0
 
 
-def test_a_server_that_takes_no_more_is_measured_with_what_it_took(
+def test_a_server_that_accepts_no_more_is_measured_with_what_it_accepted(
     prepare: Prepare, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(idle, "PATIENCE", 5.0)
-    monkeypatch.setattr(idle, "WARMING", 8)
+    monkeypatch.setattr(idle, "WARM_UP", 8)
     with prepare("until=20").start() as server:
         figure = idle.measure(server, CASES["index"], 50)
     assert figure.connections == 12
 
 
-def test_open_files_are_allowed_as_far_as_the_system_lets_us() -> None:
+def test_the_limit_of_open_files_is_raised_as_far_as_the_system_allows() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (512, hard))
-        idle.allow(0)
+        idle.raise_file_limit(0)
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (idle.SPARE, hard)
-        idle.allow(hard)
+        idle.raise_file_limit(hard)
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
-        idle.allow(0)
+        idle.raise_file_limit(0)
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

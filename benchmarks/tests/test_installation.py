@@ -1,4 +1,4 @@
-"""An environment is made once for what is pinned, and not taken for made when that failed."""
+"""An environment is created once for its pins, and again after a failure."""
 
 from pathlib import Path
 

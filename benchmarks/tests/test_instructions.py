@@ -1,16 +1,16 @@
-"""Instructions are those of the requests, of all processes, the same again."""
+"""Instructions of the requests alone, of all processes, and the same in a second run."""
 
 import sys
 
 import pytest
 
 from benchmarks import instructions
+from benchmarks.callgrind import BYTECODE, PYTHON, SYSTEM
 from benchmarks.case import CASES
 from benchmarks.installation import Installation
-from benchmarks.parts import BYTECODE, PYTHON, SYSTEM
 from benchmarks.runner import Runner
 from benchmarks.server import NotServing
-from benchmarks.tests.conftest import LITTLE, Prepare, little, needs_valgrind
+from benchmarks.tests.conftest import SERVER, Prepare, contender, needs_valgrind
 
 REQUESTS = 100
 STEPS = 2000  # of the work in a request
@@ -19,11 +19,11 @@ SHELL = '"$0" "$@" & trap "kill $!" TERM; wait $!; wait $!'  # runs the server a
 pytestmark = [needs_valgrind, pytest.mark.slow]
 
 
-def each(runner: Runner) -> float:
-    """Return the instructions of a request."""
+def per_request(runner: Runner) -> float:
+    """Return the instructions of one request."""
     with instructions.counting(runner.start) as counter:
-        once, thrice = (one.total() for one in counter.measure(CASES["index"], REQUESTS))
-        again = [one.total() for one in counter.measure(CASES["index"], REQUESTS)]
+        once, thrice = (parts.total() for parts in counter.measure(CASES["index"], REQUESTS))
+        again = [parts.total() for parts in counter.measure(CASES["index"], REQUESTS)]
         # Not closer: a server may see its connections closed before the dump, or after it.
         assert again == pytest.approx([once, thrice], rel=0.1)
     return (thrice - once) / (2 * REQUESTS)
@@ -32,7 +32,7 @@ def each(runner: Runner) -> float:
 def test_instructions_are_those_of_the_requests_and_come_out_the_same_again(
     prepare: Prepare,
 ) -> None:
-    idle, busy = (each(prepare(f"work={steps}")) for steps in (1, STEPS))
+    idle, busy = (per_request(prepare(f"work={steps}")) for steps in (1, STEPS))
     assert 20 * STEPS < busy - idle < 200 * STEPS
 
 
@@ -46,10 +46,10 @@ def test_the_parts_of_a_server_are_those_that_its_work_is_made_of(prepare: Prepa
 
 def test_the_instructions_of_children_are_counted(prepare: Prepare) -> None:
     runner = prepare()
-    program = [sys.executable, str(LITTLE), "{port}", f"work={STEPS}"]
-    parent = little("parent", command=["sh", "-c", SHELL, *program])
+    program = [sys.executable, str(SERVER), "{port}", f"work={STEPS}"]
+    parent = contender("parent", command=["sh", "-c", SHELL, *program])
     child = Runner(Installation(parent, runner.plan.venvs), runner.plan, runner.port, "")
-    assert each(child) > 20 * STEPS
+    assert per_request(child) > 20 * STEPS
 
 
 def test_a_process_that_cannot_be_counted_leaves_no_figure(
@@ -58,6 +58,6 @@ def test_a_process_that_cannot_be_counted_leaves_no_figure(
     monkeypatch.setattr(instructions, "VALGRIND", ("env", "WITHOUT=valgrind"))
     with (
         instructions.counting(prepare().start) as counter,
-        pytest.raises(NotServing, match=r"process \d+ is not counted: .*no FIFO found"),
+        pytest.raises(NotServing, match=r"cannot count process \d+: .*no FIFO found"),
     ):
         counter.measure(CASES["index"], 4)

@@ -1,4 +1,4 @@
-"""The rows in the database are the answers that are expected."""
+"""The rows in the database are the expected answers."""
 
 import re
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def statements(name: str) -> list[str]:
-    """Return the statements of that name in the contenders' code, with $1 as psycopg2 wants it."""
+    """Return the statements of that name in the contenders' code, with psycopg2's placeholders."""
     texts = [path.read_text() for path in contender.FOLDER.glob("*/app*.py")]
     found = [re.findall(rf'^{name} = ("""|")(.*?)\1', text, re.M | re.S) for text in texts]
     return [statement.replace("$1", "%s") for match in found for _, statement in match]

@@ -1,4 +1,4 @@
-"""Rounds go over all servers in turn, and count what the server alone used."""
+"""Rounds take turns over all servers, and count only what the server used."""
 
 import os
 
@@ -11,19 +11,19 @@ from benchmarks.plan import Cpus, pin
 from benchmarks.tests.conftest import Prepare, needs_wrk
 
 
-def lanes(prepare: Prepare, *names: str) -> list[load.Lane]:
-    """Return lanes of two cases that are never run."""
+def make_load_tests(prepare: Prepare, *names: str) -> list[load.LoadTest]:
+    """Return load tests of two cases; they are never run."""
     runner = prepare()
     return [
-        load.Lane(runner, runner.start(), f"{case} {name}"[:5], CASES[case], connections)
+        load.LoadTest(runner, runner.start(), f"{case} {name}"[:5], CASES[case], connections)
         for case in ("index", "hello")
         for connections in (8, 64)
         for name in names
     ]
 
 
-def test_every_lane_takes_its_rounds_and_one_to_warm_up(prepare: Prepare) -> None:
-    every = lanes(prepare, "a", "b", "c")
+def test_every_load_test_has_its_rounds_and_one_to_warm_up(prepare: Prepare) -> None:
+    every = make_load_tests(prepare, "a", "b", "c")
     order = list(load.order(every, 4))
     assert len(order) == len(every) * 5
     for number in range(5):
@@ -34,9 +34,9 @@ def test_every_lane_takes_its_rounds_and_one_to_warm_up(prepare: Prepare) -> Non
 def test_a_case_goes_over_all_before_the_next_and_each_round_begins_with_another(
     prepare: Prepare,
 ) -> None:
-    every = lanes(prepare, "a", "b", "c")
+    every = make_load_tests(prepare, "a", "b", "c")
     order = list(load.order(every, 2))
-    cases = [(lane.name, lane.connections) for lane in order]
+    cases = [(test.name, test.connections) for test in order]
     assert cases[:12] == [(n, c) for n in ("index", "hello") for c in (8, 64) for _ in range(3)]
     firsts = [order[number * len(every)] for number in range(3)]
     assert firsts == every[:3]
@@ -55,29 +55,29 @@ def test_the_load_stays_off_the_core_of_the_server() -> None:
 def test_a_round_counts_requests_and_the_cpu_they_cost(prepare: Prepare) -> None:
     runner = prepare("work=2000")
     with runner.start(prefix=pin(runner.plan.cpus.server)) as server:
-        lane = load.Lane(runner, server, "index", CASES["index"], 4)
-        lane.run(runner.plan)
-        lane.run(runner.plan)
-    (second,) = lane.result().rounds
+        test = load.LoadTest(runner, server, "index", CASES["index"], 4)
+        test.run(runner.plan)
+        test.run(runner.plan)
+    (second,) = test.result().rounds
     assert second.requests > 50
     assert 0.9 < second.seconds < 60
     assert 0 < second.cpu < second.seconds * 1.2
     assert 0 < second.p99 < 60
     assert second.unanswered == 0
-    assert lane.result().memory.worker_rss > 1_000_000
+    assert test.result().memory.worker_rss > 1_000_000
 
 
 @needs_wrk
-def test_a_server_that_answers_wrong_under_load_is_found_out(prepare: Prepare) -> None:
+def test_a_server_that_answers_wrong_under_load_is_refused(prepare: Prepare) -> None:
     runner = prepare("later=5")
     with runner.start() as server, pytest.raises(WrongAnswer, match="errors in"):
-        load.Lane(runner, server, "index", CASES["index"], 4).run(runner.plan)
+        load.LoadTest(runner, server, "index", CASES["index"], 4).run(runner.plan)
 
 
 @needs_wrk
-def test_a_server_that_is_gone_is_found_out(prepare: Prepare) -> None:
+def test_a_server_that_is_gone_is_refused(prepare: Prepare) -> None:
     runner = prepare()
     with runner.start() as server:
-        lane = load.Lane(runner, server, "index", CASES["index"], 4)
+        test = load.LoadTest(runner, server, "index", CASES["index"], 4)
     with pytest.raises(WrongAnswer, match="unable to connect"):
-        lane.run(runner.plan)
+        test.run(runner.plan)

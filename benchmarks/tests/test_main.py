@@ -21,27 +21,27 @@ def test_the_list_names_every_contender(capsys: pytest.CaptureFixture[str]) -> N
     assert names == list(contender.discover())
 
 
-def test_a_wrong_name_ends_with_the_right_ones(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_name_is_refused_with_the_right_ones(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--only", "aiohtp"]) == 2
-    said = capsys.readouterr().err
-    assert "no contender is named 'aiohtp': there are api-hour, " in said
+    errors = capsys.readouterr().err
+    assert "no contender is named 'aiohtp': there are api-hour, " in errors
 
 
-def test_a_missing_program_ends_with_the_command_that_installs_it(
+def test_a_missing_program_is_named_with_the_command_that_installs_it(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def without(name: str) -> str | None:
         return None if name in ("wrk", "valgrind") else program(name)
 
-    monkeypatch.setattr(contender, "program", without)
+    monkeypatch.setattr("benchmarks.__main__.program", without)
     assert main(["--only", "nginx"]) == 2
-    said = capsys.readouterr().err
-    assert "missing here: valgrind wrk; on Debian: sudo apt-get install valgrind wrk" in said
+    errors = capsys.readouterr().err
+    assert "not installed: valgrind wrk; on Debian: sudo apt-get install valgrind wrk" in errors
 
 
 @needs_wrk
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_the_contenders_too(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_signal_stops_the_contenders_too(tmp_path: Path, number: signal.Signals) -> None:
     port = free_port()
     command = [sys.executable, "-m", "benchmarks", "--here", "--only=parser", "--measure=cpu"]
     command += [f"--venvs={tmp_path}", f"--output={tmp_path}/x.json", f"--port={port}"]
@@ -53,13 +53,13 @@ def test_a_signal_ends_the_contenders_too(tmp_path: Path, number: signal.Signals
 
 
 @pytest.mark.parametrize("module", ["benchmarks", "benchmarks.report"])
-def test_the_commands_explain_themselves(module: str) -> None:
+def test_the_commands_have_a_help(module: str) -> None:
     command = [sys.executable, "-m", module, "--help"]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert f"usage: python -m {module}" in said
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert f"usage: python -m {module}" in output
 
 
-def test_a_size_of_nothing_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_zero_rounds_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--rounds", "0"])
     assert "--rounds: must be at least 1, got 0" in capsys.readouterr().err

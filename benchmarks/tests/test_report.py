@@ -1,4 +1,4 @@
-"""The text and the charts say what the results say."""
+"""The text and the charts show the figures of the results."""
 
 from pathlib import Path
 from xml.etree import ElementTree
@@ -37,7 +37,7 @@ def test_the_text_is_valid_and_has_every_section() -> None:
     text = report(run(), "run")["run.inc"]
     strict = {"halt_level": 2, "report_level": 2, "file_insertion_enabled": False}
     html = docutils.core.publish_string(text, writer="html", settings_overrides=strict).decode()
-    for title in ("Instructions", "Where", "What else", "CPU", "Memory", "Idle", "Left out"):
+    for title in ("Instructions", "Instructions by", "Beyond", "CPU", "Memory", "Idle", "Left out"):
         assert f"\n{title}" in text
     assert html.count("<table") == 6
 
@@ -48,7 +48,7 @@ def test_the_text_has_the_figures_and_the_ratios() -> None:
     assert ["API-Hour", "47.0", "(0.27)"] in words
     assert ["AIOHTTP", "172.0", "(1.00)"] in words
     parts = [["bytecode", "35.0"], ["uvloop", "12.0"], ["all", "47.0"]]
-    assert [one for one in words if one in parts] == parts
+    assert [row for row in words if row in parts] == parts
     assert ["rare"] not in words
     (awaiting,) = (line.split() for line in lines if line.startswith("a handler that awaits"))
     assert awaiting[-3:] == ["0.2", "0.5", "0.50"]
@@ -57,12 +57,12 @@ def test_the_text_has_the_figures_and_the_ratios() -> None:
     assert "* Gone: it does not listen on its port: no such module" in lines
 
 
-def test_a_chart_has_a_bar_for_each_in_proportion_the_least_first() -> None:
+def test_a_chart_has_bars_in_proportion_the_smallest_first() -> None:
     charts = report(run(), "run")
     assert sorted(charts) == ["cpu-64.svg", "instructions.svg", "run.inc"]
     svg = ElementTree.fromstring(charts["instructions.svg"])  # noqa: S314
     texts = [element.text for element in svg.iterfind("svg:text", SVG)]
-    assert texts[:3] == ["JSON: thousands of user-space instructions a request", "FLASK", "0.1"]
+    assert texts[:3] == ["JSON: thousands of user-space instructions per request", "FLASK", "0.1"]
     bars = [float(bar.get("width", "")) for bar in svg.iterfind("svg:rect[@x]", SVG)]
     assert bars == sorted(bars)
     assert bars[-2] / bars[-1] == pytest.approx(47 / 172, rel=0.01)

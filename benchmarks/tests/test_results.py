@@ -1,4 +1,4 @@
-"""The figures of a run, and the file that keeps them."""
+"""The figures of a run, and the file that holds them."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ MEMORY = Memory(rss=4, pss=3, worker_rss=2, worker_pss=1)
 
 
 def some(*names: str) -> Results:
-    """Return a run in which each contender has a figure of everything."""
+    """Return a run in which every contender has a figure of every kind."""
     results = Results(
         date="2026-01-02T03:04:05+00:00", command="x", commit="abc", machine=machine.describe()
     )
@@ -31,13 +31,13 @@ def round_of(requests: int, cpu: float) -> Round:
 
 
 def test_start_and_end_cancel_out_of_the_instructions() -> None:
-    start_and_end, each, requests = 2_846_000_000, 47_000, 1000
-    once = start_and_end + requests * each
-    thrice = start_and_end + 3 * requests * each
-    assert Instructions("x", "index", requests, once, thrice).each == each
+    start_and_end, per_request, requests = 2_846_000_000, 47_000, 1000
+    once = start_and_end + requests * per_request
+    thrice = start_and_end + 3 * requests * per_request
+    assert Instructions("x", "index", requests, once, thrice).per_request == per_request
 
 
-def test_a_load_has_its_best_and_its_middle_round() -> None:
+def test_a_load_has_its_best_and_its_median_round() -> None:
     (load,) = some("one").loads
     assert load.least == pytest.approx(0.0001)
     assert load.median == pytest.approx(0.00025)
@@ -53,7 +53,7 @@ def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
     assert [path.name for path in file.parent.iterdir()] == ["results.json"]
 
 
-def test_who_is_left_out_loses_the_figures_and_keeps_the_first_reason() -> None:
+def test_a_contender_left_out_loses_its_figures_and_keeps_the_first_reason() -> None:
     results = some("one", "two")
     results.leave_out("one", "ONE", "it broke")
     results.leave_out("one", "ONE", "it broke again")

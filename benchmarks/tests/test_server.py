@@ -1,4 +1,4 @@
-"""A contender is started once and ended whole, whatever it does."""
+"""A contender is started once and stopped with all its processes, whatever it does."""
 
 import socket
 import sys
@@ -9,7 +9,7 @@ import pytest
 from benchmarks import server
 from benchmarks.installation import Installation
 from benchmarks.server import NotServing, Server
-from benchmarks.tests.conftest import Prepare, little
+from benchmarks.tests.conftest import Prepare, contender
 from testkit.ports import free_port
 from testkit.processes import session
 
@@ -24,15 +24,17 @@ def test_a_server_is_gone_with_all_its_processes(prepare: Prepare) -> None:
         socket.create_connection(("127.0.0.1", running.port), 10)
 
 
-def test_one_that_ignores_term_is_killed(prepare: Prepare, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "STOPPING", 0.5)
-    monkeypatch.setattr(server, "ORPHANED", 0.1)
+def test_a_server_that_ignores_term_is_killed(
+    prepare: Prepare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "STOP_TIMEOUT", 0.5)
+    monkeypatch.setattr(server, "ORPHAN_GRACE", 0.1)
     with prepare("deaf").start() as running:
         pass
     assert session(running.pid) == []
 
 
-def test_one_that_does_not_start_says_its_last_words(prepare: Prepare) -> None:
+def test_a_server_that_does_not_start_shows_the_end_of_its_output(prepare: Prepare) -> None:
     with pytest.raises(NotServing) as error, prepare("work=much").start():
         pass
     assert str(error.value).startswith("it does not listen on its port:\n")
@@ -43,16 +45,19 @@ def test_a_port_in_use_is_refused(prepare: Prepare) -> None:
     runner = prepare()
     with runner.start(), pytest.raises(NotServing) as error, runner.start():
         pass
-    assert str(error.value) == f"port {runner.port} is in use: name another with --port"
+    assert str(error.value) == f"port {runner.port} is in use: choose another with --port"
 
 
-def test_a_server_sees_its_own_environment_and_none_of_ours(
+def test_a_server_gets_its_own_environment_and_not_that_of_the_tests(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GUNICORN_CMD_ARGS", "--threads=64")
     show = "import os, sys; sys.exit(str(sorted(os.environ)))"
-    one = little("show", command=[sys.executable, "-c", show], environment={"OWN": "{port}"})
-    server = Server(Installation(one, tmp_path), free_port(), environment={"GIVEN": "1"})
+    command = [sys.executable, "-c", show]
+    installation = Installation(
+        contender("show", command=command, environment={"OWN": "{port}"}), tmp_path
+    )
+    server = Server(installation, free_port(), environment={"GIVEN": "1"})
     with pytest.raises(NotServing) as error, server:
         pass
     assert "'OWN'" in str(error.value)

@@ -1,4 +1,4 @@
-"""The whole command, in short: real contenders, a real PostgreSQL, results and their report."""
+"""The whole command, short: real contenders, a real PostgreSQL, results and their report."""
 
 from pathlib import Path
 
@@ -23,9 +23,9 @@ def test_a_short_run_measures_api_hour_with_and_without_its_fast_path_and_aiohtt
     arguments += [f"--venvs={tmp_path}", f"--port={free_port(len(NAMES))}", "--case=agents"]
     assert main(arguments + [f"--only={name}" for name in NAMES]) == 0
     results = Results.read(output)
-    assert [one.name for one in results.entrants] == NAMES
-    assert [one.versions["aiohttp"][:2] for one in results.entrants] == ["3."] * 3
-    assert [one.contender for one in results.loads] == NAMES
+    assert [entrant.name for entrant in results.entrants] == NAMES
+    assert [entrant.versions["aiohttp"][:2] for entrant in results.entrants] == ["3."] * 3
+    assert [load.contender for load in results.loads] == NAMES
     assert all(load.requests > 20 for load in results.loads)
-    assert [one.connections for one in results.idle] == [100] * 3
+    assert [idle.connections for idle in results.idle] == [100] * 3
     assert "Kitchen table: 50 joined rows, 8 connections:" in report(results, "short")["short.inc"]

@@ -1,4 +1,4 @@
-"""Both clients send the same request."""
+"""wrk and the client of the instructions send the same request."""
 
 import socket
 from pathlib import Path
@@ -17,7 +17,7 @@ def test_wrk_sends_what_the_client_of_the_instructions_sends() -> None:
         received = []
 
         def serve() -> None:
-            # wrk looks first whether somebody is there.
+            # wrk first connects once to see whether a server listens.
             for _ in range(2):
                 accepted, _ = listener.accept()
                 with accepted:

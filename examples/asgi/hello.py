@@ -1,4 +1,4 @@
-"""An ASGI application, as any framework makes one; it does not know who serves it."""
+"""An ASGI application, such as any framework makes; it does not know which server runs it."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ async def app(scope: Message, receive: Receive, send: Send) -> None:
 
 
 async def lifespan(state: Message, receive: Receive, send: Send) -> None:
-    """Open what the application needs, and close it at the end."""
+    """Open what the application needs, and close it when the server stops."""
     await receive()
     state["message"] = "Hello, World!"
     await send({"type": "lifespan.startup.complete"})

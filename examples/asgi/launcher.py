@@ -1,7 +1,7 @@
-"""Serve an ASGI application by uvicorn's protocol class: ``pip install uvicorn``, then
-``api_hour launcher:Container`` in this folder.
+"""An ASGI application, served by uvicorn's protocol class.
 
-uvicorn speaks HTTP and ASGI; processes, sockets, reloads and the drain are API-Hour's.
+``pip install uvicorn``, then ``api_hour launcher:Container`` in this folder. uvicorn speaks HTTP
+and ASGI; processes, sockets, reloads and the drain are API-Hour's.
 """
 
 import asyncio
@@ -15,14 +15,14 @@ from uvicorn.lifespan.on import LifespanOn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-WINDOW = 1.0  # seconds of a drain in which idle connections are still answered
-LAST_TASKS = 5.0  # seconds for what the application does after its last answer
+WINDOW = 1.0  # seconds of a drain during which idle connections are still answered
+LAST_TASKS = 5.0  # seconds for the application's work after its last answer
 
 
 class Container(api_hour.Container):
     @asynccontextmanager
     async def engines(self) -> AsyncIterator[None]:
-        """Run the application's lifespan around everything that its connections share."""
+        """Run the application's lifespan; create what its connections share."""
         self.uvicorn = uvicorn.Config("hello:app", log_config=None)
         self.uvicorn.load()
         self.state = ServerState()
@@ -51,8 +51,8 @@ class Container(api_hour.Container):
         return H11Protocol(self.uvicorn, self.state, self.lifespan.state)
 
     async def on_drain(self, server: api_hour.StreamServer) -> None:
-        """Let each connection end with its next answer; close the others after the window."""
-        # In the list itself: requests in flight hold it, too.
+        """Close each connection after its next answer, and idle ones after the window."""
+        # Change the list in place: in-flight requests hold a reference to it.
         self.state.default_headers.append((b"connection", b"close"))
         await asyncio.sleep(WINDOW)
         for connection in list(self.state.connections):

@@ -1,4 +1,4 @@
-"""Keep notes by plain functions and SQLite: ``api_hour notes:Container`` in this folder.
+"""Notes in SQLite, with plain (blocking) functions: ``api_hour notes:Container`` in this folder.
 
 Try it with ``curl --json '{"text": "Buy milk"}' http://127.0.0.1:8000/notes``, then
 ``curl http://127.0.0.1:8000/notes``.
@@ -13,7 +13,7 @@ import msgspec
 from aiohttp import web
 
 FILE = web.AppKey("FILE", str)
-PATIENCE = 5.0  # seconds that a writer waits for the others: every worker writes into one file
+LOCK_TIMEOUT = 5.0  # seconds to wait for other writers: all workers write into one file
 
 
 class Note(msgspec.Struct, forbid_unknown_fields=True):
@@ -22,7 +22,7 @@ class Note(msgspec.Struct, forbid_unknown_fields=True):
 
 @api_hour.threaded
 def create(request: web.Request) -> web.Response:
-    # The body comes by the loop, which a thread asks for it.
+    # The event loop reads the body; this thread waits for it.
     note = api_hour.from_thread(api_hour.read_json(request, Note))
     with notes(request.app[FILE]) as db:
         number = db.execute("INSERT INTO notes (text) VALUES (?)", [note.text]).lastrowid
@@ -38,8 +38,8 @@ def show(request: web.Request) -> web.Response:
 
 @contextmanager
 def notes(file: str) -> Iterator[sqlite3.Connection]:
-    """Open the file for one transaction: a connection belongs to the thread that made it."""
-    with closing(sqlite3.connect(file, timeout=PATIENCE)) as db, db:
+    """Open the file for one transaction: a connection must stay in the thread that opened it."""
+    with closing(sqlite3.connect(file, timeout=LOCK_TIMEOUT)) as db, db:
         yield db
 
 
@@ -53,7 +53,7 @@ class Container(api_hour.Container):
     @asynccontextmanager
     async def engines(self) -> AsyncIterator[None]:
         with notes(self.config.file) as db:
-            # Who reads then waits for no writer, and the other way round.
+            # With a write-ahead log, readers and writers do not wait for each other.
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("CREATE TABLE IF NOT EXISTS notes (id INTEGER PRIMARY KEY, text TEXT)")
         yield

@@ -1,5 +1,6 @@
-"""Count visits in Redis: ``pip install redis``, then ``api_hour visits:Container`` in this folder,
-beside a Redis server (``REDIS_URL`` names another than the local one).
+"""Counters in Redis: ``pip install redis``, then ``api_hour visits:Container`` in this folder.
+
+It needs a Redis server, by default a local one; ``REDIS_URL`` names another.
 
 Try it with ``curl -X POST http://127.0.0.1:8000/visits/home``.
 """
@@ -28,7 +29,7 @@ async def index(request: web.Request) -> web.Response:
 
 
 async def count(redis: Redis, page: str) -> int:
-    """Add a visit; the one that Redis counts is right in every worker."""
+    """Add a visit; Redis counts for all workers."""
     return int(await redis.hincrby("visits", page, 1))
 
 
@@ -39,7 +40,7 @@ async def counts(redis: Redis) -> dict[str, int]:
 
 @web.middleware
 async def outage(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer 503 while Redis is away; the pool connects again by itself."""
+    """Answer 503 while Redis is down; the pool reconnects by itself."""
     try:
         return await handler(request)
     except RedisError as error:
@@ -59,9 +60,9 @@ class Container(api_hour.Container):
         pool = BlockingConnectionPool.from_url(
             self.config.redis,
             max_connections=10,
-            timeout=3,  # seconds to wait for a connection to come free
+            timeout=3,  # seconds to wait for a free connection
             socket_timeout=2,
-            # To ask again when only the answer was lost would count one visit twice.
+            # A retry after a lost answer would count the visit twice.
             retry=Retry(NoBackoff(), 0),
             decode_responses=True,
         )

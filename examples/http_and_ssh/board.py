@@ -1,4 +1,4 @@
-"""What is typed over SSH is read over HTTP, from whichever worker.
+"""Lines typed over SSH, read over HTTP from any worker.
 
 ``python -m api_hour.plugins.embedded -- api_hour board:Container`` in this folder; it needs
 ``pip install asyncpg asyncssh`` and two files: the daemon's own key, made by ``ssh-keygen -q -N ''
@@ -16,7 +16,7 @@ from api_hour.plugins.asyncpg import Pool, create_pool
 from shell import Shell
 
 POOL = web.AppKey("POOL", Pool)
-# Workers start side by side: one makes the table, the others wait for it.
+# Workers start at the same time: one creates the table, the others wait for it.
 SCHEMA = """
     SELECT pg_advisory_xact_lock(1);
     CREATE TABLE IF NOT EXISTS lines (id bigserial PRIMARY KEY, who text, line text);
@@ -30,7 +30,7 @@ async def index(request: web.Request) -> web.Response:
 
 
 async def keep(pool: Pool, who: str, line: str) -> int:
-    """Return the number of the line once it is in the database, where every worker reads."""
+    """Store the line where every worker can read it; return its number."""
     async with pool.connection() as db:
         insert = "INSERT INTO lines (who, line) VALUES ($1, $2) RETURNING id"
         return int(await db.fetchval(insert, who, line))
@@ -58,7 +58,7 @@ class Container(api_hour.Container):
         app.router.add_get("/", index)
         shell = Shell(
             lambda who, line: keep(self.pool, who, line),
-            # A file: a key made here would be another one in each worker.
+            # From a file: a key generated here would be different in each worker.
             host_key=self.config.host_key,
             authorized_keys=self.config.authorized_keys,
         )

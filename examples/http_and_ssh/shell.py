@@ -1,4 +1,4 @@
-"""The server of the listener ssh: its two methods are all that a worker asks of a server."""
+"""The server of the listener ssh: a worker only needs its methods start() and drain()."""
 
 import asyncio
 import socket
@@ -8,12 +8,12 @@ from contextlib import suppress
 import api_hour
 import asyncssh
 
-WINDOW = 0.5  # seconds of a drain in which lines that are on their way are still kept
+WINDOW = 0.5  # seconds of a drain during which lines in transit are still stored
 RESTART = "The service restarts: come again.\n"
 
 
 class Shell:
-    """Keep each line that is typed, and answer with its number."""
+    """Stores each typed line, and answers with its number."""
 
     def __init__(
         self, keep: Callable[[str, str], Awaitable[int]], *, host_key: str, authorized_keys: str
@@ -36,13 +36,13 @@ class Shell:
         self.acceptors.append(await listening)
 
     async def drain(self, deadline: float) -> None:
-        """Stop accepting, let every session end between two lines, and wait for the peers."""
+        """Stop accepting, end every session between two lines, and wait for the peers."""
         for acceptor in self.acceptors:
             acceptor.close()
         await asyncio.sleep(WINDOW)
         self.leaving = True
-        for patience in self.waiting:
-            patience.reschedule(0)
+        for timeout in self.waiting:
+            timeout.reschedule(0)
         with suppress(TimeoutError):
             async with asyncio.timeout_at(deadline):
                 await asyncio.gather(*(peer.wait_closed() for peer in self.peers))
@@ -61,13 +61,13 @@ class Shell:
         process.exit(0)
 
     async def next_line(self, process: asyncssh.SSHServerProcess[str]) -> str:
-        """Return a line, or nothing at the peer's end; raise TimeoutError at ours."""
-        async with asyncio.timeout(0 if self.leaving else None) as patience:
-            self.waiting.add(patience)
+        """Return a line, empty if the peer has ended; raise TimeoutError at this worker's drain."""
+        async with asyncio.timeout(0 if self.leaving else None) as timeout:
+            self.waiting.add(timeout)
             try:
                 return await read(process)
             finally:
-                self.waiting.discard(patience)
+                self.waiting.discard(timeout)
 
 
 async def read(process: asyncssh.SSHServerProcess[str]) -> str:
@@ -77,7 +77,7 @@ async def read(process: asyncssh.SSHServerProcess[str]) -> str:
 
 
 class Peer(asyncssh.SSHServer):
-    """Note who is there, from before the first key exchange to the end."""
+    """Keeps the set of peers, from before the first key exchange to the end."""
 
     def __init__(self, peers: set[asyncssh.SSHServerConnection]) -> None:
         self.peers = peers

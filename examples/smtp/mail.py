@@ -1,4 +1,4 @@
-"""Receive mail over SMTP into PostgreSQL, and list it over HTTP.
+"""Mail received over SMTP into PostgreSQL, and listed over HTTP.
 
 ``python -m api_hour.plugins.embedded -- api_hour mail:Container`` in this folder; it needs
 ``pip install aiosmtpd asyncpg``. Then ``curl smtp://127.0.0.1:8025 --mail-from me@example.org

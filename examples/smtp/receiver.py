@@ -1,4 +1,4 @@
-"""What aiosmtpd calls for each mail: 250 is said once the mail is in the database, not before."""
+"""aiosmtpd's handler: it answers 250 only once the mail is in the database."""
 
 import asyncio
 from email import message_from_bytes, policy
@@ -10,7 +10,7 @@ from api_hour.plugins.asyncpg import Pool
 
 INSERT = "INSERT INTO mails (sender, recipients, subject, content) VALUES ($1, $2, $3, $4)"
 LEAVING = "421 The service restarts, come again"  # RFC 5321, 3.8
-WINDOW = 0.5  # seconds of a drain before who says nothing is told, too
+WINDOW = 0.5  # seconds of a drain before idle peers are told, too
 
 
 class Receiver:
@@ -21,7 +21,7 @@ class Receiver:
     async def handle_MAIL(
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
-        """Begin a mail, unless this worker leaves; then the peer comes again with this one."""
+        """Begin a mail, unless this worker drains; the peer then retries on a new connection."""
         if self.leaving:
             transport = cast(asyncio.Transport, server.transport)
             asyncio.get_running_loop().call_soon(transport.close)  # after the answer
@@ -41,7 +41,7 @@ class Receiver:
         return "250 Received"
 
     async def on_drain(self, server: api_hour.StreamServer) -> None:
-        """Say 421 to who begins a mail, and then to who idles; a mail under way is finished."""
+        """Answer 421 to new mails, then to idle peers; mails in progress are finished."""
         self.leaving = True
         await asyncio.sleep(WINDOW)
         for transport in list(server.transports):

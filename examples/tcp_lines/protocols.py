@@ -1,7 +1,7 @@
-"""Answer each line in capitals, by a protocol class: ``api_hour protocols:Container`` in this
-folder.
+"""Each line answered in capitals, by a protocol class.
 
-Try it with ``nc 127.0.0.1 8007``. It does what streams.py does, without a task a connection.
+``api_hour protocols:Container`` in this folder; try it with ``nc 127.0.0.1 8007``. It does the same
+as streams.py, without a task for each connection.
 """
 
 import asyncio
@@ -9,12 +9,12 @@ from typing import cast
 
 import api_hour
 
-LONGEST = 65536  # bytes of a line
-WINDOW = 0.5  # seconds of a drain in which lines that are on their way are still answered
+MAX_LINE = 65536  # bytes
+WINDOW = 0.5  # seconds of a drain during which lines in transit are still answered
 
 
 class Lines(asyncio.Protocol):
-    """Answer until the peer, or this worker, leaves; then say bye."""
+    """Answers until the peer ends or this worker drains; then says bye."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -26,21 +26,21 @@ class Lines(asyncio.Protocol):
             return
         *lines, self.rest = (self.rest + data).split(b"\n")
         self.transport.writelines([line.upper() + b"\n" for line in lines])
-        if len(self.rest) > LONGEST:
+        if len(self.rest) > MAX_LINE:
             self.transport.abort()
 
     def eof_received(self) -> bool:
         self.leave()
-        return False  # the transport may close, now that both sides have ended
+        return False  # both sides have ended: the transport may close
 
     def leave(self) -> None:
-        """Say bye and end this side; the peer's end closes the connection."""
+        """Say bye and end this side; the connection closes when the peer ends, too."""
         if not self.left:
             self.left = True
             self.transport.write(b"bye\n")
             self.transport.write_eof()
 
-    # A peer that does not read its answers is not read either.
+    # Backpressure: do not read from a peer that does not read its answers.
     def pause_writing(self) -> None:
         self.transport.pause_reading()
 

@@ -1,4 +1,4 @@
-"""Answer each line in capitals, by a coroutine: ``api_hour streams:Container`` in this folder.
+"""Each line answered in capitals, by a coroutine: ``api_hour streams:Container`` in this folder.
 
 Try it with ``nc 127.0.0.1 8007``.
 """
@@ -8,11 +8,11 @@ from contextlib import suppress
 
 import api_hour
 
-WINDOW = 0.5  # seconds of a drain in which lines that are on their way are still answered
+WINDOW = 0.5  # seconds of a drain during which lines in transit are still answered
 
 
 class Lines:
-    """Answer until the peer, or this worker, leaves; then say bye."""
+    """Answers until the peer ends or this worker drains; then says bye."""
 
     def __init__(self) -> None:
         self.leaving = False
@@ -25,25 +25,25 @@ class Lines:
                 await writer.drain()
         writer.write(b"bye\n")
         writer.write_eof()
-        # To close with bytes unread would reset the connection, and could erase the last answer.
+        # Closing with unread bytes would reset the connection, and the peer could lose the answer.
         while await reader.read(65536):
             pass
 
     async def next_line(self, reader: asyncio.StreamReader) -> bytes:
-        """Return a line, or nothing at the peer's end; raise TimeoutError at ours."""
-        async with asyncio.timeout(0 if self.leaving else None) as patience:
-            self.waiting.add(patience)
+        """Return a line, empty if the peer has ended; raise TimeoutError at this worker's drain."""
+        async with asyncio.timeout(0 if self.leaving else None) as timeout:
+            self.waiting.add(timeout)
             try:
                 return await reader.readline()
             finally:
-                self.waiting.discard(patience)
+                self.waiting.discard(timeout)
 
     async def on_drain(self, server: api_hour.StreamServer) -> None:
-        """End what waits for a line, never what is answering one."""
+        """End the connections that wait for a line, never one that is being answered."""
         await asyncio.sleep(WINDOW)
         self.leaving = True
-        for patience in self.waiting:
-            patience.reschedule(0)
+        for timeout in self.waiting:
+            timeout.reschedule(0)
 
 
 class Container(api_hour.Container):

@@ -1,4 +1,4 @@
-"""One chat room in all workers, over WebSockets, with PostgreSQL in between.
+"""One chat room across all workers, over WebSockets and PostgreSQL.
 
 ``python -m api_hour.plugins.embedded -- api_hour chat:Container`` in this folder; it needs
 ``pip install asyncpg``. Open http://127.0.0.1:8000/ in two windows.
@@ -22,7 +22,7 @@ async def index(request: web.Request) -> web.FileResponse:
 
 
 async def chat(request: web.Request) -> web.WebSocketResponse:
-    """Say what the peer sends, and send it what everybody says after the message that it names."""
+    """Pass on what the peer says, and send it every message after the one that it names."""
     room, sockets = request.app[ROOM], request.app[SOCKETS]
     socket = web.WebSocketResponse(heartbeat=20)
     await socket.prepare(request)
@@ -30,11 +30,11 @@ async def chat(request: web.Request) -> web.WebSocketResponse:
     try:
         async with asyncio.TaskGroup() as tasks:
             last = int(request.match_info["last"])
-            telling = tasks.create_task(tell(socket, room, last))
+            sending = tasks.create_task(send_messages(socket, room, last))
             async for message in socket:
                 if message.type is WSMsgType.TEXT:
                     await room.say(msgspec.json.decode(message.data, type=Said))
-            telling.cancel()
+            sending.cancel()
     except* msgspec.DecodeError:
         await socket.close(code=WSCloseCode.INVALID_TEXT)
     except* api_hour.DatabaseError:
@@ -44,14 +44,14 @@ async def chat(request: web.Request) -> web.WebSocketResponse:
     return socket
 
 
-async def tell(socket: web.WebSocketResponse, room: Room, last: int) -> None:
-    with suppress(ConnectionError):  # who reads from the socket hears of its end, too
+async def send_messages(socket: web.WebSocketResponse, room: Room, last: int) -> None:
+    with suppress(ConnectionError):  # the loop that reads from the socket ends as well
         async for heard in room.messages(last):
             await socket.send_str(msgspec.json.encode(heard).decode())
 
 
 async def farewell(app: web.Application) -> None:
-    """Close with 1012: the peer comes again, and says again what it did not hear."""
+    """Close with 1012: peers reconnect, and repeat what they did not hear."""
     closing = [socket.close(code=WSCloseCode.SERVICE_RESTART) for socket in app[SOCKETS]]
     await asyncio.gather(*closing)
 

@@ -1,6 +1,6 @@
-"""What is said in the room: kept in a table, and NOTIFY tells every worker to look there.
+"""The room's messages: stored in a table, and NOTIFY tells every worker to look there.
 
-A notification alone would be lost while a worker, or its connection, is being replaced.
+A notification alone would be lost while a worker or its connection is being replaced.
 """
 
 import asyncio
@@ -13,9 +13,9 @@ import asyncpg
 import msgspec
 from api_hour.plugins.asyncpg import Pool, create_pool
 
-PAUSE = 1.0  # seconds before the next try to listen
+RETRY_DELAY = 1.0  # seconds before the next attempt to listen
 SCHEMA = """
-    SELECT pg_advisory_xact_lock(1);  -- workers start side by side
+    SELECT pg_advisory_xact_lock(1);  -- workers start at the same time
     CREATE TABLE IF NOT EXISTS messages (
         id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
         key uuid NOT NULL UNIQUE,
@@ -27,7 +27,7 @@ SINCE = "SELECT id, key, text FROM messages WHERE id > $1 ORDER BY id"
 
 
 class Said(msgspec.Struct):
-    """Hold a text and its sender's key, by which one that is sent again is known."""
+    """A text, and the sender's key, by which a repeated message is recognised."""
 
     key: uuid.UUID
     text: str
@@ -39,7 +39,7 @@ class Heard(Said):
 
 @asynccontextmanager
 async def opened(dsn: str) -> AsyncIterator["Room"]:
-    """Yield the room while a task listens."""
+    """Yield the room while a task listens for notifications."""
     async with create_pool(dsn) as pool, asyncio.TaskGroup() as tasks:
         async with pool.connection() as db:
             await db.execute(SCHEMA)
@@ -56,15 +56,15 @@ class Room:
 
     async def say(self, said: Said) -> None:
         async with self.pool.connection() as db, db.transaction():
-            # One at a time: else a lower id could show up after a higher one was read.
+            # One at a time: otherwise a lower id could appear after a higher one was read.
             await db.execute("LOCK TABLE messages IN EXCLUSIVE MODE")
             await db.execute(SAY, said.key, said.text)
             await db.execute("NOTIFY messages")
 
     async def messages(self, last: int) -> AsyncIterator[Heard]:
-        """Yield what was, and what will be, said after the message ``last``."""
+        """Yield past and future messages after the message ``last``."""
         while True:
-            news = self.news  # taken before the look, so that nothing comes in between
+            news = self.news  # taken before the query, so that no message is missed
             async with self.pool.connection() as db:
                 rows = await db.fetch(SINCE, last)
             for row in rows:
@@ -73,18 +73,18 @@ class Room:
             await news.wait()
 
     async def listen(self, dsn: str) -> None:
-        """Wake who waits for messages; on a new connection, when that one ends."""
+        """Wake those who wait for messages; reconnect whenever the connection ends."""
         while True:
             try:
                 connection = await asyncpg.connect(dsn)
                 ended = asyncio.Event()
                 connection.add_termination_listener(lambda _, ended=ended: ended.set())
                 await connection.add_listener("messages", lambda *_: self.wake())
-                self.wake()  # for what was said while nobody listened
+                self.wake()  # for messages that came while nobody listened
                 await ended.wait()
             except (OSError, asyncpg.PostgresError) as error:
                 logging.warning("Cannot listen to PostgreSQL for now: %s", error)
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(RETRY_DELAY)
 
     def wake(self) -> None:
         self.news.set()

@@ -25,7 +25,7 @@ note("starts", f"{os.getpid()} {RELEASE}")
 
 
 async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
-    """Answer a request, or take part in the lifespan."""
+    """Answer a request or a lifespan."""
     if scope["type"] == "lifespan":
         await lifespan(receive, send)
     elif scope["path"] == "/block":
@@ -35,7 +35,7 @@ async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
 
 
 async def lifespan(receive: Receive, send: Send) -> None:
-    """Have nothing to open or to close."""
+    """Confirm start and stop: there is nothing to open or close."""
     while True:
         event = (await receive())["type"]
         await send({"type": f"{event}.complete"})
@@ -44,7 +44,7 @@ async def lifespan(receive: Receive, send: Send) -> None:
 
 
 async def work(query: dict[str, str], receive: Receive, send: Send) -> None:
-    """Take so long, then answer the id, filled up to the size."""
+    """Wait as long as asked, then answer the id, padded to the size."""
     while (await receive()).get("more_body"):
         pass
     seconds = float(query["sleep"])
@@ -58,7 +58,7 @@ async def work(query: dict[str, str], receive: Receive, send: Send) -> None:
 
 
 def block() -> None:
-    """Block the whole loop for ever, as no endpoint should."""
+    """Block the whole loop forever, as no endpoint should."""
     note("blocked", os.getpid())
     while True:
         time.sleep(3600)

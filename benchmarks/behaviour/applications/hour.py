@@ -23,7 +23,7 @@ note("starts", f"{os.getpid()} {RELEASE}")
 
 
 async def work(request: web.Request) -> web.Response:
-    """Take so long, then answer the id, filled up to the size."""
+    """Wait as long as asked, then answer the id, padded to the size."""
     await request.read()
     seconds = float(request.query["sleep"])
     if seconds >= 1:
@@ -34,7 +34,7 @@ async def work(request: web.Request) -> web.Response:
 
 
 async def block(_: web.Request) -> web.Response:
-    """Block the whole loop for ever, as no endpoint should."""
+    """Block the whole loop forever, as no endpoint should."""
     note("blocked", os.getpid())
     while True:
         time.sleep(3600)
@@ -49,22 +49,22 @@ def application() -> web.Application:
 
 
 class Container(api_hour.Container):
-    """Serve HTTP."""
+    """HTTP alone."""
 
     def servers(self) -> dict[str, api_hour.Server]:
-        """Name the one server."""
+        """Return the one server."""
         return {"http": api_hour.HTTPServer(application())}
 
 
 class Echo(asyncio.DatagramProtocol):
-    """Send each datagram back."""
+    """Sends each datagram back."""
 
     def connection_made(self, transport: asyncio.DatagramTransport) -> None:  # type: ignore[override]
-        """Keep what sends."""
+        """Keep the transport, which sends."""
         self.transport = transport
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        """Send it back."""
+        """Send the datagram back."""
         self.transport.sendto(data, addr)
 
 
@@ -77,10 +77,10 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 
 class Several(api_hour.Container):
-    """Serve HTTP, lines over TCP, and datagrams, in one daemon."""
+    """HTTP, lines over TCP, and datagrams in one daemon."""
 
     def servers(self) -> dict[str, api_hour.Server]:
-        """Name the three servers."""
+        """Return the three servers."""
         return {
             "http": api_hour.HTTPServer(application()),
             "lines": api_hour.StreamServer(echo),
@@ -89,10 +89,10 @@ class Several(api_hour.Container):
 
 
 class Counted(api_hour.Container):
-    """Serve HTTP, and the metrics on a listener of their own."""
+    """HTTP, and metrics on a listener of their own."""
 
     def servers(self) -> dict[str, api_hour.Server]:
-        """Name the two servers."""
+        """Return the two servers."""
         admin = web.Application()
         admin.router.add_get("/metrics", api_hour.show_metrics)
         return {

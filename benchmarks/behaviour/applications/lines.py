@@ -1,4 +1,4 @@
-"""What uWSGI calls with the descriptor of a raw connection: lines go back as they came."""
+"""The application of uWSGI's raw sockets: sends each line back."""
 
 import os
 import select

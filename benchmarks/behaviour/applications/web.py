@@ -21,7 +21,7 @@ note("starts", f"{os.getpid()} {RELEASE}")
 
 
 async def work(request: web.Request) -> web.Response:
-    """Take so long, then answer the id, filled up to the size."""
+    """Wait as long as asked, then answer the id, padded to the size."""
     await request.read()
     seconds = float(request.query["sleep"])
     if seconds >= 1:
@@ -32,7 +32,7 @@ async def work(request: web.Request) -> web.Response:
 
 
 async def block(_: web.Request) -> web.Response:
-    """Block the whole loop for ever, as no endpoint should."""
+    """Block the whole loop forever, as no endpoint should."""
     note("blocked", os.getpid())
     while True:
         time.sleep(3600)

@@ -29,7 +29,7 @@ def application(environ: dict[str, Any], start: Callable[..., object]) -> Iterab
 
 
 def work(query: dict[str, str], start: Callable[..., object]) -> Iterable[bytes]:
-    """Take so long, then answer the id, filled up to the size."""
+    """Wait as long as asked, then answer the id, padded to the size."""
     seconds = float(query["sleep"])
     if seconds >= 1:
         note("begun", query["id"])
@@ -40,7 +40,7 @@ def work(query: dict[str, str], start: Callable[..., object]) -> Iterable[bytes]
 
 
 def block() -> None:
-    """Block this thread for ever: WSGI has no loop."""
+    """Block this thread forever: WSGI has no loop."""
     note("blocked", os.getpid())
     while True:
         time.sleep(3600)

@@ -15,7 +15,7 @@ AGENTS = """
 
 
 class Compact(DefaultJSONProvider):
-    """Write the same bytes as the others: in the given order, without spaces and a last newline."""
+    """Writes the same bytes as the others: in the given order, without spaces or a newline."""
 
     sort_keys = False
 

@@ -1,4 +1,4 @@
-# Fill nginx.conf in and serve it: serve.sh FOLDER PORT
+# Write nginx.conf with the port and start nginx: serve.sh FOLDER PORT
 PATH=$PATH:/usr/sbin
 mkdir -p "$1/$2"
 sed "s/PORT/$2/" nginx.conf >"$1/$2/nginx.conf"

@@ -14,7 +14,7 @@ def index():
 
 @app.get("/hello/:name")
 def hello(request: Request):
-    greeting = request.query_params.get("greeting", "")  # as it came over the wire
+    greeting = request.query_params.get("greeting", "")  # as sent, still percent-encoded
     return {"greeting": unquote_plus(greeting), "name": request.path_params["name"]}
 
 

@@ -1,4 +1,4 @@
-"""What else an aiohttp application does; it does not know whether API-Hour serves it."""
+"""An aiohttp application beyond JSON; it does not know which server runs it."""
 
 import asyncio
 from pathlib import Path

@@ -13,14 +13,14 @@ from . import endpoints, worlds
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What main.yaml holds: ``pool_size`` is of each worker."""
+    """The settings in main.yaml; ``pool_size`` is that of each worker."""
 
     dsn: str
     pool_size: int
 
 
 class Container(api_hour.Container):
-    """Serve every test type on the listener ``http``."""
+    """Every test type, on the listener ``http``."""
 
     settings = Settings
     config: Settings

@@ -1,4 +1,4 @@
-"""One endpoint for each test type; they know HTTP, the services know the rules of the data."""
+"""One endpoint for each test type: HTTP is here, the data's rules are in the services."""
 
 from aiohttp import web
 
@@ -10,7 +10,7 @@ from .fortunes import page
 
 POOL = web.AppKey("POOL", Pool)
 CACHE = web.AppKey("CACHE", worlds.Cache)
-MOST = 500  # rows a request may ask for
+MAX_ROWS = 500  # that a request may ask for
 
 
 async def json(request: web.Request) -> api_hour.JSON:
@@ -50,8 +50,8 @@ async def fortunes(request: web.Request) -> api_hour.HTML:
 
 
 def _number(request: web.Request, name: str) -> int:
-    """Return the number asked for, from 1 to 500; 1 when it is missing or none."""
+    """Return the requested number, limited to 1 to 500; 1 if it is missing or not a number."""
     try:
-        return min(max(int(request.query.get(name, "1")), 1), MOST)
+        return min(max(int(request.query.get(name, "1")), 1), MAX_ROWS)
     except ValueError:
         return 1

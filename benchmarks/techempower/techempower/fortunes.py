@@ -1,4 +1,4 @@
-"""The page of fortunes: the rows of the table and one more, sorted, in a template that escapes."""
+"""The page of fortunes: the table's rows and one more, sorted, in an escaping template."""
 
 from operator import itemgetter
 

@@ -1,4 +1,4 @@
-"""The rows of the table world: read one by one, updated in a batch, or kept in a cache."""
+"""The rows of the table world: read one by one, updated in a batch, or cached."""
 
 from random import randint, sample
 
@@ -19,22 +19,22 @@ def make_cache() -> Cache:
 
 
 async def read_one(pool: Pool) -> World:
-    """Return a row at random."""
+    """Return a random row."""
     (world,) = await read(pool, 1)
     return world
 
 
 async def read(pool: Pool, number: int) -> list[World]:
-    """Return so many rows, each read by a query of its own, as the rules want it."""
+    """Return ``number`` random rows, each read by a query of its own, as the rules demand."""
     async with pool.connection() as connection:
         statement = await connection.prepare(READ)
         return [_world(await statement.fetchrow(key)) for key in _keys(number)]
 
 
 async def update(pool: Pool, number: int) -> list[World]:
-    """Give so many rows a new number; read one by one, written in one batch.
+    """Give ``number`` random rows a new number: read one by one, written in one batch.
 
-    In the order of their keys, so that two requests never wait for each other.
+    In the order of the keys, so that two requests cannot deadlock.
     """
     async with pool.connection() as connection:
         statement = await connection.prepare(READ)
@@ -46,7 +46,7 @@ async def update(pool: Pool, number: int) -> list[World]:
 
 
 async def read_cached(pool: Pool, cache: Cache, number: int) -> list[World]:
-    """Return so many rows out of the cache, and read what it does not hold."""
+    """Return ``number`` random rows from the cache, after reading those that it lacks."""
     keys = _keys(number)
     missing = [key for key in keys if key not in cache]
     if missing:
@@ -57,7 +57,7 @@ async def read_cached(pool: Pool, cache: Cache, number: int) -> list[World]:
 
 
 def _keys(number: int) -> list[int]:
-    """Return distinct keys at random."""
+    """Return distinct random keys."""
     return sample(range(1, ROWS + 1), number)
 
 

@@ -1,1 +1,1 @@
-"""The rules, held against the daemon."""
+"""Tests of the daemon against TechEmpower's rules."""

@@ -1,4 +1,4 @@
-"""The implementation as a daemon of one worker on a real PostgreSQL with the prescribed rows."""
+"""The daemon with one worker, and a real PostgreSQL with the prescribed rows."""
 
 import http.client
 import json
@@ -18,7 +18,7 @@ PROJECT = Path(__file__).parent.parent
 
 
 class Client:
-    """Ask the daemon, each time on a connection of its own."""
+    """A client of the daemon that opens a connection for each request."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -32,21 +32,21 @@ class Client:
             return response.status, response.headers, response.read()
 
     def json(self, path: str) -> Any:
-        """Return the data of an answer, which must be a good one."""
+        """Return the data of the answer; fail unless its status is 200."""
         status, _, body = self.get(path)
         assert status == 200, body
         return json.loads(body)
 
 
 class Database:
-    """Run statements outside the daemon; each is a transaction."""
+    """A connection beside the daemon's; each statement is a transaction."""
 
     def __init__(self, url: str) -> None:
         self._connection = psycopg2.connect(url)
         self._connection.autocommit = True
 
     def rows(self, statement: str) -> list[tuple[Any, ...]]:
-        """Return the rows of a statement; none when it returns nothing."""
+        """Return the rows of a statement; empty if it returns none."""
         with self._connection.cursor() as cursor:
             cursor.execute(statement)
             return cursor.fetchall() if cursor.description else []
@@ -69,7 +69,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def database(url: str) -> Iterator[Database]:
-    """Yield a connection to it, once it has the prescribed rows."""
+    """Yield a connection to the database, once it has the prescribed rows."""
     with closing(Database(url)) as database:
         database.rows((PROJECT / "schema.sql").read_text())
         yield database

@@ -1,4 +1,4 @@
-"""The rules of the TechEmpower Framework Benchmarks, held against the running daemon.
+"""The running daemon against the rules of the TechEmpower Framework Benchmarks.
 
 https://github.com/TechEmpower/FrameworkBenchmarks/wiki/Project-Information-Framework-Tests-Overview
 """
@@ -28,7 +28,7 @@ MEDIA = {
 }
 SEVERAL = ("/queries?queries=", "/updates?queries=", "/cached-queries?count=")
 ROWS = range(1, 10_001)
-FORTUNES = [  # as they must come, sorted by their text
+FORTUNES = [  # in the required order: sorted by their text
     (11, '<script>alert("This should not be displayed in a browser alert box.");</script>'),
     (4, "A bad random number generator: 1, 1, 1, 1, 1, 4.33e+67, 1, 1, 1"),
     (5, "A computer program does what you tell it to do, not what you want it to do."),
@@ -65,7 +65,7 @@ NOT_COUNTED = """
 
 @pytest.mark.parametrize("path", MEDIA)
 def test_every_answer_has_the_required_headers(client: Client, path: str) -> None:
-    begun = time.time()
+    started = time.time()
     status, headers, body = client.get(path)
     assert status == 200
     assert headers["Server"]
@@ -73,10 +73,10 @@ def test_every_answer_has_the_required_headers(client: Client, path: str) -> Non
     assert int(headers["Content-Length"]) == len(body) > 0
     assert "Content-Encoding" not in headers
     date = parsedate_to_datetime(headers["Date"]).timestamp()
-    assert begun - 3 < date < time.time() + 1
+    assert started - 3 < date < time.time() + 1
 
 
-def test_the_date_is_not_kept_for_later(client: Client) -> None:
+def test_the_date_is_not_frozen(client: Client) -> None:
     _, headers, _ = client.get("/plaintext")
     first = headers["Date"]
     until(lambda: client.get("/plaintext")[1]["Date"] != first, "the date is still the same")
@@ -119,7 +119,7 @@ def test_db_returns_a_row_of_the_table(client: Client, database: Database) -> No
     + [(more, 500) for more in ("501", "999999")]
     + [(wrong, 1) for wrong in ("0", "-1", "foo", "", "1.5", "9" * 5000)],
 )
-def test_the_number_of_rows_is_kept_within_1_and_500(
+def test_the_number_of_rows_is_limited_to_1_to_500(
     client: Client, path: str, asked: str, given: int
 ) -> None:
     worlds = client.json(path + asked)
@@ -169,7 +169,7 @@ def test_updates_have_distinct_ids_and_are_written(client: Client, database: Dat
     assert sum(after[key] != before[key] for key in updated) > 475
 
 
-def test_updates_at_the_same_time_do_not_lock_each_other_out(client: Client) -> None:
+def test_concurrent_updates_do_not_deadlock(client: Client) -> None:
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: client.get("/updates?queries=500")[0], range(40)))
     assert answers == [200] * 40
@@ -185,7 +185,7 @@ def test_cached_queries_come_from_the_cache(client: Client, database: Database) 
     assert all(world["randomNumber"] == cached[world["id"]] for world in again)
 
 
-def test_what_the_cache_lacks_comes_from_the_table(client: Client, database: Database) -> None:
+def test_rows_that_the_cache_lacks_come_from_the_table(client: Client, database: Database) -> None:
     database.rows("UPDATE world SET randomnumber = 7777")
     try:
         found = client.json("/cached-queries?count=500")
@@ -195,7 +195,7 @@ def test_what_the_cache_lacks_comes_from_the_table(client: Client, database: Dat
 
 
 class Table(HTMLParser):
-    """Collect the cells of a page, and its other tags."""
+    """The cells of a page, and its tags."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -231,7 +231,7 @@ def test_fortunes_are_sorted_with_the_added_one_and_escaped(client: Client) -> N
     assert set(Table(page).tags) == {"html", "head", "title", "body", "table", "tr", "th", "td"}
 
 
-def test_the_page_follows_the_table_of_fortunes(client: Client, database: Database) -> None:
+def test_the_page_shows_the_current_rows_of_the_table(client: Client, database: Database) -> None:
     assert (0,) not in database.rows("SELECT id FROM fortune")
     database.rows("INSERT INTO fortune VALUES (13, 'B & <b>')")
     try:
@@ -243,7 +243,7 @@ def test_the_page_follows_the_table_of_fortunes(client: Client, database: Databa
     assert "B &amp; &lt;b&gt;" in page
 
 
-def test_the_configuration_names_urls_that_are_served(client: Client) -> None:
+def test_the_urls_in_the_configuration_are_served(client: Client) -> None:
     (tests,) = json.loads(CONFIGURATION.read_text())["tests"]
     urls = [url for name, url in tests["default"].items() if name.endswith("_url")]
     assert len(urls) == len(MEDIA)

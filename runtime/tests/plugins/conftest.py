@@ -109,7 +109,8 @@ class Proxy:
     def __init__(self, url: str) -> None:
         self._server = parse_dsn(url)
         self._listener: asyncio.Server | None = None
-        self._writers: list[asyncio.StreamWriter] = []
+        self._clients: list[asyncio.StreamWriter] = []
+        self._servers: list[asyncio.StreamWriter] = []
         self._tasks: list[asyncio.Task[None]] = []
         self.port = 0
         self.silent = False  # swallow whatever comes, in both directions
@@ -131,7 +132,7 @@ class Proxy:
 
     async def open(self) -> None:
         """Accept connections, always on the same port."""
-        self._listener = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self._listener = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
         self.port = self._listener.sockets[0].getsockname()[1]
 
     async def close(self) -> None:
@@ -141,25 +142,32 @@ class Proxy:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for writer in self._writers:
+        writers = self._clients + self._servers
+        for writer in writers:
             writer.close()
-        closed = (writer.wait_closed() for writer in self._writers)
+        closed = (writer.wait_closed() for writer in writers)
         await asyncio.gather(*closed, return_exceptions=True)
-        self._writers, self._tasks = [], []
+        self._clients, self._servers, self._tasks = [], [], []
 
     def announce_shutdown(self) -> None:
         """Send clients what a server sends before it closes a connection, and do not close it."""
-        for to_client in self._writers[::2]:
+        for to_client in self._clients:
             to_client.write(_fatal(*SHUTDOWN))
 
-    async def _serve(
+    def _accept(self, from_client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        self._clients.append(to_client)
+        self._tasks.append(asyncio.create_task(self._forward(from_client, to_client)))
+
+    async def _forward(
         self, from_client: asyncio.StreamReader, to_client: asyncio.StreamWriter
     ) -> None:
         path = f"{self._server['host']}/.s.PGSQL.{self._server['port']}"
         from_server, to_server = await asyncio.open_unix_connection(path)
-        self._writers += [to_client, to_server]
-        for source, target in ((from_client, to_server), (from_server, to_client)):
-            self._tasks.append(asyncio.create_task(self._copy(source, target, to_client)))
+        self._servers.append(to_server)
+        await asyncio.gather(
+            self._copy(from_client, to_server, to_client),
+            self._copy(from_server, to_client, to_client),
+        )
 
     async def _copy(
         self,

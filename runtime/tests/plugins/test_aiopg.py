@@ -33,7 +33,7 @@ def pid_of(held: Cursor | Connection) -> int:
     return int(connection.raw.get_backend_pid())
 
 
-async def working(
+async def start_statement(
     pool: Pool, ask: Ask, sql: str = "SELECT pg_sleep(9)"
 ) -> tuple["asyncio.Task[Any]", int]:
     """Start a statement; return its task and its backend once the server runs it."""
@@ -143,7 +143,7 @@ async def test_a_statement_may_have_a_timeout_of_its_own(url: str) -> None:
 
 async def test_a_cancelled_task_is_cancelled(url: str, ask: Ask) -> None:
     async with create_pool(url) as pool:
-        task, _ = await working(pool, ask)
+        task, _ = await start_statement(pool, ask)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -157,7 +157,7 @@ async def test_a_timeout_of_the_caller_stays_a_timeout_error(url: str) -> None:
 
 async def test_the_server_ends_a_statement_whose_client_is_gone(url: str, ask: Ask) -> None:
     async with create_pool(url, statement_timeout=0) as pool:
-        task, pid = await working(pool, ask, "SELECT pg_sleep(60)")
+        task, pid = await start_statement(pool, ask, "SELECT pg_sleep(60)")
         task.cancel()
         await until(lambda: not busy(ask, pid), 3 * AT_ONCE)
 
@@ -178,7 +178,7 @@ async def test_a_server_that_falls_silent_is_a_query_timeout(proxy: Proxy) -> No
 
 async def test_a_killed_backend_is_database_unavailable_once(url: str, ask: Ask) -> None:
     async with create_pool(url) as pool:
-        task, pid = await working(pool, ask)
+        task, pid = await start_statement(pool, ask)
         kill(ask, pid)
         with pytest.raises(DatabaseUnavailable, match="terminating connection") as caught:
             await task
@@ -311,7 +311,7 @@ async def test_a_full_pool_is_pool_exhausted(url: str) -> None:
 
 async def test_a_connection_that_dies_in_use_wakes_a_waiting_task(url: str, ask: Ask) -> None:
     async with create_pool(url, maxsize=1, acquire_timeout=10.0) as pool:
-        holder, pid = await working(pool, ask)
+        holder, pid = await start_statement(pool, ask)
         tasks: list[asyncio.Task[Any]] = [holder, asyncio.create_task(fetch(pool))]
         await asyncio.sleep(0)
         started = monotonic()
@@ -378,12 +378,12 @@ async def test_closing_waits_for_connections_in_use_but_not_forever(
 ) -> None:
     ask("SELECT pg_advisory_lock(7)")
     async with create_pool(url) as pool:
-        quick, _ = await working(pool, ask, "SELECT 1 FROM pg_advisory_lock(7)")
+        quick, _ = await start_statement(pool, ask, "SELECT 1 FROM pg_advisory_lock(7)")
         asyncio.get_running_loop().call_later(0.2, ask, "SELECT pg_advisory_unlock(7)")
     assert quick.done()
     monkeypatch.setattr(aiopg, "CLOSE_GRACE", 0.1)
     async with create_pool(url) as pool:
-        slow, _ = await working(pool, ask)
+        slow, _ = await start_statement(pool, ask)
     with pytest.raises(DatabaseUnavailable):
         await slow
 

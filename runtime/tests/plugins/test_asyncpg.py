@@ -23,7 +23,7 @@ async def fetch(pool: Pool, sql: str = "SELECT 1", *values: object) -> Any:
         return await connection.fetchval(sql, *values)
 
 
-async def working(
+async def start_statement(
     pool: Pool, ask: Ask, sql: str = "SELECT pg_sleep(9)"
 ) -> tuple["asyncio.Task[Any]", int]:
     """Start a statement; return its task and its backend once the server runs it."""
@@ -80,7 +80,7 @@ async def test_a_statement_that_takes_too_long_is_a_query_timeout(url: str) -> N
 
 async def test_a_cancelled_task_is_cancelled_on_the_server_too(url: str, ask: Ask) -> None:
     async with create_pool(url) as pool:
-        task, pid = await working(pool, ask)
+        task, pid = await start_statement(pool, ask)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -103,7 +103,7 @@ async def test_a_server_that_falls_silent_is_a_query_timeout(proxy: Proxy) -> No
 
 async def test_a_killed_backend_is_database_unavailable_once(url: str, ask: Ask) -> None:
     async with create_pool(url) as pool:
-        task, pid = await working(pool, ask)
+        task, pid = await start_statement(pool, ask)
         kill(ask, pid)
         with pytest.raises(DatabaseUnavailable, match="terminating connection") as caught:
             await task
@@ -223,12 +223,12 @@ async def test_closing_waits_for_connections_in_use_but_not_forever(
 ) -> None:
     ask("SELECT pg_advisory_lock(7)")
     async with create_pool(url) as pool:
-        quick, _ = await working(pool, ask, "SELECT 1 FROM pg_advisory_lock(7)")
+        quick, _ = await start_statement(pool, ask, "SELECT 1 FROM pg_advisory_lock(7)")
         asyncio.get_running_loop().call_later(0.2, ask, "SELECT pg_advisory_unlock(7)")
     assert await quick == 1
     monkeypatch.setattr(plugin, "CLOSE_GRACE", 0.1)
     async with create_pool(url) as pool:
-        slow, _ = await working(pool, ask)
+        slow, _ = await start_statement(pool, ask)
     with pytest.raises(DatabaseUnavailable):
         await slow
 

@@ -1,8 +1,8 @@
-"""A server for tests: ``python little.py PORT [FAULT]`` answers /index, right or with one fault.
+"""A server for tests: ``python faulty_server.py PORT [FAULT]`` answers /index, maybe wrongly.
 
-Faults: ``status``, ``type``, ``body``, ``spaces``, ``close``, ``hangup``; ``deaf`` takes no TERM;
-``work=N`` takes N steps for a request; ``later=N`` answers the N-th and all that follow wrong,
-``until=N`` answers only so many.
+Faults: ``status``, ``type``, ``body``, ``spaces``, ``close`` and ``hangup`` spoil that part of the
+answer; ``deaf`` ignores TERM; ``work=N`` takes N steps for a request; ``later=N`` answers the N-th
+request and all later ones wrong; ``until=N`` answers only N requests.
 """
 
 import select
@@ -15,8 +15,8 @@ WRONG = b'{"message": "Goodbye"}'
 SPACED = b'{"message": "Hello, World!"}'
 
 
-class Little:
-    """Answer on every connection from one thread."""
+class FaultyServer:
+    """A server of one thread for all connections."""
 
     def __init__(self, fault: str) -> None:
         self._fault, _, number = fault.partition("=")
@@ -26,7 +26,7 @@ class Little:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
     def run(self, listener: socket.socket) -> None:
-        """Serve for ever."""
+        """Serve forever."""
         connections = [listener]
         while True:
             for ready in select.select(connections, [], [])[0]:
@@ -63,4 +63,4 @@ class Little:
 
 if __name__ == "__main__":
     port, fault = int(sys.argv[1]), "".join(sys.argv[2:])
-    Little(fault).run(socket.create_server(("127.0.0.1", port), backlog=128))
+    FaultyServer(fault).run(socket.create_server(("127.0.0.1", port), backlog=128))

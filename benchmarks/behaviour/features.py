@@ -1,4 +1,4 @@
-"""What a server offers by itself: several protocols in one daemon, and metrics over its workers."""
+"""Two features, if a server has them: several protocols in a daemon, metrics over its workers."""
 
 import re
 import signal
@@ -12,7 +12,7 @@ from testkit.http import Connection
 from testkit.waiting import seconds_until
 
 PATIENCE = 60.0  # seconds
-ANSWERING = 5.0  # seconds
+ANSWER_TIMEOUT = 5.0  # seconds
 ASKED = 100  # requests
 LINE = b"line\n"
 PROTOCOLS = "udp|datagram|raw-socket|quic"
@@ -20,7 +20,7 @@ EXPOSITION = "prometheus|^--metrics$|statsd-host|^--stats-server$"
 
 
 def several(entrant: Entrant) -> Several:
-    """Start it with three protocols, ask each, reload and ask again; or read its --help."""
+    """Ask in three protocols, before and after a reload; read --help if it has one protocol."""
     command = entrant.declaration.several
     if not command:
         return Several({}, {}, None, options(entrant, PROTOCOLS))
@@ -34,7 +34,7 @@ def several(entrant: Entrant) -> Several:
 
 
 def _ask_each(subject: Subject) -> dict[str, bool]:
-    """Ask in each protocol on a new socket."""
+    """Ask in each protocol, each time on a new socket."""
     return {
         "HTTP": subject.serves(),
         "TCP": _echoes(socket.SOCK_STREAM, subject.tcp),
@@ -44,7 +44,7 @@ def _ask_each(subject: Subject) -> dict[str, bool]:
 
 def _echoes(kind: socket.SocketKind, port: int) -> bool:
     with socket.socket(type=kind) as sock:
-        sock.settimeout(ANSWERING)
+        sock.settimeout(ANSWER_TIMEOUT)
         sock.connect(("127.0.0.1", port))
         sock.sendall(LINE)
         try:
@@ -54,12 +54,12 @@ def _echoes(kind: socket.SocketKind, port: int) -> bool:
 
 
 def metrics(entrant: Entrant) -> Metrics:
-    """Ask a hundred times, scrape, and see how many it counted; or read its --help."""
+    """Send a hundred requests and scrape how many it counted; read --help if it cannot."""
     command = entrant.declaration.metrics
     if not command:
         return Metrics(0, 0, None, options(entrant, EXPOSITION))
     with serving(entrant, command) as subject:
-        seconds_until(lambda: _scrape(subject) >= 1, PATIENCE / 10)  # what asked whether it serves
+        seconds_until(lambda: _scrape(subject) >= 1, PATIENCE / 10)  # the request of its start
         before = _scrape(subject)
         workers = {_worker(subject) for _ in range(ASKED)}
         seconds_until(lambda: _scrape(subject) - before >= ASKED, PATIENCE / 10)
@@ -74,18 +74,18 @@ def _worker(subject: Subject) -> str:
 
 
 def _scrape(subject: Subject) -> float:
-    """Return the sum of the counters in what the server exposes."""
+    """Return the sum of the server's request counters."""
     with Connection(subject.tcp) as connection:
         connection.send(b"GET /metrics HTTP/1.1\r\nHost: trial\r\n\r\n")
         text = connection.receive().body.decode()
     counter = subject.entrant.declaration.counter
-    found = re.findall(rf"^{counter} ([0-9.e+]+)", text, re.MULTILINE)
-    return sum(float(one) for one in found)
+    values = re.findall(rf"^{counter} ([0-9.e+]+)", text, re.MULTILINE)
+    return sum(map(float, values))
 
 
 def options(entrant: Entrant, words: str) -> list[str]:
-    """Return the options that a server's --help names with one of these words in them."""
+    """Return the options in a server's --help that match the pattern ``words``."""
     command = entrant.installation.fill()(entrant.declaration.help)
-    shown = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
-    named = re.findall(r"(?<![\w-])--[a-z0-9-]+", shown.stdout + shown.stderr)
-    return sorted({one for one in named if re.search(words, one)})
+    result = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    named = re.findall(r"(?<![\w-])--[a-z0-9-]+", result.stdout + result.stderr)
+    return sorted({option for option in named if re.search(words, option)})
