@@ -68,7 +68,7 @@ docs: $(VENV)/.docs ## build the pages into build/docs/html, then do what they s
 check: $(VENV)/.docs ## lint, format and types; changes nothing
 	@$(BIN)/python -m ruff check
 	@$(BIN)/python -m ruff format --check
-	@$(BIN)/python -m mypy runtime/api_hour hooks update.py
+	@$(BIN)/python -m mypy runtime/api_hour hooks update.py .ci/retry.py
 	@$(BIN)/python -m mypy runtime/tests
 	@$(BIN)/python -m mypy tests
 	@$(BIN)/python -m mypy examples
