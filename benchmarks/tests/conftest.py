@@ -1,4 +1,4 @@
-"""Contenders that are one small file, ready to be started."""
+"""A contender for tests: a server of one file, right or with one fault."""
 
 import shutil
 import sys
@@ -13,7 +13,7 @@ from benchmarks.plan import Plan
 from benchmarks.runner import Runner
 from testkit.ports import free_port
 
-LITTLE = Path(__file__).with_name("little.py")
+SERVER = Path(__file__).with_name("faulty_server.py")
 needs_wrk = pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
 needs_valgrind = pytest.mark.skipif(
     shutil.which("valgrind") is None, reason="valgrind is not installed"
@@ -21,25 +21,25 @@ needs_valgrind = pytest.mark.skipif(
 
 
 class Prepare(Protocol):
-    """Return how to run a little server with a fault, by a short plan with changes."""
+    """A function that prepares the server with a fault, by a short plan with changes."""
 
     def __call__(self, fault: str = "", **plan: Any) -> Runner: ...
 
 
 @pytest.fixture
 def prepare(tmp_path: Path) -> Prepare:
-    """Return a function that prepares a little server."""
+    """Return a function that prepares the server."""
 
     def prepared(fault: str = "", **plan: Any) -> Runner:
         port = free_port()
         size = Plan.short(venvs=tmp_path, port=port, **plan)
-        return Runner(Installation(little("little", fault), tmp_path), size, port, "")
+        return Runner(Installation(small_contender("little", fault), tmp_path), size, port, "")
 
     return prepared
 
 
-def little(name: str, fault: str = "", **declared: Any) -> Contender:
-    """Return a contender that is the little server."""
-    command = [sys.executable, str(LITTLE), "{port}", *([fault] if fault else [])]
+def small_contender(name: str, fault: str = "", **declared: Any) -> Contender:
+    """Return a contender that runs the server."""
+    command = [sys.executable, str(SERVER), "{port}", *([fault] if fault else [])]
     given = {"title": name.capitalize(), "command": command, "cases": ["index"], **declared}
-    return Contender(name, LITTLE.parent, Declaration(**given))
+    return Contender(name, SERVER.parent, Declaration(**given))

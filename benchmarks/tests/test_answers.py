@@ -1,4 +1,4 @@
-"""An answer that is wrong in any respect is refused, and the reason says in which."""
+"""A wrong answer is refused, and the reason says what is wrong."""
 
 import pytest
 

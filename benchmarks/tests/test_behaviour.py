@@ -1,4 +1,4 @@
-"""What the comparison page says is what a run found out, and the trials find out what happens."""
+"""The comparison page shows the results of a run, and the trials observe what happens."""
 
 import re
 from dataclasses import replace
@@ -21,7 +21,7 @@ WATCHED = 10  # seconds, as the rows say
 
 @pytest.fixture
 def entrant(request: pytest.FixtureRequest, tmp_path: Path) -> Entrant:
-    """Return the server of that name, as it is installed beside this Python."""
+    """Return the server of that name that is installed beside this Python."""
     (found,) = discover(tmp_path, [request.param], here=True)
     return found
 
@@ -54,7 +54,7 @@ def test_the_clients_see_that_gunicorn_stops_serving_at_a_reload_of_broken_code(
 
 
 @pytest.mark.parametrize("entrant", ["gunicorn", "api-hour"], indirect=True)
-def test_the_clients_lose_what_a_killed_worker_had_in_hand_and_see_its_successor(
+def test_the_clients_lose_the_in_flight_requests_of_a_killed_worker_and_see_its_successor(
     entrant: Entrant,
 ) -> None:
     fact = trials.crash(entrant, SHORT)
@@ -69,11 +69,11 @@ def test_the_help_of_gunicorn_names_no_metrics_but_statsd(entrant: Entrant) -> N
     assert offers.options(entrant, offers.PROTOCOLS) == []
 
 
-def test_the_table_on_the_page_is_what_the_results_give() -> None:
+def test_the_table_on_the_page_is_rendered_from_the_results() -> None:
     assert PAGE.read_text() == render(Results.read(RESULTS))
 
 
-def test_the_page_includes_the_table_and_types_no_figure_of_its_own() -> None:
+def test_the_page_includes_the_table_and_has_no_other_figure() -> None:
     page = PAGE.with_name("comparison.rst").read_text()
     assert f".. include:: {PAGE.name}" in page
     assert re.findall(r"\d+ of \d+", page) == []
@@ -90,7 +90,7 @@ def test_every_server_was_tried_and_the_table_is_valid() -> None:
     assert html.count(b"<th") >= 1 + len(results.servers) + len(ROWS)
 
 
-def test_a_server_that_cannot_be_installed_stands_in_the_table_with_the_reason() -> None:
+def test_a_server_that_cannot_be_installed_is_in_the_table_with_the_reason() -> None:
     results = Results.read(RESULTS)
     results.servers["gone"] = Facts("Gone", "", {}, {}, "HUP", "not installed: no compiler\nhere")
     text = render(results)
@@ -98,5 +98,5 @@ def test_a_server_that_cannot_be_installed_stands_in_the_table_with_the_reason()
     assert text.endswith("Not run:\n\n* Gone: not installed: no compiler here\n")
 
 
-def test_the_results_name_no_path_of_the_machine_that_they_come_from() -> None:
+def test_the_results_name_no_path_of_their_machine() -> None:
     assert re.findall(r"/(?:tmp|home|root|work|opt|usr)\b[^\"]*", RESULTS.read_text()) == []

@@ -1,4 +1,4 @@
-"""Who answers wrong or fails is left out with a reason; the others go on."""
+"""A contender that answers wrong or fails is left out with a reason; the others continue."""
 
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,12 @@ from benchmarks.contender import Contender
 from benchmarks.machine import describe
 from benchmarks.plan import Plan
 from benchmarks.results import LeftOut, Results
-from benchmarks.tests.conftest import little, needs_wrk
+from benchmarks.tests.conftest import needs_wrk, small_contender
 from testkit.ports import free_port
 
 
 def campaign(folder: Path, contenders: list[Contender], **plan: Any) -> tuple[Results, list[int]]:
-    """Run contenders; return the results, and how many entrants there were at each save."""
+    """Run contenders; return the results, and the number of entrants at each save."""
     results = Results(date="2026-01-02T03:04:05+00:00", command="x", commit="", machine=describe())
     saved: list[int] = []
     size = Plan.short(venvs=folder, port=free_port(len(contenders)), idle=10, **plan)
@@ -24,11 +24,13 @@ def campaign(folder: Path, contenders: list[Contender], **plan: Any) -> tuple[Re
 
 
 @needs_wrk
-def test_who_answers_right_is_measured_and_who_does_not_is_left_out(tmp_path: Path) -> None:
-    wrong = little("wrong", "body")
-    absent = little("absent", programs=["no-such-program", "nor-this"])
+def test_a_contender_that_answers_wrong_is_left_out_and_the_others_are_measured(
+    tmp_path: Path,
+) -> None:
+    wrong = small_contender("wrong", "body")
+    absent = small_contender("absent", programs=["no-such-program", "nor-this"])
     measures = ("cpu", "idle")
-    contenders = [little("one"), wrong, little("two"), absent]
+    contenders = [small_contender("one"), wrong, small_contender("two"), absent]
     results, saved = campaign(tmp_path, contenders, measures=measures)
     assert [one.name for one in results.entrants] == ["one", "two"]
     assert results.left_out == [
@@ -46,8 +48,10 @@ def test_who_answers_right_is_measured_and_who_does_not_is_left_out(tmp_path: Pa
 
 
 @needs_wrk
-def test_who_fails_under_load_is_left_out_and_the_others_go_on(tmp_path: Path) -> None:
-    contenders = [little("early", "later=20"), little("late")]
+def test_a_contender_that_fails_under_load_is_left_out_and_the_others_continue(
+    tmp_path: Path,
+) -> None:
+    contenders = [small_contender("early", "later=20"), small_contender("late")]
     results, _ = campaign(tmp_path, contenders, measures=("cpu", "idle"), rounds=2)
     assert [one.name for one in results.entrants] == ["late"]
     assert [len(one.rounds) for one in results.loads] == [2]
@@ -57,16 +61,16 @@ def test_who_fails_under_load_is_left_out_and_the_others_go_on(tmp_path: Path) -
     assert "errors in" in left_out.reason
 
 
-def test_cases_that_are_not_asked_for_are_not_asked(tmp_path: Path) -> None:
-    results, _ = campaign(tmp_path, [little("one")], measures=(), cases=("echo",))
+def test_only_the_chosen_cases_are_run(tmp_path: Path) -> None:
+    results, _ = campaign(tmp_path, [small_contender("one")], measures=(), cases=("echo",))
     assert results.entrants == []
     assert results.left_out == []
 
 
 @needs_wrk
 @pytest.mark.slow
-def test_who_has_failed_is_not_run_again(tmp_path: Path) -> None:
-    contenders = [little("early", "later=20", cases=["index"]), little("late")]
+def test_a_contender_that_failed_is_not_run_again(tmp_path: Path) -> None:
+    contenders = [small_contender("early", "later=20", cases=["index"]), small_contender("late")]
     results, _ = campaign(tmp_path, contenders, measures=("cpu",), connections=(2, 4))
     assert len(results.left_out) == 1
     assert {(one.contender, one.connections) for one in results.loads} == {("late", 2), ("late", 4)}

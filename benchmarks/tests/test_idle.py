@@ -1,4 +1,4 @@
-"""Idle connections are those that are really open."""
+"""Only open connections count as idle ones."""
 
 import resource
 
@@ -22,7 +22,7 @@ def test_connections_that_the_server_closes_do_not_count(prepare: Prepare) -> No
     assert figure.connections == 0
 
 
-def test_a_server_that_takes_no_more_is_measured_with_what_it_took(
+def test_a_server_that_accepts_no_more_is_measured_with_what_it_accepted(
     prepare: Prepare, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(idle, "PATIENCE", 5.0)
@@ -32,7 +32,7 @@ def test_a_server_that_takes_no_more_is_measured_with_what_it_took(
     assert figure.connections == 12
 
 
-def test_open_files_are_allowed_as_far_as_the_system_lets_us() -> None:
+def test_open_files_are_allowed_up_to_the_limit_of_the_system() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (512, hard))

@@ -1,4 +1,4 @@
-"""An environment is made once for what is pinned, and not taken for made when that failed."""
+"""An environment is made once for its pinned requirements, and again if that failed."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Instructions are those of the requests, of all processes, the same again."""
+"""The instructions of the requests are counted in all processes, reproducibly."""
 
 import sys
 
@@ -10,7 +10,7 @@ from benchmarks.installation import Installation
 from benchmarks.parts import BYTECODE, PYTHON, SYSTEM
 from benchmarks.runner import Runner
 from benchmarks.server import NotServing
-from benchmarks.tests.conftest import LITTLE, Prepare, little, needs_valgrind
+from benchmarks.tests.conftest import SERVER, Prepare, needs_valgrind, small_contender
 
 REQUESTS = 100
 STEPS = 2000  # of the work in a request
@@ -20,7 +20,7 @@ pytestmark = [needs_valgrind, pytest.mark.slow]
 
 
 def each(runner: Runner) -> float:
-    """Return the instructions of a request."""
+    """Return the instructions of one request."""
     with instructions.counting(runner.start) as counter:
         once, thrice = (one.total() for one in counter.measure(CASES["index"], REQUESTS))
         again = [one.total() for one in counter.measure(CASES["index"], REQUESTS)]
@@ -29,14 +29,14 @@ def each(runner: Runner) -> float:
     return (thrice - once) / (2 * REQUESTS)
 
 
-def test_instructions_are_those_of_the_requests_and_come_out_the_same_again(
+def test_only_the_instructions_of_requests_are_counted_and_reproducibly(
     prepare: Prepare,
 ) -> None:
     idle, busy = (each(prepare(f"work={steps}")) for steps in (1, STEPS))
     assert 20 * STEPS < busy - idle < 200 * STEPS
 
 
-def test_the_parts_of_a_server_are_those_that_its_work_is_made_of(prepare: Prepare) -> None:
+def test_the_instructions_are_split_by_the_parts_of_a_server(prepare: Prepare) -> None:
     with instructions.counting(prepare(f"work={STEPS}").start) as counter:
         once, thrice = counter.measure(CASES["index"], REQUESTS)
     work = thrice - once
@@ -46,8 +46,8 @@ def test_the_parts_of_a_server_are_those_that_its_work_is_made_of(prepare: Prepa
 
 def test_the_instructions_of_children_are_counted(prepare: Prepare) -> None:
     runner = prepare()
-    program = [sys.executable, str(LITTLE), "{port}", f"work={STEPS}"]
-    parent = little("parent", command=["sh", "-c", SHELL, *program])
+    program = [sys.executable, str(SERVER), "{port}", f"work={STEPS}"]
+    parent = small_contender("parent", command=["sh", "-c", SHELL, *program])
     child = Runner(Installation(parent, runner.plan.venvs), runner.plan, runner.port, "")
     assert each(child) > 20 * STEPS
 

@@ -1,4 +1,4 @@
-"""The rows in the database are the answers that are expected."""
+"""The expected answers are the rows of the database."""
 
 import re
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def statements(name: str) -> list[str]:
-    """Return the statements of that name in the contenders' code, with $1 as psycopg2 wants it."""
+    """Return the statements of that name in the contenders' code, with $1 in psycopg2's form."""
     texts = [path.read_text() for path in contender.FOLDER.glob("*/app*.py")]
     found = [re.findall(rf'^{name} = ("""|")(.*?)\1', text, re.M | re.S) for text in texts]
     return [statement.replace("$1", "%s") for match in found for _, statement in match]
@@ -30,7 +30,7 @@ def statements(name: str) -> list[str]:
     ("name", "arguments", "rows"),
     [("AGENTS", (), kitchen.agents()), ("AGENT", (7,), [kitchen.agent(7)])],
 )
-def test_what_a_contender_asks_for_is_what_it_must_answer(
+def test_the_statements_of_a_contender_return_the_expected_answer(
     url: str, name: str, arguments: tuple[int, ...], rows: list[kitchen.Row]
 ) -> None:
     found = statements(name)

@@ -1,4 +1,4 @@
-"""Rounds go over all servers in turn, and count what the server alone used."""
+"""Rounds visit all servers in turn, and count only the CPU time of the server."""
 
 import os
 
@@ -12,7 +12,7 @@ from benchmarks.tests.conftest import Prepare, needs_wrk
 
 
 def lanes(prepare: Prepare, *names: str) -> list[load.Lane]:
-    """Return lanes of two cases that are never run."""
+    """Return lanes of two cases, which no test runs."""
     runner = prepare()
     return [
         load.Lane(runner, runner.start(), f"{case} {name}"[:5], CASES[case], connections)
@@ -22,7 +22,7 @@ def lanes(prepare: Prepare, *names: str) -> list[load.Lane]:
     ]
 
 
-def test_every_lane_takes_its_rounds_and_one_to_warm_up(prepare: Prepare) -> None:
+def test_every_lane_runs_its_rounds_and_one_to_warm_up(prepare: Prepare) -> None:
     every = lanes(prepare, "a", "b", "c")
     order = list(load.order(every, 4))
     assert len(order) == len(every) * 5
@@ -31,7 +31,7 @@ def test_every_lane_takes_its_rounds_and_one_to_warm_up(prepare: Prepare) -> Non
         assert sorted(map(id, turn)) == sorted(map(id, every))
 
 
-def test_a_case_goes_over_all_before_the_next_and_each_round_begins_with_another(
+def test_each_round_runs_a_case_on_all_servers_and_starts_with_another_one(
     prepare: Prepare,
 ) -> None:
     every = lanes(prepare, "a", "b", "c")
@@ -52,7 +52,7 @@ def test_the_load_stays_off_the_core_of_the_server() -> None:
 
 
 @needs_wrk
-def test_a_round_counts_requests_and_the_cpu_they_cost(prepare: Prepare) -> None:
+def test_a_round_counts_requests_and_their_cpu_time(prepare: Prepare) -> None:
     runner = prepare("work=2000")
     with runner.start(prefix=pin(runner.plan.cpus.server)) as server:
         lane = load.Lane(runner, server, "index", CASES["index"], 4)
@@ -68,14 +68,14 @@ def test_a_round_counts_requests_and_the_cpu_they_cost(prepare: Prepare) -> None
 
 
 @needs_wrk
-def test_a_server_that_answers_wrong_under_load_is_found_out(prepare: Prepare) -> None:
+def test_a_server_that_answers_wrong_under_load_is_detected(prepare: Prepare) -> None:
     runner = prepare("later=5")
     with runner.start() as server, pytest.raises(WrongAnswer, match="errors in"):
         load.Lane(runner, server, "index", CASES["index"], 4).run(runner.plan)
 
 
 @needs_wrk
-def test_a_server_that_is_gone_is_found_out(prepare: Prepare) -> None:
+def test_a_server_that_has_exited_is_detected(prepare: Prepare) -> None:
     runner = prepare()
     with runner.start() as server:
         lane = load.Lane(runner, server, "index", CASES["index"], 4)

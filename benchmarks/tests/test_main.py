@@ -21,13 +21,13 @@ def test_the_list_names_every_contender(capsys: pytest.CaptureFixture[str]) -> N
     assert names == list(contender.discover())
 
 
-def test_a_wrong_name_ends_with_the_right_ones(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_name_is_refused_with_the_right_ones(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--only", "aiohtp"]) == 2
     said = capsys.readouterr().err
     assert "no contender is named 'aiohtp': there are api-hour, " in said
 
 
-def test_a_missing_program_ends_with_the_command_that_installs_it(
+def test_a_missing_program_is_refused_with_the_command_that_installs_it(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def without(name: str) -> str | None:
@@ -41,7 +41,7 @@ def test_a_missing_program_ends_with_the_command_that_installs_it(
 
 @needs_wrk
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_the_contenders_too(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_signal_stops_the_contenders_too(tmp_path: Path, number: signal.Signals) -> None:
     port = free_port()
     command = [sys.executable, "-m", "benchmarks", "--here", "--only=parser", "--measure=cpu"]
     command += [f"--venvs={tmp_path}", f"--output={tmp_path}/x.json", f"--port={port}"]
@@ -59,7 +59,7 @@ def test_the_commands_explain_themselves(module: str) -> None:
     assert f"usage: python -m {module}" in said
 
 
-def test_a_size_of_nothing_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_size_of_zero_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--rounds", "0"])
     assert "--rounds: must be at least 1, got 0" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""CPU and memory are those of all processes of a session."""
+"""CPU time and memory are sums over the processes of a session."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from benchmarks import processes
 from testkit.processes import Program, session
 
-# A parent that waits for a child which works for a while, then works itself, then is silent.
+# A parent waits for a child that works for a while, then works itself, then sleeps.
 BUSY = """
 import subprocess, sys, time
 work = "import time\\nend = time.process_time() + 0.3\\nwhile time.process_time() < end: pass"
@@ -37,7 +37,7 @@ def test_cpu_counts_a_process_and_its_ended_children() -> None:
     assert 0.6 <= used < 2
 
 
-def test_memory_adds_the_processes_up_and_tells_the_largest() -> None:
+def test_memory_is_the_sum_of_the_processes_and_tells_the_largest() -> None:
     code = (
         "import os, time\n"
         "if not os.fork(): data = bytearray(50_000_000); print('done', flush=True)\n"

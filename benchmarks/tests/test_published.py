@@ -1,4 +1,4 @@
-"""The figures of the documentation are those of the results that are kept."""
+"""The figures of the documentation are rendered from the kept results."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ KEPT = {path.stem: path for path in (ROOT / "benchmarks" / "results").glob("*.js
 PUBLISHED = ROOT / "docs" / "explanation" / "measured"
 
 
-def test_the_tables_and_charts_are_made_of_the_results() -> None:
+def test_the_tables_and_charts_are_rendered_from_the_results() -> None:
     made: dict[str, str] = {}
     for name, path in sorted(KEPT.items()):
         files = report(Results.read(path), name)
@@ -22,11 +22,11 @@ def test_the_tables_and_charts_are_made_of_the_results() -> None:
     assert made == {path.name: path.read_text() for path in PUBLISHED.iterdir()}
 
 
-def test_the_table_of_the_readme_is_made_of_the_results() -> None:
+def test_the_table_of_the_readme_is_rendered_from_the_results() -> None:
     counted, loaded = (Results.read(KEPT[name]) for name in ("instructions", "cpu"))
     assert summary(counted, loaded) in (ROOT / "README.rst").read_text()
 
 
 @pytest.mark.parametrize("name", sorted(KEPT))
-def test_no_kept_result_was_measured_with_changes_that_nobody_has(name: str) -> None:
+def test_no_kept_result_was_measured_with_uncommitted_changes(name: str) -> None:
     assert not Results.read(KEPT[name]).commit.endswith("-dirty")

@@ -1,4 +1,4 @@
-"""The text and the charts say what the results say."""
+"""The text and the charts show the results."""
 
 from pathlib import Path
 from xml.etree import ElementTree
@@ -57,7 +57,7 @@ def test_the_text_has_the_figures_and_the_ratios() -> None:
     assert "* Gone: it does not listen on its port: no such module" in lines
 
 
-def test_a_chart_has_a_bar_for_each_in_proportion_the_least_first() -> None:
+def test_a_chart_has_a_proportional_bar_for_each_and_the_least_first() -> None:
     charts = report(run(), "run")
     assert sorted(charts) == ["cpu-64.svg", "instructions.svg", "run.inc"]
     svg = ElementTree.fromstring(charts["instructions.svg"])  # noqa: S314

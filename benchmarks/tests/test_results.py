@@ -37,7 +37,7 @@ def test_start_and_end_cancel_out_of_the_instructions() -> None:
     assert Instructions("x", "index", requests, once, thrice).each == each
 
 
-def test_a_load_has_its_best_and_its_middle_round() -> None:
+def test_a_load_has_its_best_and_its_median_round() -> None:
     (load,) = some("one").loads
     assert load.least == pytest.approx(0.0001)
     assert load.median == pytest.approx(0.00025)
@@ -53,7 +53,7 @@ def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
     assert [path.name for path in file.parent.iterdir()] == ["results.json"]
 
 
-def test_who_is_left_out_loses_the_figures_and_keeps_the_first_reason() -> None:
+def test_a_contender_that_is_left_out_loses_its_figures_and_keeps_the_first_reason() -> None:
     results = some("one", "two")
     results.leave_out("one", "ONE", "it broke")
     results.leave_out("one", "ONE", "it broke again")

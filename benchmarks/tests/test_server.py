@@ -1,4 +1,4 @@
-"""A contender is started once and ended whole, whatever it does."""
+"""A contender is started once and stopped with all its processes, whatever it does."""
 
 import socket
 import sys
@@ -9,12 +9,12 @@ import pytest
 from benchmarks import server
 from benchmarks.installation import Installation
 from benchmarks.server import NotServing, Server
-from benchmarks.tests.conftest import Prepare, little
+from benchmarks.tests.conftest import Prepare, small_contender
 from testkit.ports import free_port
 from testkit.processes import session
 
 
-def test_a_server_is_gone_with_all_its_processes(prepare: Prepare) -> None:
+def test_a_server_is_stopped_with_all_its_processes(prepare: Prepare) -> None:
     with prepare().start() as running:
         assert session(running.pid) == [running.pid]
         with socket.create_connection(("127.0.0.1", running.port), 10):
@@ -24,7 +24,9 @@ def test_a_server_is_gone_with_all_its_processes(prepare: Prepare) -> None:
         socket.create_connection(("127.0.0.1", running.port), 10)
 
 
-def test_one_that_ignores_term_is_killed(prepare: Prepare, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_ignores_term_is_killed(
+    prepare: Prepare, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(server, "STOPPING", 0.5)
     monkeypatch.setattr(server, "ORPHANED", 0.1)
     with prepare("deaf").start() as running:
@@ -32,7 +34,7 @@ def test_one_that_ignores_term_is_killed(prepare: Prepare, monkeypatch: pytest.M
     assert session(running.pid) == []
 
 
-def test_one_that_does_not_start_says_its_last_words(prepare: Prepare) -> None:
+def test_the_error_of_a_server_that_does_not_start_has_its_last_output(prepare: Prepare) -> None:
     with pytest.raises(NotServing) as error, prepare("work=much").start():
         pass
     assert str(error.value).startswith("it does not listen on its port:\n")
@@ -51,7 +53,9 @@ def test_a_server_sees_its_own_environment_and_none_of_ours(
 ) -> None:
     monkeypatch.setenv("GUNICORN_CMD_ARGS", "--threads=64")
     show = "import os, sys; sys.exit(str(sorted(os.environ)))"
-    one = little("show", command=[sys.executable, "-c", show], environment={"OWN": "{port}"})
+    one = small_contender(
+        "show", command=[sys.executable, "-c", show], environment={"OWN": "{port}"}
+    )
     server = Server(Installation(one, tmp_path), free_port(), environment={"GIVEN": "1"})
     with pytest.raises(NotServing) as error, server:
         pass

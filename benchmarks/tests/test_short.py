@@ -1,4 +1,4 @@
-"""The whole command, in short: real contenders, a real PostgreSQL, results and their report."""
+"""A short run of the whole command: real contenders, a real PostgreSQL, results and a report."""
 
 from pathlib import Path
 

@@ -1,4 +1,6 @@
-"""A server for tests: ``python little.py PORT [FAULT]`` answers /index, right or with one fault.
+"""A server for tests: ``python faulty_server.py PORT [FAULT]`` answers /index.
+
+It has at most one fault.
 
 Faults: ``status``, ``type``, ``body``, ``spaces``, ``close``, ``hangup``; ``deaf`` takes no TERM;
 ``work=N`` takes N steps for a request; ``later=N`` answers the N-th and all that follow wrong,
@@ -15,8 +17,8 @@ WRONG = b'{"message": "Goodbye"}'
 SPACED = b'{"message": "Hello, World!"}'
 
 
-class Little:
-    """Answer on every connection from one thread."""
+class Server:
+    """A server of one thread for every connection."""
 
     def __init__(self, fault: str) -> None:
         self._fault, _, number = fault.partition("=")
@@ -26,7 +28,7 @@ class Little:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
     def run(self, listener: socket.socket) -> None:
-        """Serve for ever."""
+        """Serve until the process ends."""
         connections = [listener]
         while True:
             for ready in select.select(connections, [], [])[0]:
@@ -63,4 +65,4 @@ class Little:
 
 if __name__ == "__main__":
     port, fault = int(sys.argv[1]), "".join(sys.argv[2:])
-    Little(fault).run(socket.create_server(("127.0.0.1", port), backlog=128))
+    Server(fault).run(socket.create_server(("127.0.0.1", port), backlog=128))
