@@ -91,7 +91,7 @@ def test_the_first_request_of_a_connection_is_answered_in_place(run: Any) -> Non
         async with ours(app_with(named=named)) as service:
             for _ in range(20):
                 with socket.create_connection(("127.0.0.1", service.port)) as client:
-                    client.sendall(request("/named"))  # before the server has its turn
+                    client.sendall(request("/named"))  # before the server runs again
                     client.setblocking(False)
                     answer = await asyncio.get_running_loop().sock_recv(client, 4096)
                 assert body_of(answer) == IN_PLACE
