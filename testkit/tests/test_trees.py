@@ -56,7 +56,9 @@ def test_a_tree_imports_no_other_tree(tree: str) -> None:
     assert not wrong
 
 
-@pytest.mark.parametrize("file", files("runtime/tests/unit"), ids=lambda file: file.stem)
+@pytest.mark.parametrize(
+    "file", files("runtime/tests/unit"), ids=lambda file: str(file.relative_to(ROOT))
+)
 def test_a_unit_test_starts_no_process(file: Path) -> None:
     assert not {
         name for name in imported(file) if any(is_in(name, one) for one in STARTS_PROCESSES)
