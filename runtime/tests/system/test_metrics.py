@@ -75,7 +75,7 @@ def value(text: str | bytes, name: str) -> float:
 
 
 def live(number: int, born: Event) -> None:
-    """Be a worker that counts and leaves; every tenth one dies in the middle of its life."""
+    """Count as a worker does, and exit; every tenth process is killed in the middle."""
     metrics.start_counting("test")
     counter = Counter("things", "Things")
     Gauge("alive", "Workers", multiprocess_mode="livesum").set(1)
@@ -187,7 +187,7 @@ def test_requests_are_counted_by_route_method_and_status(counting: Daemon) -> No
         'method="GET",route="",status="404"': 5,
         'method="other",route="",status="405"': 5,
     }
-    samples = {f"http_requests_total{{{one}}}": number for one, number in labels.items()}
+    samples = {f"http_requests_total{{{label}}}": number for label, number in labels.items()}
     samples['own_total{kind="index"}'] = 5
     samples['http_request_duration_seconds_count{method="POST",route="/late/{name}"}'] = 10
     until(shows(counting, **samples), "the counts are not these")
@@ -304,8 +304,8 @@ def test_an_engine_is_shown_while_it_is_open(folder: Path) -> None:
     worker.join()
     state = 'engine_connections{{engine="postgresql",state="{}"}}'.format
     assert value(first, 'engine_up{engine="postgresql"}') == 1
-    assert [value(first, state(one)) for one in ("used", "free", "waiting")] == [3, 2, 0]
-    assert [value(second, state(one)) for one in ("used", "free", "waiting")] == [7, 0, 3]
+    assert [value(first, state(name)) for name in ("used", "free", "waiting")] == [3, 2, 0]
+    assert [value(second, state(name)) for name in ("used", "free", "waiting")] == [7, 0, 3]
 
 
 def test_an_engine_may_be_observed_without_metrics() -> None:

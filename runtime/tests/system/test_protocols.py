@@ -240,15 +240,15 @@ def start(run: Run, project: Path, code: str, *more: str) -> Daemon:
 
 
 class Load:
-    """Repeat one exchange in threads until told to stop; keep count of the good and the bad."""
+    """One exchange, repeated in threads until it is stopped; counts the good and the bad."""
 
     def __init__(
         self,
         exchange: Callable[[], None],
         threads: int = 3,
-        told: Callable[[Exception], bool] = lambda error: False,
+        expected: Callable[[Exception], bool] = lambda error: False,
     ) -> None:
-        self.exchange, self.told = exchange, told
+        self.exchange, self.expected = exchange, expected
         self.good, self.bad = 0, list[Exception]()
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._run) for _ in range(threads)]
@@ -259,7 +259,7 @@ class Load:
                 self.exchange()
                 self.good += 1
             except Exception as error:
-                if not self.told(error):
+                if not self.expected(error):
                     self.bad.append(error)
 
     @contextmanager
@@ -342,7 +342,7 @@ def test_websockets_are_closed_with_service_restart(run: Run, project: Path, cod
             client.send("word")
             assert client.recv() == "word"
 
-    def told(error: Exception) -> bool:
+    def expected(error: Exception) -> bool:
         if isinstance(error, InvalidStatus):
             return (code, error.response.status_code) == (WEBSOCKETS, 503)
         rcvd = error.rcvd if isinstance(error, ConnectionClosed) else None
@@ -351,7 +351,7 @@ def test_websockets_are_closed_with_service_restart(run: Run, project: Path, cod
     with connect(url) as witness:
         witness.send("first")
         assert witness.recv() == "first"
-        reload_three_times(daemon, Load(exchange, 2, told))
+        reload_three_times(daemon, Load(exchange, 2, expected))
         with pytest.raises(ConnectionClosed) as ended:
             witness.recv()
         assert ended.value.rcvd is not None
@@ -366,7 +366,7 @@ def test_smtp_says_421_between_commands_and_finishes_a_mail(run: Run, project: P
         with smtplib.SMTP("127.0.0.1", daemon.port(), timeout=TIMEOUT) as client:
             client.sendmail("a@example.org", ["b@example.org"], "Subject: x\r\n\r\nbody\r\n")
 
-    def told(error: Exception) -> bool:
+    def expected(error: Exception) -> bool:
         if isinstance(error, smtplib.SMTPServerDisconnected):  # smtplib did not read the 421
             return any(why in str(error) for why in ("421", "unexpectedly", "not connected"))
         if isinstance(error, smtplib.SMTPRecipientsRefused):
@@ -375,7 +375,7 @@ def test_smtp_says_421_between_commands_and_finishes_a_mail(run: Run, project: P
 
     with smtplib.SMTP("127.0.0.1", daemon.port(), timeout=TIMEOUT) as witness:
         witness.ehlo()
-        reload_three_times(daemon, Load(exchange, 2, told))
+        reload_three_times(daemon, Load(exchange, 2, expected))
         assert witness.sock is not None
         assert b"421" in witness.sock.recv(1000)
     assert daemon.stop() == 0

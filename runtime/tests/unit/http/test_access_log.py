@@ -48,9 +48,9 @@ def record(kept: Kept, **headers: str) -> Any:
 
 
 def test_people_read_one_line(kept: Kept) -> None:
-    told = record(kept, User_Agent="curl/8", Referer="http://127.0.0.1/")
+    logged = record(kept, User_Agent="curl/8", Referer="http://127.0.0.1/")
     line = '- "GET /a\\?b=c HTTP/1.1" 201 165 0.001250 "http://127.0.0.1/" "curl/8"'
-    assert re.fullmatch(HEAD + line, TextFormatter().format(told))
+    assert re.fullmatch(HEAD + line, TextFormatter().format(logged))
 
 
 def test_what_the_client_does_not_say_is_a_dash(kept: Kept) -> None:
@@ -74,12 +74,12 @@ def test_machines_read_fields(kept: Kept) -> None:
 
 def test_the_record_is_like_that_of_any_logger(kept: Kept) -> None:
     LOGGER.info("a line")
-    other, told = kept.records.pop(), record(kept)
-    assert vars(other).keys() <= vars(told).keys()
+    other, logged = kept.records.pop(), record(kept)
+    assert vars(other).keys() <= vars(logged).keys()
     for name in ("name", "levelno", "levelname", "process", "processName", "threadName"):
-        assert getattr(told, name) == getattr(other, name)
-    assert 0 <= told.created - other.created < 60
-    assert 0 <= told.msecs < 1000
+        assert getattr(logged, name) == getattr(other, name)
+    assert 0 <= logged.created - other.created < 60
+    assert 0 <= logged.msecs < 1000
 
 
 def test_what_was_asked_is_told_as_it_was_written_but_no_password(kept: Kept) -> None:

@@ -27,7 +27,7 @@ def run(request: pytest.FixtureRequest) -> Callable[[Coroutine[Any, Any, None]],
 
 @pytest.fixture(params=[True, False], ids=["fast", "slow"])
 def fast(request: pytest.FixtureRequest) -> bool:
-    """Say whether the fast path is on."""
+    """Return whether the fast path is on."""
     return bool(request.param)
 
 

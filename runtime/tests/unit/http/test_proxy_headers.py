@@ -20,7 +20,7 @@ PROXY, CLIENT, OTHER = "10.0.0.1", "198.51.100.1", "203.0.113.9"
 def client(peer: str | None, *said: str) -> str | None:
     """Return whose request it is when ``peer`` sends these lines of X-Forwarded-For."""
     return TrustedProxies(TRUSTED).client(
-        peer, CIMultiDict([("X-Forwarded-For", one) for one in said])
+        peer, CIMultiDict([("X-Forwarded-For", line) for line in said])
     )
 
 

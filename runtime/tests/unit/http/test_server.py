@@ -91,7 +91,7 @@ class Client:
         self.writer.write(f"GET {path} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
 
     async def answer(self) -> tuple[int, bool]:
-        """Return the status, and whether the connection is to be closed."""
+        """Return the status, and whether the answer says ``Connection: close``."""
         head = await self.reader.readuntil(b"\r\n\r\n")
         lines = head.decode().lower().split("\r\n")
         length = next(int(line.partition(":")[2]) for line in lines if "content-length" in line)
@@ -99,7 +99,7 @@ class Client:
         return int(lines[0].split()[1]), "connection: close" in lines
 
     async def ended(self) -> bool:
-        """Wait for the end of the stream; tell that nothing came before it."""
+        """Wait for the end of the stream; return whether nothing came before it."""
         return await self.reader.read() == b""
 
 

@@ -1,4 +1,4 @@
-"""A line of the log holds what was told, and nothing in it can pass for another line."""
+"""A line of the log holds what was logged, and nothing in it can pass for another line."""
 
 import logging
 import os
@@ -37,7 +37,7 @@ def record(message: object, *args: object, **extra: object) -> logging.LogRecord
 
 @pytest.fixture
 def request_7() -> Iterator[None]:
-    """Be inside of a request."""
+    """Run the test inside a request."""
     token = request_id.current.set("client-7")
     yield
     request_id.current.reset(token)
@@ -54,7 +54,7 @@ def failure(message: str) -> BaseException:
         return error
 
 
-def told(error: BaseException) -> Any:
+def exc_info(error: BaseException) -> Any:
     return (type(error), error, error.__traceback__)
 
 
@@ -103,7 +103,7 @@ def test_whatever_the_message_is_it_stays_one_line(message: str) -> None:
 
 def test_a_traceback_keeps_its_own_lines_and_no_others() -> None:
     error = failure(FORGED)
-    lines = TextFormatter().format(record("broken", exc_info=told(error))).split("\n")
+    lines = TextFormatter().format(record("broken", exc_info=exc_info(error))).split("\n")
     assert re.fullmatch(HEAD + "broken", lines[0])
     assert [line for line in lines[1:] if not line.startswith("    ")] == []
     assert [line for line in lines if not line.isprintable()] == []
@@ -115,7 +115,7 @@ def test_a_traceback_keeps_its_own_lines_and_no_others() -> None:
 def test_what_a_note_of_an_exception_says_cannot_pass_for_a_line() -> None:
     error = failure("plain")
     error.add_note(FORGED)
-    lines = TextFormatter().format(record("broken", exc_info=told(error))).split("\n")
+    lines = TextFormatter().format(record("broken", exc_info=exc_info(error))).split("\n")
     assert [line for line in lines if re.match(HEAD, line)] == lines[:1]
 
 
@@ -125,7 +125,7 @@ def test_a_stack_stands_below_the_line() -> None:
 
 
 def test_json_holds_the_traceback_in_one_field() -> None:
-    line = read(JSONFormatter().format(record("broken", exc_info=told(failure("late")))))
+    line = read(JSONFormatter().format(record("broken", exc_info=exc_info(failure("late")))))
     assert line["exception"].startswith("Traceback (most recent call last):\n")
     assert line["exception"].endswith("\nValueError: late")
 

@@ -35,11 +35,11 @@ class Peer:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
 
-    async def answered(self, patience: float = 30) -> bool:
-        """Tell whether an echo comes within ``patience`` seconds."""
+    async def answered(self, timeout: float = 30) -> bool:
+        """Return whether an echo comes within ``timeout`` seconds."""
         self.writer.write(b"?")
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(timeout):
                 return await self.reader.readexactly(1) == b"?"
         except TimeoutError:
             return False

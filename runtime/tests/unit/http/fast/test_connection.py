@@ -47,7 +47,7 @@ def body_of(answer: bytes) -> str:
 
 
 async def named(request: web.Request) -> web.Response:
-    """Tell which task serves."""
+    """Answer with the name of the task that serves."""
     task = asyncio.current_task()
     assert task is not None
     return web.Response(text=task.get_name())

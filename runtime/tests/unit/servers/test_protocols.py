@@ -1,0 +1,181 @@
+"""The servers of other protocols, on real sockets: on_drain, then the end that each has."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable, Coroutine
+from typing import Any, cast
+
+import pytest
+
+import api_hour
+from testkit.wire import LOOPS, run_on
+
+Run = Callable[[Coroutine[Any, Any, None]], None]
+SOON = 30.0  # seconds that anything may take
+
+
+@pytest.fixture(params=LOOPS)
+def run(request: pytest.FixtureRequest) -> Run:
+    """Return a function that runs a scenario on one of the event loops."""
+    return lambda scenario: run_on(request.param, scenario)
+
+
+def listening(kind: socket.SocketKind = socket.SOCK_STREAM) -> tuple[socket.socket, int]:
+    sock = socket.socket(socket.AF_INET, kind)
+    sock.bind(("127.0.0.1", 0))
+    if kind is socket.SOCK_STREAM:
+        sock.listen()
+    sock.setblocking(False)
+    return sock, sock.getsockname()[1]
+
+
+def deadline(seconds: float = SOON) -> float:
+    return asyncio.get_running_loop().time() + seconds
+
+
+async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while line := await reader.readline():
+        writer.write(line)
+        await writer.drain()
+
+
+def close_all(server: api_hour.StreamServer) -> None:
+    for transport in cast(list[asyncio.Transport], list(server.transports)):
+        transport.write(b"bye\n")
+        transport.close()
+
+
+async def close_all_later(server: api_hour.StreamServer) -> None:
+    await asyncio.sleep(0)
+    close_all(server)
+
+
+@pytest.mark.parametrize("on_drain", [close_all, close_all_later], ids=["plain", "async"])
+def test_on_drain_tells_the_peers_of_a_stream(
+    run: Run, on_drain: Callable[[api_hour.StreamServer], object]
+) -> None:
+    async def scenario() -> None:
+        server = api_hour.StreamServer(echo, on_drain=on_drain)
+        sock, port = listening()
+        await server.start(sock)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"line\n")
+        assert await reader.readline() == b"line\n"
+        await server.drain(deadline())
+        assert await reader.read() == b"bye\n"
+        assert server.transports == set()
+        writer.close()
+
+    run(scenario())
+
+
+def test_a_handler_that_overstays_the_deadline_is_cancelled(run: Run) -> None:
+    async def scenario() -> None:
+        entered, cancelled = asyncio.Event(), asyncio.Event()
+
+        async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            entered.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                cancelled.set()
+
+        server = api_hour.StreamServer(endless)
+        sock, port = listening()
+        await server.start(sock)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        await entered.wait()
+        await server.drain(deadline(0.05))
+        assert cancelled.is_set()
+        with contextlib.suppress(ConnectionError):  # it was aborted
+            assert await reader.read() == b""
+        writer.close()
+
+    run(scenario())
+
+
+def test_a_handler_that_forgets_to_close_is_closed_for(run: Run) -> None:
+    async def greeting(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"hello\n")
+
+    async def scenario() -> None:
+        server = api_hour.StreamServer(greeting)
+        sock, port = listening()
+        await server.start(sock)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        assert await reader.read() == b"hello\n"
+        writer.close()
+        await server.drain(deadline())
+
+    run(scenario())
+
+
+class Answering(asyncio.DatagramProtocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.DatagramTransport, transport)
+
+    def datagram_received(self, data: bytes, address: Any) -> None:
+        self.transport.sendto(data.upper(), address)
+
+
+def test_a_datagram_server_answers_until_it_drains(run: Run) -> None:
+    async def scenario() -> None:
+        drained: list[object] = []
+        server = api_hour.DatagramServer(Answering, on_drain=drained.append)
+        sock, port = listening(socket.SOCK_DGRAM)
+        await server.start(sock)
+        loop = asyncio.get_running_loop()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.setblocking(False)
+            client.connect(("127.0.0.1", port))
+            await loop.sock_sendall(client, b"word")
+            assert await loop.sock_recv(client, 100) == b"WORD"
+        await server.drain(deadline())
+        assert drained == [server]
+        assert all(transport.is_closing() for transport in server.transports)
+
+    run(scenario())
+
+
+def test_a_library_that_takes_a_socket_is_closed_and_waited_for(run: Run) -> None:
+    async def scenario() -> None:
+        order: list[str] = []
+
+        class Library:
+            async def close(self) -> None:
+                order.append("close")
+
+            async def wait_closed(self) -> None:
+                order.append("wait_closed")
+
+        server = api_hour.SocketServer(
+            lambda sock: Library(), on_drain=lambda server: order.append("on_drain")
+        )
+        with socket.socket() as sock:
+            await server.start(sock)
+        await server.drain(deadline())
+        assert order == ["on_drain", "close", "wait_closed"]
+
+    run(scenario())
+
+
+def test_a_library_that_never_ends_is_left_at_the_deadline(run: Run) -> None:
+    async def scenario() -> None:
+        class Library:
+            def close(self) -> None:
+                pass
+
+            async def wait_closed(self) -> None:
+                await asyncio.Event().wait()
+
+        async def serve(sock: socket.socket) -> Library:
+            return Library()
+
+        server = api_hour.SocketServer(serve)
+        with socket.socket() as sock:
+            await server.start(sock)
+        async with asyncio.timeout(SOON):
+            await server.drain(deadline(0.05))
+
+    run(scenario())
