@@ -78,13 +78,12 @@ check: $(VENV)/.docs ## lint, format, imports, types and English; changes nothin
 	@$(BIN)/python -m ruff format --check
 	@said=$$($(BIN)/lint-imports --no-logo --no-cache) && echo "$$said" | tail -n 1 \
 	|| { echo "$$said"; exit 1; }
-	@$(BIN)/python -m mypy runtime/api_hour hooks update.py
+	@$(BIN)/python -m mypy runtime/api_hour hooks update.py style .ci/retry.py
 	@$(BIN)/python -m mypy --explicit-package-bases runtime/tests tests examples/tests docs/tests \
 	testkit
 	@$(BIN)/python -m mypy examples --exclude '^examples/tests/'
 	@$(BIN)/python -m mypy benchmarks
 	@$(BIN)/python -m mypy docs/conf.py docs/extensions
-	@$(BIN)/python -m mypy style
 	@$(BIN)/python -m style
 
 format: $(VENV)/.dev ## put the code into the form that check wants

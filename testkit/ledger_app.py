@@ -15,7 +15,7 @@ RELEASE = "1"
 
 
 class Container(api_hour.Container):
-    """Serve work of a given duration and size."""
+    """A server whose work takes a given time and returns a given size."""
 
     @asynccontextmanager
     async def engines(self) -> AsyncIterator[None]:

@@ -9,6 +9,7 @@ whole drain window.
 import asyncio
 import math
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from typing import Self
 
 from testkit.http import HEAD_END, Response, get, parse_head, post
 
-UPLOAD_PAUSE = 0.005  # seconds between the two parts of an upload
+PART_PAUSE = 0.005  # seconds between two parts of a request
 HESITATION = 0.01  # seconds; a fresh client waits 0 to 3 of them between connecting and sending
 
 
@@ -49,7 +50,19 @@ class Kind:
     name: str
     sleep: float = 0.0  # seconds
     size: int = 0  # bytes of the response's body
-    upload: int = 0  # bytes of the request's body, sent in two parts
+    upload: int = 0  # bytes of the request's body
+
+    def parts(self, ident: str) -> tuple[bytes, ...]:
+        """Return a request in the parts that are sent one after the other."""
+        query = {"id": ident, "sleep": self.sleep, "size": self.size}
+        if not self.upload:
+            return (get("/work", **query),)
+        request = post("/work", b"." * self.upload, **query)
+        return request[: self.upload // 2], request[self.upload // 2 :]
+
+    def is_answered_by(self, response: Response, ident: str) -> bool:
+        """Tell whether this is the response to the request."""
+        return response.status == 200 and response.body == ident.encode().ljust(self.size, b".")
 
 
 KINDS = (
@@ -187,20 +200,21 @@ class _Client:
             return lost.outcome, 0
         except TimeoutError:
             return Outcome.LATE, 0
-        right = response.status == 200 and response.body == ident.encode().ljust(kind.size, b".")
         if response.closes:
             await self._close()
+        right = kind.is_answered_by(response, ident)
         return Outcome.ANSWERED if right else Outcome.WRONG, response.worker
 
     async def _ask(self, ident: str, kind: Kind) -> Response:
-        self._slept = UPLOAD_PAUSE if kind.upload else 0.0
+        parts = kind.parts(ident)
+        self._slept = PART_PAUSE * (len(parts) - 1)
         if self._connection is None:
             self._connection = await _Connection.open(self._load.port)
             if self._fresh:
                 hesitation = self._count % 4 * HESITATION
                 await asyncio.sleep(hesitation)
                 self._slept += hesitation
-        return await self._connection.ask(ident, kind)
+        return await self._connection.ask(parts)
 
     async def _close(self) -> None:
         if self._connection is not None:
@@ -230,10 +244,10 @@ class _Connection:
         """Tell whether the server has closed it, so that a careful client does not send."""
         return self._reader.at_eof() or self._reader.exception() is not None
 
-    async def ask(self, ident: str, kind: Kind) -> Response:
+    async def ask(self, parts: Sequence[bytes]) -> Response:
         """Send a request and return its response; raises LostError."""
         try:
-            await self._send(ident, kind)
+            await self._send(parts)
             return await self._receive()
         except asyncio.IncompleteReadError as error:
             outcome = Outcome.TRUNCATED if error.partial else Outcome.UNREAD
@@ -241,16 +255,13 @@ class _Connection:
         except ConnectionError:
             raise LostError(Outcome.RESET) from None
 
-    async def _send(self, ident: str, kind: Kind) -> None:
-        query = {"id": ident, "sleep": kind.sleep, "size": kind.size}
-        if not kind.upload:
-            self._writer.write(get("/work", **query))
-            return
-        request = post("/work", b"." * kind.upload, **query)
-        self._writer.write(request[: kind.upload // 2])
-        await asyncio.sleep(UPLOAD_PAUSE)
-        self._writer.write(request[kind.upload // 2 :])
-        await self._writer.drain()
+    async def _send(self, parts: Sequence[bytes]) -> None:
+        first, *others = parts
+        self._writer.write(first)
+        for part in others:
+            await asyncio.sleep(PART_PAUSE)
+            self._writer.write(part)
+            await self._writer.drain()
 
     async def _receive(self) -> Response:
         status, headers = parse_head(await self._reader.readuntil(HEAD_END))

@@ -120,7 +120,7 @@ def program(name: str) -> str:
 
 @dataclass(frozen=True)
 class Answer:
-    """Hold one HTTP response, and how long it took."""
+    """An HTTP response, and how long it took."""
 
     status: int
     headers: Mapping[str, str]
@@ -148,7 +148,7 @@ def ask(port: int, path: str, method: str = "GET", data: object = None) -> Answe
 
 @dataclass
 class Project:
-    """Hold a baked project, and what its user's environment adds."""
+    """A baked project, and what its user's environment adds."""
 
     folder: Path
     environment: dict[str, str] = field(default_factory=dict)
@@ -206,7 +206,7 @@ class Project:
 
     @contextmanager
     def edited(self, path: Path, old: str, new: str) -> Iterator[None]:
-        """Write ``new`` in the place of ``old`` in one of its files, for a while."""
+        """Replace ``old`` by ``new`` in one of its files, for the duration of the block."""
         text = path.read_text()
         assert old in text
         _save(path, text.replace(old, new))

@@ -69,7 +69,7 @@ class Peer:
             await asyncio.sleep(0)
 
     async def ask(self, *pieces: bytes) -> Heard:
-        """Send the pieces one after the other; return all that came."""
+        """Send the pieces one after the other; return everything that came."""
         for piece in pieces:
             await self.send(piece)
             await self.settle()

@@ -75,7 +75,7 @@ def missing() -> str:
     return ""
 
 
-class Place:
+class Member:
     """A network namespace, and the daemon in it."""
 
     def __init__(self, number: int, project: Path) -> None:
@@ -128,12 +128,12 @@ class Place:
 
 
 class Cluster:
-    """The places, and HAProxy in front of them at ``port``."""
+    """The members, and HAProxy in front of them at ``port``."""
 
-    def __init__(self, folder: Path, places: list[Place]) -> None:
-        self.places, self.port = places, free_port()
+    def __init__(self, folder: Path, members: list[Member]) -> None:
+        self.members, self.port = members, free_port()
         self._folder, self._socket = folder, folder / "haproxy.sock"
-        servers = [f"    server {place.server} {place.address}:8000" for place in places]
+        servers = [f"    server {member.server} {member.address}:8000" for member in members]
         (folder / "haproxy.cfg").write_text(
             PROXY.format(folder=folder, port=self.port, servers="\n".join(servers))
         )
@@ -145,22 +145,22 @@ class Cluster:
             until(lambda: accepts(self._socket), "HAProxy did not start")
             yield
 
-    def is_up(self, place: Place) -> bool:
-        """Tell whether HAProxy sends requests to a place."""
+    def is_up(self, member: Member) -> bool:
+        """Tell whether HAProxy sends requests to a member."""
         with socket.socket(socket.AF_UNIX) as sock, sock.makefile() as answer:
             sock.connect(str(self._socket))
             sock.sendall(b"show stat\n")
             rows = [line.split(",") for line in answer]
-        (row,) = (row for row in rows if row[1:2] == [place.server])
+        (row,) = (row for row in rows if row[1:2] == [member.server])
         return row[17].startswith("UP")
 
-    def wait_up(self, place: Place) -> None:
-        """Wait until HAProxy sends requests to a place."""
-        until(lambda: self.is_up(place), f"{place.server} does not come up")
+    def wait_up(self, member: Member) -> None:
+        """Wait until HAProxy sends requests to a member."""
+        until(lambda: self.is_up(member), f"{member.server} does not come up")
 
-    def wait_down(self, place: Place) -> None:
-        """Wait until HAProxy sends no more requests to a place."""
-        until(lambda: not self.is_up(place), f"{place.server} does not go down")
+    def wait_down(self, member: Member) -> None:
+        """Wait until HAProxy sends no more requests to a member."""
+        until(lambda: not self.is_up(member), f"{member.server} does not go down")
 
 
 @contextmanager
@@ -169,17 +169,17 @@ def running(folder: Path) -> Iterator[Cluster]:
     project = bake(folder / "out", database="none")
     (project / "chaotic.py").write_text(SOURCE)
     (project / "cluster.py").write_text(CONTAINER)
-    places = [Place(number, project) for number in range(MEMBERS)]
+    members = [Member(number, project) for number in range(MEMBERS)]
     with ExitStack() as stack:
-        for place in places:
-            stack.callback(place.remove)
-            place.make()
-            place.start()
-        cluster = Cluster(folder, places)
+        for member in members:
+            stack.callback(member.remove)
+            member.make()
+            member.start()
+        cluster = Cluster(folder, members)
         stack.enter_context(cluster.proxied())
-        for place in places:
-            place.daemon.ready(2)
-            cluster.wait_up(place)
+        for member in members:
+            member.daemon.ready(2)
+            cluster.wait_up(member)
         yield cluster
 
 

@@ -10,7 +10,7 @@ import pytest
 from testkit.load import Kind, Load, Outcome, Profile, Record
 from testkit.waiting import until
 from tests import cluster as clusters
-from tests.cluster import Cluster, Place
+from tests.cluster import Cluster, Member
 
 pytestmark = pytest.mark.slow
 CALM = 100  # answers between two steps
@@ -33,30 +33,30 @@ def calm(load: Load) -> None:
     until(lambda: load.answered >= goal, f"no {CALM} more answers")
 
 
-def ask_all(place: Place, load: Load) -> None:
-    """Wait until every worker of a place has answered the load."""
+def ask_all(member: Member, load: Load) -> None:
+    """Wait until every worker of a member has answered the load."""
     until(
-        lambda: {*place.daemon.workers()} <= {record.worker for record in list(load.records)},
-        f"a worker of {place.server} gets no request",
+        lambda: {*member.daemon.workers()} <= {record.worker for record in list(load.records)},
+        f"a worker of {member.server} gets no request",
     )
 
 
-def replace(cluster: Cluster, place: Place) -> None:
+def replace(cluster: Cluster, member: Member) -> None:
     """Stop one daemon as an orchestrator does, and start the next instead."""
     begun = time.monotonic()
-    place.daemon.send(signal.SIGTERM)
-    cluster.wait_down(place)
-    assert place.daemon.process.poll() is None, "it exited before HAProxy noticed"
-    assert place.daemon.wait() == 0
+    member.daemon.send(signal.SIGTERM)
+    cluster.wait_down(member)
+    assert member.daemon.process.poll() is None, "it exited before HAProxy noticed"
+    assert member.daemon.wait() == 0
     assert time.monotonic() - begun >= clusters.STOP_DELAY
-    place.start()
-    place.daemon.ready(2)
-    cluster.wait_up(place)
+    member.start()
+    member.daemon.ready(2)
+    cluster.wait_up(member)
 
 
-def begun(places: Iterable[Place], load: Load) -> Counter[str]:
-    """Return how often each request of a load reached a handler of these places."""
-    notes = sum((place.notes() for place in places), Counter[str]())
+def begun(members: Iterable[Member], load: Load) -> Counter[str]:
+    """Return how often each request of a load reached a handler of these members."""
+    notes = sum((member.notes() for member in members), Counter[str]())
     mark = f"+{load.name}-"
     return Counter({line[1:]: count for line, count in notes.items() if line.startswith(mark)})
 
@@ -66,15 +66,15 @@ def test_replacing_every_daemon_in_turn_loses_nothing(cluster: Cluster) -> None:
     load.start()
     try:
         calm(load)
-        for place in cluster.places:
-            ask_all(place, load)
-            replace(cluster, place)
+        for member in cluster.members:
+            ask_all(member, load)
+            replace(cluster, member)
             calm(load)
-            ask_all(place, load)
+            ask_all(member, load)
     finally:
         load.stop()
     assert [record for record in load.records if record.outcome is not Outcome.ANSWERED] == []
-    assert begun(cluster.places, load) == Counter(
+    assert begun(cluster.members, load) == Counter(
         record.ident for record in load.records
     )  # none of them twice
     assert len(load.records) > (clusters.MEMBERS + 1) * CALM
@@ -85,12 +85,12 @@ def test_replacing_every_daemon_in_turn_loses_nothing(cluster: Cluster) -> None:
 def test_a_killed_daemon_loses_its_in_flight_requests_only(cluster: Cluster) -> None:
     load = Load("steady", cluster.port, Profile(), WINDOW)
     held = Load("held", cluster.port, HELD, WINDOW)
-    victim = cluster.places[1]
+    victim = cluster.members[1]
     load.start()
     try:
         calm(load)
         held.start()
-        until(lambda: begun(cluster.places, held).total() == HELD.keepalive, "not all arrived")
+        until(lambda: begun(cluster.members, held).total() == HELD.keepalive, "not all arrived")
         killing = time.monotonic()
         victim.daemon.kill()
         cluster.wait_down(victim)
@@ -110,16 +110,16 @@ def test_a_killed_daemon_loses_its_in_flight_requests_only(cluster: Cluster) -> 
     for record in lost.values():
         assert record.began <= noticed, record
         assert record.ended >= killing, record
-    others = [place for place in cluster.places if place is not victim]
+    others = [member for member in cluster.members if member is not victim]
     for source in (load, held):
         assert set(lost).isdisjoint(begun(others, source))
-        assert set(begun(cluster.places, source).values()) == {1}
+        assert set(begun(cluster.members, source).values()) == {1}
 
 
 def _is_lost(record: Record) -> bool:
     return record.outcome is not Outcome.ANSWERED
 
 
-def _unfinished(place: Place) -> set[str]:
-    notes = place.notes()
+def _unfinished(member: Member) -> set[str]:
+    notes = member.notes()
     return {line[1:] for line in notes if line.startswith("+") and not notes["-" + line[1:]]}

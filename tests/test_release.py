@@ -23,7 +23,7 @@ from api_hour.plugins import embedded
 from testkit.ports import free_port
 from testkit.projects import INSTALLING, Project, ask
 from testkit.waiting import TIMEOUT, until
-from tests.callers import Account, calling
+from tests.record_clients import Account, posting_records
 from tests.supervisor import Supervisor
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # the first one installs for all
@@ -263,7 +263,7 @@ def test_a_release_takes_over_by_usr2_and_goes_back_without_a_lost_request(
         site.rollback()
         _check_version(site, source, "0.1.0")
         assert site.releases() == ["0.1.0", "0.2.0"]
-    print(f"longest wait by USR2: {account.longest:.3f} s of {len(account.waits)} requests")
+    print(f"longest by USR2: {account.latencies[-1]:.3f} s of {len(account.created)} requests")
 
 
 def test_a_release_takes_over_by_restart_and_goes_back_without_a_lost_request(
@@ -282,7 +282,7 @@ def test_a_release_takes_over_by_restart_and_goes_back_without_a_lost_request(
         supervisor.stop()
         how = "start it with systemctl start hello\n"
         assert f"Nothing serves from {site.prefix}: {how}" in site.rollback()
-    print(f"longest wait by restart: {account.longest:.3f} s of {len(account.waits)} requests")
+    print(f"longest by restart: {account.latencies[-1]:.3f} s of {len(account.created)} requests")
 
 
 def test_a_first_release_keeps_its_modules_and_has_no_way_back(site: Site) -> None:
@@ -385,16 +385,16 @@ def _served(site: Site, source: Source) -> Iterator[None]:
 @contextmanager
 def _counted(port: int, database: str) -> Iterator[Account]:
     """Post records until the end; check that each answered one is stored, and none lost."""
-    with calling(port) as account:
-        until(lambda: len(account.kept) > 100)
+    with posting_records(port) as account:
+        until(lambda: len(account.created) > 100)
         yield account
-        goal = len(account.kept) + 100
-        until(lambda: len(account.kept) >= goal)
+        goal = len(account.created) + 100
+        until(lambda: len(account.created) >= goal)
     assert account.lost == []
-    assert sorted(account.waits)[len(account.waits) * 9 // 10] < MOSTLY
+    assert account.latencies[len(account.latencies) * 9 // 10] < MOSTLY
     with _connected(database) as cursor:
         cursor.execute("SELECT name FROM records")
-        assert sorted(name for (name,) in cursor.fetchall()) == sorted(account.kept)
+        assert sorted(name for (name,) in cursor.fetchall()) == sorted(account.created)
 
 
 @contextmanager

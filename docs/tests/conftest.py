@@ -1,7 +1,7 @@
-"""Where a page begins: an empty folder, or a project that was generated with every default.
+"""Where a page begins: an empty folder, or a project that was generated with the defaults.
 
-All that a page installs comes from a folder that is filled once; the address of the starter kit
-leads git to a copy of this repository.
+Everything that a page installs comes from a folder that is filled once; git fetches the starter kit
+from a copy of this repository.
 """
 
 import os
@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from docs.tests.pages import ROOT
-from docs.tests.reader import alone
+from docs.tests.reader import locked
 from testkit.git_server import commit_copy
 from testkit.projects import Project, bake, git, pip
 
@@ -34,11 +34,11 @@ CONFIGURATION = f"""
 
 @pytest.fixture(scope="session")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Fetch what the pages install, once for all processes of a run."""
+    """Download what the pages install, once for all processes of a run."""
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent
-    with alone(folder / "lock"):
+    with locked(folder / "lock"):
         if not (folder / "packages").exists():
             _fetch(folder / "fetched", tmp_path_factory.mktemp("needs"))
             (folder / "fetched").rename(folder / "packages")
@@ -46,7 +46,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _fetch(folder: Path, needs: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)  # what another process could not fetch in full
+    shutil.rmtree(folder, ignore_errors=True)  # an incomplete download of another process
     project = bake(needs / "out", project_slug="needs")
     pip("wheel", "--no-deps", f"--wheel-dir={folder}", str(ROOT / "runtime"))
     (wheel,) = folder.iterdir()
@@ -60,7 +60,7 @@ def surroundings(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> di
     home = tmp_path_factory.mktemp("home")
     template = tmp_path_factory.mktemp("served") / "template"
     commit_copy(template)
-    # In a terminal curl shows no meter where it shows the answer.
+    # In a terminal curl shows no progress meter beside a response.
     (home / ".curlrc").write_text("no-progress-meter\n")
     (home / ".gitconfig").write_text(CONFIGURATION.format(template=template.as_uri()))
     (home / ".config" / "uv").mkdir(parents=True)
@@ -77,11 +77,11 @@ def surroundings(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> di
         "LANG": "C.UTF-8",
         "PATH": f"{programs}:{SYSTEM}",
         "USER": "reader",
-        "PYTHONUNBUFFERED": "1",  # as in a terminal, which our shells are not
-        "PIP_NO_COMPILE": "0",  # which reads the wrong way round: no byte code
+        "PYTHONUNBUFFERED": "1",  # as in a terminal
+        "PIP_NO_COMPILE": "0",  # despite its name: no bytecode
         "PIP_NO_INDEX": "1",
         "PIP_FIND_LINKS": str(packages),
-        # Two runs of pytest that share a folder trip over what the other clears away.
+        # Two runs of pytest must not share a folder: each removes files of the other.
         "PYTEST_DEBUG_TEMPROOT": str(tmp_path_factory.mktemp("temporary")),
     }
 
@@ -90,9 +90,9 @@ def surroundings(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> di
 def project(
     surroundings: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[], Path]:
-    """Return a function that gives the project as it was generated, installed and committed.
+    """Return a function that returns the project as generated, installed and committed.
 
-    It is at one place for every page, since an environment names its own place.
+    Its path is the same for every page, since a virtual environment contains its own path.
     """
     folder = tmp_path_factory.mktemp("project") / "hello"
     kept = folder.with_name("kept")

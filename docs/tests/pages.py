@@ -1,6 +1,6 @@
-"""Read the pages as Sphinx built them: their blocks in order, and what a reader does with each.
+"""The pages as Sphinx built them: their blocks in order, and what a reader does with each.
 
-A block is a file to write, commands to type, or a sight to see; nothing here runs anything.
+A block is a file to write, commands to type, or text to look at. This module runs nothing.
 """
 
 import re
@@ -22,7 +22,7 @@ INTERRUPT = "^C"
 
 @dataclass(frozen=True)
 class Block:
-    """Hold one literal block of a page."""
+    """A literal block of a page."""
 
     text: str
     language: str
@@ -33,12 +33,12 @@ class Block:
 
     @property
     def target(self) -> str | None:
-        """Return where the reader writes this file, if the caption names a path."""
+        """Return the path to which the reader writes this file, if the caption is a path."""
         return self.caption if self.source and re.fullmatch(r"[\w./-]+", self.caption) else None
 
     @property
     def shell(self) -> str | None:
-        """Return which shell the reader types this in, or None when there is nothing to type."""
+        """Return the shell into which the reader types this; None if there is nothing to type."""
         if self.language != "console" or self.source or "not-run" in self.classes:
             return None
         if not self.caption:
@@ -49,7 +49,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Step:
-    """Hold one command and what the page shows below it; without a command it is only awaited."""
+    """A command and the output that the page shows; without a command, output to wait for."""
 
     command: str
     shown: str
@@ -67,19 +67,19 @@ def names() -> list[str]:
 @cache
 def built() -> Sphinx:
     """Return what ``make docs`` has built."""
-    assert (BUILT / "doctrees").is_dir(), "nothing is built yet: make docs does"
+    assert (BUILT / "doctrees").is_dir(), "the pages are not built: run make docs"
     return Sphinx(DOCS, DOCS, BUILT / "html", BUILT / "doctrees", "html", status=None)
 
 
 def beginning(page: str) -> str:
-    """Return in what folder the reader begins, from the field ``:begin:`` above the title."""
+    """Return the kind of folder in which the reader begins: the field ``:begin:`` of the page."""
     return str(built().env.metadata[page].get("begin", "empty"))
 
 
 def blocks(page: str) -> list[Block]:
     """Return every literal block of a page, in order."""
     tree = built().env.get_doctree(page)
-    assert not list(tree.findall(nodes.doctest_block)), "write a console block in its place"
+    assert not list(tree.findall(nodes.doctest_block)), "write a console block instead"
     return [_block(node) for node in tree.findall(nodes.literal_block)]
 
 
@@ -98,18 +98,18 @@ def steps(text: str) -> Iterator[Step]:
     yield Step(command, "\n".join(shown))
 
 
-def agrees(shown: str, said: str, start: int = 0) -> int | None:
-    """Return where ``said`` has what is shown, or None; a line of ``...`` is any number of lines.
+def end_of_match(shown: str, output: str, start: int = 0) -> int | None:
+    """Return where the shown text ends in ``output``; None if it is not there.
 
-    Other ``...`` stand for anything within a line.
+    A line of ``...`` matches any number of lines, another ``...`` anything within a line.
     """
-    found = _pattern(shown).search(said, start)
+    found = _pattern(shown).search(output, start)
     return found.end() if found else None
 
 
-def is_all(shown: str, said: str) -> bool:
-    """Say whether what is shown is all that was said."""
-    return _pattern(shown).fullmatch(said) is not None
+def is_whole_output(shown: str, output: str) -> bool:
+    """Tell whether the shown text is the whole output."""
+    return _pattern(shown).fullmatch(output) is not None
 
 
 def _pattern(shown: str) -> re.Pattern[str]:

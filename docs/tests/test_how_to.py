@@ -1,4 +1,4 @@
-"""What a how-to guide tells other programs to do, done by them: nginx, HAProxy, PgBouncer."""
+"""The files of the how-to guides for nginx, HAProxy and PgBouncer, used by these programs."""
 
 import http.client
 import json
@@ -25,7 +25,7 @@ from testkit.waiting import until
 HOW_TO = DOCS / "how-to"
 TEMPLATE = ROOT / "<<cookiecutter.project_slug>>"
 CLIENTS = 3
-ADDRESS = "127.0.0.2"  # of the clients; the proxies have the one before it
+ADDRESS = "127.0.0.2"  # of the clients; the proxies have 127.0.0.1
 SERVER = """
 import api_hour
 from aiohttp import web
@@ -53,7 +53,7 @@ Proxy = Callable[[Path, str], Program]
 
 
 def nginx(folder: Path, text: str) -> Program:
-    """Start nginx with the page's file, as the one in conf.d."""
+    """Start nginx with the page's file, which belongs in conf.d."""
     (folder / "hello.conf").write_text(text)
     names = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     temporary = "".join(f"{name}_temp_path {folder}/{name};\n" for name in names)
@@ -73,7 +73,7 @@ def haproxy(folder: Path, text: str) -> Program:
 
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[Daemon]:
-    """Tell who asks, by two workers that trust the page's proxies."""
+    """Return a daemon that answers with the client's address; it trusts the page's proxies."""
     (tmp_path / "server.py").write_text(SERVER)
     options = ["--workers=2", "--trusted-proxies=127.0.0.1"]
     listen = [f"--listen={name}=tcp://127.0.0.1:0" for name in ("http", "admin")]
@@ -84,7 +84,7 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
 @pytest.mark.parametrize(
     ("start", "file"), [(nginx, "nginx.conf"), (haproxy, "haproxy.cfg")], ids=["nginx", "haproxy"]
 )
-def test_a_proxy_tells_who_asks_and_loses_nothing_in_three_reloads(
+def test_a_proxy_passes_the_client_on_and_loses_nothing_in_three_reloads(
     start: Proxy, file: str, daemon: Daemon, tmp_path: Path
 ) -> None:
     text = (HOW_TO / "behind-a-proxy" / "proxy" / file).read_text()
@@ -104,7 +104,9 @@ def test_a_proxy_tells_who_asks_and_loses_nothing_in_three_reloads(
 
 
 @pytest.mark.timeout(120)
-def test_pgbouncer_takes_the_page_s_settings_and_the_role_its_timeouts(tmp_path: Path) -> None:
+def test_pgbouncer_accepts_the_page_s_settings_and_the_role_has_its_timeouts(
+    tmp_path: Path,
+) -> None:
     program = _program("pgbouncer")
     with embedded.postgresql(tmp_path / "data", own=True) as server:
         _execute(server.url, "CREATE ROLE hello LOGIN PASSWORD 'secret'")
@@ -131,7 +133,7 @@ def test_the_sums_of_capacity_are_those_of_a_generated_project() -> None:
 
 
 def _with_ports(text: str, front: int, daemon: Daemon) -> str:
-    """Put the ports of a test into a proxy's file, in the place of the page's."""
+    """Replace the page's ports by those of a test."""
     changes = {
         r"(?<=listen )80(?=;)|(?<=bind :)80\b": front,
         r"(?<=127\.0\.0\.1:)8000\b": daemon.port(),
@@ -175,7 +177,7 @@ def _bouncer(program: str, behind: str) -> Iterator[int]:
 
 
 def _execute(url: str, sql: str, **options: str) -> str:
-    """Run statements; return what the last one shows, if anything."""
+    """Run statements; return the first value of the last one, if any."""
     with closing(psycopg2.connect(url, **options)) as connection:
         connection.autocommit = True
         with connection.cursor() as cursor:
@@ -188,7 +190,7 @@ def _connected(port: int) -> http.client.HTTPConnection:
 
 
 def _answer(connection: http.client.HTTPConnection) -> tuple[int, str, dict[str, str]]:
-    """Ask as a client that lies; return the status, the id that the daemon saw, and its answer."""
+    """Send forged headers; return the status, the id that the daemon saw, and its answer."""
     lies = {"X-Forwarded-For": "192.0.2.66", "X-Forwarded-Proto": "https", "X-Request-ID": "mine"}
     connection.request("GET", "/", headers=lies)
     response = connection.getresponse()

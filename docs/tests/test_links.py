@@ -1,4 +1,4 @@
-"""Every link within the built pages, and of the pages in the repository, leads somewhere."""
+"""No link is broken: neither in the built pages nor in the pages of the repository."""
 
 import re
 from functools import cache
@@ -16,7 +16,7 @@ PAGES = ["README.rst", "CONTRIBUTING.rst", "CHANGELOG.rst"]
 
 
 class Links(HTMLParser):
-    """Collect the anchors of a page, where it leads to, and what it loads."""
+    """The anchors of a page, its links, and what it loads."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class Links(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Take what one tag has."""
+        """Collect from a tag."""
         values = {name: value or "" for name, value in attrs}
         self.anchors |= {values[name] for name in ("id", "name") if name in values}
         if tag == "a" and "href" in values:
@@ -48,7 +48,7 @@ def built() -> list[Path]:
     return pages
 
 
-def test_every_link_within_the_built_pages_leads_somewhere() -> None:
+def test_no_link_in_the_built_pages_is_broken() -> None:
     wrong = [
         f"{page.relative_to(HTML)}: {link}"
         for page in built()
@@ -64,7 +64,7 @@ def test_a_built_page_loads_nothing_from_elsewhere() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_link_of_a_page_of_the_repository_leads_somewhere(page: str) -> None:
+def test_no_link_in_a_page_of_the_repository_is_broken(page: str) -> None:
     text = (ROOT / page).read_text()
     links = set(re.findall(r"<([^<>\s]+)>`_|(?:image|figure|:target:)::? (\S+)", text))
     paths = {unquote(urlsplit(link).path) for pair in links for link in pair if link}

@@ -1,4 +1,4 @@
-"""No page shows what is not run: code comes from files that tests run, commands are typed."""
+"""Pages show only what is run: code from files that tests run, and commands that are typed."""
 
 import pytest
 
@@ -13,7 +13,7 @@ RUN = [
 
 @pytest.fixture(params=names())
 def page(request: pytest.FixtureRequest) -> str:
-    """Name each page."""
+    """Return the name of each page."""
     return str(request.param)
 
 

@@ -1,4 +1,4 @@
-"""The pictures that were drawn by hand: well-formed, and nothing is written outside of them."""
+"""The hand-drawn pictures are well-formed, and every text lies inside."""
 
 import re
 from pathlib import Path
@@ -10,12 +10,12 @@ from docs.tests.pages import DOCS
 
 PICTURES = sorted(path for path in DOCS.rglob("*.svg") if path.parent.name != "measured")
 SVG = "{http://www.w3.org/2000/svg}"
-WIDEST = 0.62  # of the size of a font: a letter, on average, of the fonts that may be there
+WIDEST = 0.62  # of the font size: the average width of a letter in any common font
 
 
 @pytest.fixture(params=PICTURES, ids=lambda path: path.stem)
 def picture(request: pytest.FixtureRequest) -> ElementTree.Element:
-    """Read each picture, which must be well-formed."""
+    """Parse each picture, which must be well-formed."""
     path: Path = request.param
     return ElementTree.parse(path).getroot()  # noqa: S314 - our own file
 
@@ -24,7 +24,7 @@ def test_there_are_pictures() -> None:
     assert {path.stem for path in PICTURES} >= {"lifecycle", "reload"}
 
 
-def test_every_text_lies_inside_of_its_picture(picture: ElementTree.Element) -> None:
+def test_every_text_lies_inside_its_picture(picture: ElementTree.Element) -> None:
     left, top, width, height = (float(number) for number in picture.attrib["viewBox"].split())
     texts = list(picture.iter(f"{SVG}text"))
     outside = [text.text for text in texts if not _lies_in(text, left, top, width, height)]
@@ -39,7 +39,7 @@ def test_a_picture_can_be_read_aloud_and_in_the_dark(picture: ElementTree.Elemen
     assert "prefers-color-scheme: dark" in style
 
 
-def test_a_text_that_sticks_out_would_be_found() -> None:
+def test_a_text_that_sticks_out_is_detected() -> None:
     text = ElementTree.fromstring('<text x="95" y="50" class="left">too long</text>')  # noqa: S314
     assert not _lies_in(text, 0, 0, 100, 100)
 

@@ -1,4 +1,4 @@
-"""The reader notices when a page says what is not so."""
+"""The reader detects what is wrong on a page."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +18,7 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
     folder.mkdir()
     reader = Reader(folder, tmp_path / "notes", {"PATH": "/usr/bin:/bin"}, [])
     yield reader
-    reader.ends()
+    reader.close()
 
 
 def block(text: str, **other: object) -> Block:
@@ -38,8 +38,8 @@ def block(text: str, **other: object) -> Block:
         "$ echo \\\n> joined\njoined",
     ],
 )
-def test_what_is_so_passes(reader: Reader, text: str) -> None:
-    reader.does(block(text))
+def test_a_right_page_passes(reader: Reader, text: str) -> None:
+    reader.do(block(text))
 
 
 @pytest.mark.parametrize(
@@ -54,50 +54,50 @@ def test_what_is_so_passes(reader: Reader, text: str) -> None:
         "said without a command",
     ],
 )
-def test_what_is_not_so_fails(reader: Reader, text: str) -> None:
+def test_a_wrong_page_fails(reader: Reader, text: str) -> None:
     with pytest.raises(AssertionError):
-        reader.does(block(text))
+        reader.do(block(text))
 
 
-def test_a_failure_must_be_told(reader: Reader) -> None:
-    reader.does(block("$ false", classes=("fails",)))
+def test_a_failing_command_must_be_announced(reader: Reader) -> None:
+    reader.do(block("$ false", classes=("fails",)))
     with pytest.raises(AssertionError):
-        reader.does(block("$ true", classes=("fails",)))
+        reader.do(block("$ true", classes=("fails",)))
 
 
-def test_what_goes_on_is_awaited_and_ended(reader: Reader) -> None:
-    reader.does(block(f"$ {LONG}\nbegun", caption="In a second shell"))
-    reader.does(block("^C\nended", caption="In the second shell"))
+def test_a_running_command_is_awaited_and_stopped(reader: Reader) -> None:
+    reader.do(block(f"$ {LONG}\nbegun", caption="In a second shell"))
+    reader.do(block("^C\nended", caption="In the second shell"))
 
 
-def test_what_a_second_shell_says_is_awaited_also_at_its_end(reader: Reader) -> None:
+def test_the_output_of_a_second_shell_is_awaited_also_at_its_end(reader: Reader) -> None:
     waiting = "$ echo begun; until [ -e over ]; do sleep 0.05; done; echo ended"
-    reader.does(block(f"{waiting}\nbegun", caption="In a second shell"))
-    reader.does(block("$ touch over"))
-    reader.does(block("ended", caption="In the second shell"))
+    reader.do(block(f"{waiting}\nbegun", caption="In a second shell"))
+    reader.do(block("$ touch over"))
+    reader.do(block("ended", caption="In the second shell"))
 
 
-def test_a_failure_in_a_second_shell_is_noticed(reader: Reader) -> None:
+def test_a_failure_in_a_second_shell_is_detected(reader: Reader) -> None:
     with pytest.raises(AssertionError, match="ended with 1"):
-        reader.does(block(f"$ false\n$ {LONG}\nbegun", caption="In a second shell"))
+        reader.do(block(f"$ false\n$ {LONG}\nbegun", caption="In a second shell"))
 
 
-def test_another_caption_is_no_shell() -> None:
+def test_another_caption_names_no_shell() -> None:
     assert block("$ true", caption="In some shell").shell is None
 
 
-def test_what_should_go_on_and_ends_is_noticed(reader: Reader) -> None:
+def test_a_command_that_ends_too_early_is_detected(reader: Reader) -> None:
     with pytest.raises(AssertionError, match="never says"):
-        reader.does(block("$ echo begun\nready", caption="In a second shell"))
+        reader.do(block("$ echo begun\nready", caption="In a second shell"))
 
 
-def test_an_excerpt_shows_all_that_is_new(reader: Reader, tmp_path: Path) -> None:
+def test_an_excerpt_shows_everything_that_is_new(reader: Reader, tmp_path: Path) -> None:
     old, new = tmp_path / "old.py", tmp_path / "new.py"
     old.write_text("a = 1\nb = 2\nc = 3\n")
-    reader.does(block(old.read_text(), language="python", source=old, caption="m.py"))
+    reader.do(block(old.read_text(), language="python", source=old, caption="m.py"))
     new.write_text("a = 1\nb = 20\nc = 3\n")
-    reader.does(block("b = 20\nc = 3", language="python", source=new, caption="m.py"))
+    reader.do(block("b = 20\nc = 3", language="python", source=new, caption="m.py"))
     assert (tmp_path / "empty" / "m.py").read_text() == new.read_text()
     new.write_text("a = 10\nb = 20\nc = 30\n")
     with pytest.raises(AssertionError, match="not what the page makes"):
-        reader.does(block("c = 30", language="python", source=new, caption="m.py"))
+        reader.do(block("c = 30", language="python", source=new, caption="m.py"))

@@ -1,4 +1,4 @@
-"""The reference is complete: what the code has stands on its page, once."""
+"""The reference is complete: everything in the code is on its page, once."""
 
 import ast
 
@@ -13,7 +13,7 @@ from api_hour.config import addresses, loader, logging_yaml
 from docs.tests.pages import DOCS, ROOT, built
 
 
-def test_every_setting_stands_once_among_the_settings() -> None:
+def test_every_setting_is_on_its_page_once() -> None:
     described = [node.astext() for node in _described("reference/settings")]
     assert len(described) == len(set(described))
     known = {setting.name for setting in KNOWN_SETTINGS}
@@ -21,15 +21,15 @@ def test_every_setting_stands_once_among_the_settings() -> None:
     assert {*described} & {*loader.REFUSED} == set()
 
 
-def test_what_has_an_effect_is_what_the_runtime_or_gunicorn_s_master_reads() -> None:
-    """Of the settings of Gunicorn that "have no effect" the runtime itself reads none."""
+def test_the_runtime_reads_no_setting_that_is_said_to_have_no_effect() -> None:
+    """The runtime reads none of the settings of Gunicorn that "have no effect"."""
     section = (DOCS / "reference" / "settings.rst").read_text().split("without effect\n")[1]
     idle = set(section.split(".. settings::")[1].split())
     assert len(idle) > 40
     assert idle & _read_by_the_runtime() == set()
 
 
-def test_every_public_name_stands_in_the_api() -> None:
+def test_every_public_name_is_in_the_api() -> None:
     objects = built().env.domains.python_domain.objects
     assert [name for name in api_hour.__all__ if f"api_hour.{name}" not in objects] == []
 
@@ -43,7 +43,7 @@ def test_every_public_name_stands_in_the_api() -> None:
     ],
     ids=["options of a listener", "logging.yaml", "a logger"],
 )
-def test_every_key_stands_among_the_yaml_keys(names: list[str]) -> None:
+def test_every_key_is_among_the_yaml_keys(names: list[str]) -> None:
     tree = built().env.get_doctree("reference/yaml")
     literals = {node.astext() for node in tree.findall(nodes.literal)}
     assert [name for name in names if name not in literals] == []
@@ -55,7 +55,7 @@ def _described(page: str) -> list[nodes.Element]:
 
 
 def _read_by_the_runtime() -> set[str]:
-    """Return every name that is read of an object called ``cfg``."""
+    """Return every attribute that is read from an object named ``cfg``."""
     trees = [ast.parse(path.read_text()) for path in (ROOT / "runtime").glob("api_hour/**/*.py")]
     attributes = [
         node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Attribute)

@@ -1,4 +1,4 @@
-"""The examples as daemons of two workers, on free ports; one PostgreSQL for those that need it."""
+"""The examples as daemons of two workers on free ports, and one PostgreSQL for all."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -27,6 +27,6 @@ def serve() -> Iterator[Callable[..., Daemon]]:
 
 @pytest.fixture(scope="session")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Return the URL of one PostgreSQL for all examples; each has tables of its own."""
+    """Return the URL of a PostgreSQL that all examples share; each has tables of its own."""
     with embedded.postgresql(tmp_path_factory.mktemp("postgresql"), own=True) as server:
         yield server.url

@@ -1,10 +1,10 @@
-"""asgi: every request is answered, and the application is told of its beginning and its end."""
+"""asgi: every request is answered, and the application receives the events of its lifespan."""
 
 import http.client
 from collections.abc import Callable, Iterator
 from contextlib import closing
 
-from examples.tests.asking import Asking
+from examples.tests.json_client import JSONClient
 from testkit.processes import Daemon
 from testkit.waiting import TIMEOUT, until
 from testkit.reloads import work_through_three_reloads
@@ -14,7 +14,7 @@ def test_three_reloads_lose_no_request(serve: Callable[..., Daemon]) -> None:
     daemon = serve("asgi", "launcher:Container", {"http": "tcp://127.0.0.1:0"})
 
     def stay(turns: Iterator[int]) -> None:
-        with closing(Asking(daemon)) as http:
+        with closing(JSONClient(daemon)) as http:
             for number in turns:
                 answer = {"message": "Hello, World!", "path": f"/{number}"}
                 assert http.ask("GET", f"/{number}") == (200, answer)
@@ -28,5 +28,8 @@ def test_three_reloads_lose_no_request(serve: Callable[..., Daemon]) -> None:
         one.request("GET", "/")
         assert "GMT" in str(one.getresponse().headers["Date"])
     assert daemon.stop() == 0
-    # Two workers, and six that were replaced; two that end at once may share a line.
-    until(lambda: daemon.output.count("The application has ended") == 8, "not every one has ended")
+    # Two workers and six that they replaced; two that exit at once may share a line.
+    until(
+        lambda: daemon.output.count("The application has ended") == 8,
+        "an application has not ended",
+    )

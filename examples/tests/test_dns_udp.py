@@ -1,4 +1,4 @@
-"""dns_udp: a resolver's questions are answered as the RFCs want, and none goes unanswered."""
+"""dns_udp: every query is answered as the RFCs demand."""
 
 import shutil
 import socket
@@ -22,7 +22,7 @@ ARGUMENTS = ("zone:Container", "--workers=2", "--listen=dns=udp://127.0.0.1:0")
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Return a copy of the example, whose zone may be edited."""
+    """Return a copy of the example, whose zone a test may edit."""
     return Path(shutil.copytree(EXAMPLE, tmp_path / "dns_udp"))
 
 
@@ -35,15 +35,15 @@ def ask(
 ) -> dns.message.Message:
     query = dns.message.make_query(name, kind)
     query.set_opcode(opcode)
-    # Unasked, it raises for an answer that is not its own, or malformed.
+    # It raises if the response is malformed, or another query's.
     return dns.query.udp(query, "127.0.0.1", TIMEOUT, port(daemon))
 
 
-def test_questions_are_answered_as_the_zone_says(folder: Path) -> None:
+def test_queries_are_answered_from_the_zone(folder: Path) -> None:
     with Daemon(folder, *ARGUMENTS) as daemon:
         daemon.ready(2)
         found = ask(daemon, "www.example.")
-        assert [str(one) for one in found.answer] == [
+        assert [str(record) for record in found.answer] == [
             "www.example. 300 IN CNAME mail.example.",
             "mail.example. 300 IN A 192.0.2.2",
         ]
@@ -61,18 +61,18 @@ def test_questions_are_answered_as_the_zone_says(folder: Path) -> None:
             client.send(b"no question")
             client.send(found.to_wire())  # an answer
             client.send(query := dns.message.make_query("ns.example.", "A").to_wire())
-            assert client.recv(1232)[:2] == query[:2]  # the only one that is answered
+            assert client.recv(1232)[:2] == query[:2]  # the only datagram that is answered
         assert daemon.stop() == 0
         assert "Traceback" not in daemon.output
 
 
-def test_three_reloads_lose_no_question(folder: Path) -> None:
+def test_three_reloads_lose_no_query(folder: Path) -> None:
     with Daemon(folder, *ARGUMENTS) as daemon:
         daemon.ready(2)
 
         def client(turns: Iterator[int]) -> None:
             for _ in turns:
-                # It sends once and waits for longer than a resolver would.
+                # It sends once, and waits longer than a resolver does.
                 assert str(ask(daemon, "mail.example.").answer[0]).endswith(" A 192.0.2.2")
 
         work_through_three_reloads(daemon, client, client, client)
@@ -83,7 +83,7 @@ def test_three_reloads_lose_no_question(folder: Path) -> None:
         assert daemon.stop() == 0
 
 
-def test_an_answer_that_is_too_long_is_cut_so_that_the_client_asks_by_tcp(folder: Path) -> None:
+def test_a_long_response_is_truncated_so_that_the_client_retries_by_tcp(folder: Path) -> None:
     with (folder / "example.zone").open("a") as zone:
         zone.writelines(f"many A 192.0.2.{number}\n" for number in range(1, 60))
     with Daemon(folder, *ARGUMENTS) as daemon:

@@ -1,4 +1,4 @@
-"""engines: every visit that was answered is counted once; Redis may go away and come back."""
+"""engines: every answered visit is counted once, and Redis may fail and return."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from examples.tests.asking import Asking
+from examples.tests.json_client import JSONClient
 from testkit.ports import accepts
 from testkit.processes import Daemon, Program
 from testkit.waiting import until
@@ -18,7 +18,7 @@ REDIS = shutil.which("redis-server")
 
 @contextmanager
 def redis(path: Path) -> Iterator[None]:
-    """Run a Redis server at a unix socket, with nothing on disk."""
+    """Run a Redis server on a unix socket, without a file on disk."""
     options = ("--port", "0", "--unixsocket", path, "--save", "")
     with Program(str(REDIS), *options, folder=path.parent) as server:
         until(lambda: accepts(path), "Redis does not listen")
@@ -37,7 +37,7 @@ def test_three_reloads_lose_no_visit_and_an_outage_is_answered_503(
     answers = []
 
     def client(turns: Iterator[int]) -> None:
-        with closing(Asking(daemon)) as http:
+        with closing(JSONClient(daemon)) as http:
             for _ in turns:
                 status, answer = http.ask("POST", "/visits/home")
                 assert status == 200, answer

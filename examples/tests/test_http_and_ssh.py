@@ -1,4 +1,4 @@
-"""http_and_ssh: what is typed is read at once from every worker, and every line is answered for."""
+"""http_and_ssh: every worker shows a typed line at once, and every line is acknowledged."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -9,7 +9,7 @@ from typing import Any
 import asyncssh
 import pytest
 
-from examples.tests.asking import Asking
+from examples.tests.json_client import JSONClient
 from testkit.processes import Daemon
 from testkit.waiting import TIMEOUT
 from testkit.reloads import work_through_three_reloads
@@ -19,7 +19,7 @@ RESTART = "The service restarts: come again.\n"
 
 @pytest.fixture
 def keys(tmp_path: Path) -> dict[str, str]:
-    """Make the keys of the daemon and of a user; return the daemon's environment."""
+    """Generate the keys of the daemon and of a user; return the daemon's environment."""
     for name in ("host_key", "user_key"):
         key = asyncssh.generate_private_key("ssh-ed25519")
         key.write_private_key(tmp_path / name)
@@ -43,12 +43,12 @@ def test_three_reloads_lose_no_line(
         return asyncssh.connect(host, daemon.port("ssh"), known_hosts=known, config=None, **user)
 
     async def type_lines(turns: Iterator[int]) -> None:
-        """Type a line again when the session ended before its number came."""
+        """Type lines; type one again if the session ends before its number arrives."""
         number = next(turns, 0)
         while number:
             async with connect() as connection, connection.create_process() as process:
                 while number:
-                    with suppress(BrokenPipeError):  # ended, with a last word to be read
+                    with suppress(BrokenPipeError):  # the session has ended, with a message to read
                         process.stdin.write(f"line {number}\n")
                     answer = await asyncio.wait_for(process.stdout.readline(), TIMEOUT)
                     if answer == RESTART:
@@ -59,7 +59,7 @@ def test_three_reloads_lose_no_line(
                     number = next(turns, 0)
 
     def read_back(number: int) -> None:
-        with closing(Asking(daemon)) as http:
+        with closing(JSONClient(daemon)) as http:
             assert number in [line["id"] for line in http.ask("GET", "/")[1]]
 
     def client(turns: Iterator[int]) -> None:
@@ -67,7 +67,7 @@ def test_three_reloads_lose_no_line(
 
     work_through_three_reloads(daemon, client, client)
     assert len(restarts) >= 6  # two clients, three reloads
-    with closing(Asking(daemon)) as http:
+    with closing(JSONClient(daemon)) as http:
         lines = [{"id": number, "who": "someone", "line": kept[number]} for number in sorted(kept)]
         assert http.ask("GET", "/") == (200, lines)
     assert daemon.stop() == 0

@@ -1,17 +1,17 @@
-"""smtp: a mail that was received is listed, once; who could not leave one is told to come again."""
+"""smtp: every accepted mail is listed once, and a client of a draining worker is told to retry."""
 
 import smtplib
 from collections.abc import Callable, Iterator
 from contextlib import closing
 
-from examples.tests.asking import Asking
+from examples.tests.json_client import JSONClient
 from testkit.processes import Daemon
 from testkit.waiting import TIMEOUT
 from testkit.reloads import work_through_three_reloads
 
 
-def _is_farewell(error: smtplib.SMTPException) -> bool:
-    """Tell whether the server said 421; smtplib may see only the closed connection after it."""
+def _is_421(error: smtplib.SMTPException) -> bool:
+    """Tell whether the server sent 421; smtplib may only see that it closed afterwards."""
     if isinstance(error, smtplib.SMTPRecipientsRefused):
         return {code for code, _ in error.recipients.values()} == {421}
     if isinstance(error, smtplib.SMTPResponseException):
@@ -19,18 +19,18 @@ def _is_farewell(error: smtplib.SMTPException) -> bool:
     return isinstance(error, smtplib.SMTPServerDisconnected)
 
 
-def test_three_reloads_lose_no_mail_and_double_none(
+def test_three_reloads_lose_and_duplicate_no_mail(
     serve: Callable[..., Daemon], database: str
 ) -> None:
     listen = {"http": "tcp://127.0.0.1:0", "smtp": "tcp://127.0.0.1:0"}
     daemon = serve("smtp", "mail:Container", listen, DATABASE_URL=database)
-    received, told = [], []
+    received, refused = [], []
 
     def connect() -> smtplib.SMTP:
         return smtplib.SMTP("127.0.0.1", daemon.port("smtp"), timeout=TIMEOUT)
 
     def client(turns: Iterator[int]) -> None:
-        """Send many mails on a connection, and a mail again for which 421 was said."""
+        """Send many mails on a connection; send one again if it is refused with 421."""
         number = next(turns, 0)
         while number:
             smtp = connect()
@@ -43,16 +43,16 @@ def test_three_reloads_lose_no_mail_and_double_none(
                 smtp.quit()
             except smtplib.SMTPException as error:
                 smtp.close()
-                if not _is_farewell(error):
+                if not _is_421(error):
                     raise
-                told.append(number)
+                refused.append(number)
 
     with closing(connect()) as idle:
         idle.ehlo()
         work_through_three_reloads(daemon, client, client, client)
         assert idle.noop()[0] == 421
-    assert len(told) >= 9  # three clients, three reloads
-    with closing(Asking(daemon)) as http:
+    assert len(refused) >= 9  # three clients, three reloads
+    with closing(JSONClient(daemon)) as http:
         status, mails = http.ask("GET", "/")
     assert status == 200
     assert sorted(mail["subject"] for mail in mails) == sorted(received)

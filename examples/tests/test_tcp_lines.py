@@ -1,4 +1,4 @@
-"""tcp_lines: each line is answered, in order, and nobody is left without a bye."""
+"""tcp_lines: each line is answered, in order, and every connection ends with bye."""
 
 import socket
 import time
@@ -11,7 +11,7 @@ from testkit.waiting import TIMEOUT
 from testkit.reloads import work_through_three_reloads
 
 Serve = Callable[..., Daemon]
-WINDOW = 0.5  # seconds of a drain in which lines are still answered
+WINDOW = 0.5  # seconds of a drain during which lines are still answered
 FLAVOURS = pytest.mark.parametrize("spec", ["streams:Container", "protocols:Container"])
 
 
@@ -24,7 +24,7 @@ def connect(daemon: Daemon) -> socket.socket:
 
 
 @FLAVOURS
-def test_lines_are_answered_in_order_and_a_client_that_reads_none_is_not_read(
+def test_lines_are_answered_in_order_and_a_client_that_reads_nothing_is_not_read(
     serve: Serve, spec: str
 ) -> None:
     daemon = start(serve, spec)
@@ -39,8 +39,8 @@ def test_lines_are_answered_in_order_and_a_client_that_reads_none_is_not_read(
             client.sendall(b"unread\n" * 10_000_000)
 
 
-def taken(daemon: Daemon, number: int) -> bool:
-    """Tell whether a line was answered; only who is slow may be told bye, and ask again."""
+def is_answered(daemon: Daemon, number: int) -> bool:
+    """Tell whether a line was answered; only a slow client may receive bye, and retry."""
     began = time.monotonic()
     with connect(daemon) as client:
         client.sendall(b"line %d\n" % number)
@@ -57,11 +57,11 @@ def test_three_reloads_lose_no_line(serve: Serve, spec: str) -> None:
 
     def come_and_go(turns: Iterator[int]) -> None:
         for number in turns:
-            while not taken(daemon, number):
+            while not is_answered(daemon, number):
                 pass
 
     def stay(turns: Iterator[int]) -> None:
-        """Keep the connection until bye, which says that the line was not taken."""
+        """Keep the connection until bye, which says that the line was not processed."""
         number = next(turns)
         while number:
             with connect(daemon) as client, client.makefile("rwb") as stream:
@@ -77,5 +77,7 @@ def test_three_reloads_lose_no_line(serve: Serve, spec: str) -> None:
                     byes.append(number)
 
     work_through_three_reloads(daemon, come_and_go, come_and_go, stay, stay)
-    assert len(byes) >= 6  # two that stay, three reloads; the second old worker may be met, too
+    assert (
+        len(byes) >= 6
+    )  # two clients that stay, three reloads; they may meet the second old worker, too
     assert daemon.stop() == 0

@@ -1,4 +1,4 @@
-"""websocket_chat: everybody hears each message once and in one order, whichever worker serves."""
+"""websocket_chat: each person receives each message once, in one order, from whichever worker."""
 
 import json
 import uuid
@@ -17,21 +17,24 @@ from testkit.reloads import WORKERS, work_through_three_reloads
 
 
 class Person:
-    """Say a thing until it is heard; come again after 1012, for what follows the last message."""
+    """A client that repeats a message until it arrives.
+
+    After close code 1012 it reconnects and asks for what follows the last message.
+    """
 
     def __init__(self, daemon: Daemon) -> None:
         self.daemon = daemon
-        self.heard: list[dict[str, Any]] = []
+        self.received: list[dict[str, Any]] = []
         self.restarts = 0
 
-    def talk(self, turns: Iterator[int]) -> None:
+    def send_all(self, turns: Iterator[int]) -> None:
         said = self.next(turns)
         while said:
             with self.connect() as socket:
                 try:
                     while said:
                         socket.send(json.dumps(said))
-                        self.hear(socket, said["key"])
+                        self.receive(socket, said["key"])
                         said = self.next(turns)
                 except ConnectionClosed as error:
                     if not error.rcvd or error.rcvd.code != 1012:
@@ -43,13 +46,13 @@ class Person:
         return {"key": str(uuid.uuid4()), "text": str(number)} if number else {}
 
     def connect(self) -> ClientConnection:
-        last = self.heard[-1]["id"] if self.heard else 0
+        last = self.received[-1]["id"] if self.received else 0
         return connect(f"ws://127.0.0.1:{self.daemon.port()}/chat/{last}")
 
-    def hear(self, socket: ClientConnection, key: str) -> None:
-        """Listen until the message ``key`` comes."""
-        while not self.heard or self.heard[-1]["key"] != key:
-            self.heard.append(json.loads(socket.recv(TIMEOUT)))
+    def receive(self, socket: ClientConnection, key: str) -> None:
+        """Receive until the message ``key`` arrives."""
+        while not self.received or self.received[-1]["key"] != key:
+            self.received.append(json.loads(socket.recv(TIMEOUT)))
 
 
 def start(serve: Callable[..., Daemon], database: str) -> Daemon:
@@ -58,24 +61,26 @@ def start(serve: Callable[..., Daemon], database: str) -> Daemon:
     return serve("websocket_chat", "chat:Container", listen, **environ)
 
 
-def test_three_reloads_lose_no_message_and_double_none(
+def test_three_reloads_lose_and_duplicate_no_message(
     serve: Callable[..., Daemon], database: str
 ) -> None:
     daemon = start(serve, database)
     people = [Person(daemon) for _ in range(3)]
-    turns = work_through_three_reloads(daemon, *(person.talk for person in people))
+    turns = work_through_three_reloads(daemon, *(person.send_all for person in people))
     newcomer = Person(daemon)
     with newcomer.connect() as socket:
-        while len(newcomer.heard) < turns:
-            newcomer.heard.append(json.loads(socket.recv(TIMEOUT)))
-    assert sorted(int(one["text"]) for one in newcomer.heard) == list(range(1, turns + 1))
+        while len(newcomer.received) < turns:
+            newcomer.received.append(json.loads(socket.recv(TIMEOUT)))
+    assert sorted(int(message["text"]) for message in newcomer.received) == list(
+        range(1, turns + 1)
+    )
     for person in people:
-        assert person.restarts >= 3  # the second old worker may be met, too
-        assert person.heard == newcomer.heard[: len(person.heard)]
+        assert person.restarts >= 3  # it may meet the second old worker, too
+        assert person.received == newcomer.received[: len(person.received)]
     assert daemon.stop() == 0
 
 
-def test_what_is_no_message_is_refused(serve: Callable[..., Daemon], database: str) -> None:
+def test_an_invalid_message_is_refused(serve: Callable[..., Daemon], database: str) -> None:
     daemon = start(serve, database)
     with connect(f"ws://127.0.0.1:{daemon.port()}/chat/{10**9}") as socket:
         socket.send('{"text": "without a key"}')
@@ -85,7 +90,7 @@ def test_what_is_no_message_is_refused(serve: Callable[..., Daemon], database: s
         assert ended.value.rcvd.code == 1007
 
 
-def test_what_is_said_while_no_worker_listens_is_heard(
+def test_a_message_sent_while_no_worker_listens_arrives(
     serve: Callable[..., Daemon], database: str
 ) -> None:
     daemon = start(serve, database)
@@ -95,13 +100,13 @@ def test_what_is_said_while_no_worker_listens_is_heard(
         for number in range(3):
             key = str(uuid.uuid4())
             socket.send(json.dumps({"key": key, "text": f"after the cut {number}"}))
-            person.hear(socket, key)
+            person.receive(socket, key)
 
 
 def cut_listeners(database: str) -> None:
-    """End the connections whose last statement was LISTEN, once there is one a worker."""
+    """Terminate the backends whose last statement was LISTEN, once every worker has one."""
     with closing(psycopg2.connect(database)) as connection, connection.cursor() as cursor:
-        connection.autocommit = True  # a transaction would go on seeing what it saw first
+        connection.autocommit = True  # a transaction would see one snapshot of the activity
 
         def listeners() -> list[int]:
             cursor.execute("SELECT pid FROM pg_stat_activity WHERE query ILIKE 'listen%'")

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aiohttp import hdrs, web
 from aiohttp.helpers import reify
@@ -11,15 +11,11 @@ from aiohttp.helpers import reify
 from api_hour.http.proxy_headers import TrustedProxies
 from api_hour.logs import request_id
 
-if TYPE_CHECKING:
-    from api_hour.http.connection import Connection
-
 
 class Request(web.Request):
     """aiohttp's request; while the worker drains, its connection is not kept."""
 
     ATTRS = web.Request.ATTRS | {"_id", "_started"}
-    _protocol: "Connection"
     _id: str | None = None
     _started: float | None = None
     _proxies: TrustedProxies | None = None  # set in the subclass of each server
@@ -55,7 +51,7 @@ class Request(web.Request):
     @property
     def keep_alive(self) -> bool:
         """Return whether the connection outlives this request."""
-        return not (self._message.should_close or self._protocol.draining)
+        return not (self._message.should_close or self._protocol.draining)  # type: ignore[attr-defined]
 
     async def _prepare_hook(self, response: web.StreamResponse) -> None:
         if self._id is not None:

@@ -193,7 +193,7 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
     def _drain(self, worker: Worker) -> None:
         """Let a worker finish its work and exit; one that is still booting is killed."""
         if worker.state.phase is Phase.BOOTING:
-            worker.state.killed_for = "was not needed any more"
+            worker.state.killed_for = "was no longer needed"
             self.kill_worker(worker.pid, signal.SIGKILL)
         worker.channel.send(Message.DRAIN)
         self._expect_exit(worker)

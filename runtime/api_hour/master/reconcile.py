@@ -54,14 +54,14 @@ M = TypeVar("M", bound=Member)
 
 
 class Spawn(NamedTuple):
-    """Start one worker of this generation, for this reason."""
+    """The step that starts one worker of a generation, with its reason."""
 
     generation: Generation
     reason: str = "start"
 
 
 class Drain(NamedTuple, Generic[M]):
-    """Let this worker finish its work and exit."""
+    """The step that lets a worker finish its work and exit."""
 
     worker: M
 
@@ -85,7 +85,7 @@ def next_step(members: Iterable[M], target: Target) -> Spawn | Drain[M] | None:
     fresh = [worker for worker in live if _is_of(worker, target.current) and worker is not recycled]
     outdated = [worker for worker in live if worker not in probes and worker not in fresh]
     for worker in outdated:
-        if worker.state.phase is Phase.BOOTING:  # it would boot code that nobody wants any more
+        if worker.state.phase is Phase.BOOTING:  # its code is no longer wanted
             return Drain(worker)
     if target.candidate and not probes:
         return Spawn(target.candidate, "reload")

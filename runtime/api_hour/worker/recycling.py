@@ -8,7 +8,7 @@ from typing import Any
 
 
 class RecyclingLimits:
-    """The limits of one worker; zero is no limit.
+    """The limits of one worker; zero means no limit.
 
     Each has a jitter of its own, so that workers of one start are not all replaced at once.
     """

@@ -1,4 +1,4 @@
-"""The chaos suite in its short form, and proof that its clients see every kind of loss."""
+"""The chaos suite in its short form, and a proof that its clients see every kind of loss."""
 
 import re
 import socket
@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from runtime.tests.chaos.play import Scenario, play
+from runtime.tests.chaos.harness import SHORT
+from runtime.tests.chaos.runner import Scenario, run
 from runtime.tests.chaos.scenarios import SCENARIOS
-from runtime.tests.chaos.stage import SHORT
 from testkit.load import Kind, Load, Outcome, Profile
 from testkit.waiting import TIMEOUT
 
@@ -29,21 +29,19 @@ TWO = replace(ONE, requests=2)  # a quarter of a second apart
 @pytest.mark.parametrize(
     "scenario",
     [
-        pytest.param(one, id=one.name, marks=[pytest.mark.slow] if one.slow else [])
-        for one in SCENARIOS
+        pytest.param(scenario, id=scenario.name, marks=[pytest.mark.slow] if scenario.slow else [])
+        for scenario in SCENARIOS
     ],
 )
-def test_a_fault_costs_no_more_than_it_may(scenario: Scenario, tmp_path: Path) -> None:
-    if missing := scenario.missing():
-        pytest.skip(f"the runtime has no {', '.join(missing)} yet")
-    result = play(scenario, tmp_path, SHORT)
+def test_a_fault_costs_no_more_than_its_allowance(scenario: Scenario, tmp_path: Path) -> None:
+    result = run(scenario, tmp_path, SHORT)
     print(*result.notes, sep="\n")
     if result.problem:
         pytest.fail(f"{result.problem}\n{result.details}", pytrace=False)
 
 
 class Then(Enum):
-    """Say what a server does with the connection after its answer."""
+    """What a server does with the connection after its response."""
 
     KEEP = None
     FIN = struct.pack("ii", 0, 0)  # SO_LINGER
@@ -52,7 +50,7 @@ class Then(Enum):
 
 @contextmanager
 def server(*script: tuple[str, Then]) -> Iterator[tuple[int, list[int]]]:
-    """Answer by ``script``; yield the port, and how many requests came on each connection."""
+    """Serve by ``script``; yield the port, and the requests received on each connection."""
     counts: list[int] = []
     lines = iter(script)
 
@@ -83,7 +81,7 @@ def server(*script: tuple[str, Then]) -> Iterator[tuple[int, list[int]]]:
 
 
 def load(port: int, profile: Profile, *, window: float = 60.0) -> Load:
-    """Let one client ask until it has done; return its account."""
+    """Run the clients to their end; return their account."""
     load = Load("0", port, profile, window)
     load.start()
     load.wait()
@@ -107,40 +105,40 @@ def load(port: int, profile: Profile, *, window: float = 60.0) -> Load:
     ],
 )
 @pytest.mark.parametrize("fresh", [0, 1])
-def test_a_client_tells_what_became_of_its_request(
+def test_a_client_records_the_outcome_of_its_request(
     text: str, then: Then, outcome: Outcome, fresh: int
 ) -> None:
     timeout = 0.5 if outcome is Outcome.LATE else ONE.timeout
     with server((text, then)) as (port, _):
         account = load(port, replace(ONE, keepalive=1 - fresh, fresh=fresh, timeout=timeout))
-    assert [one.outcome for one in account.records] == [outcome]
+    assert [record.outcome for record in account.records] == [outcome]
 
 
-def test_a_client_is_refused_where_nobody_listens() -> None:
-    with socket.socket() as sock:  # bound, so that nobody else takes the port
+def test_a_client_is_refused_if_no_server_listens() -> None:
+    with socket.socket() as sock:  # bound, so that no other process takes the port
         sock.bind(("127.0.0.1", 0))
         account = load(sock.getsockname()[1], ONE)
-    assert [one.outcome for one in account.records] == [Outcome.REFUSED]
+    assert [record.outcome for record in account.records] == [Outcome.REFUSED]
 
 
 @pytest.mark.parametrize(("window", "outcome"), [(60.0, Outcome.UNREAD), (0.0, Outcome.RACED)])
-def test_a_close_is_a_race_only_after_a_whole_window_without_use(
+def test_a_close_counts_as_a_race_only_after_a_whole_idle_window(
     window: float, outcome: Outcome
 ) -> None:
     with server((HEAD + "{body}", Then.KEEP), ("", Then.FIN)) as (port, _):
         account = load(port, TWO, window=window)
-    assert [one.outcome for one in account.records] == [Outcome.ANSWERED, outcome]
+    assert [record.outcome for record in account.records] == [Outcome.ANSWERED, outcome]
 
 
-def test_a_close_without_notice_costs_no_request_but_is_written_down() -> None:
+def test_a_silent_close_costs_no_request_but_is_recorded() -> None:
     with server((HEAD + "{body}", Then.FIN), (HEAD + "{body}", Then.KEEP)) as (port, counts):
-        account = load(port, replace(TWO, rate=0.5))  # the FIN has time to come
-    assert [one.outcome for one in account.records] == [Outcome.ANSWERED] * 2
+        account = load(port, replace(TWO, rate=0.5))  # the FIN arrives meanwhile
+    assert [record.outcome for record in account.records] == [Outcome.ANSWERED] * 2
     assert (counts, len(account.drops)) == ([1, 1], 1)
 
 
 def test_a_client_obeys_connection_close() -> None:
     with server((LAST_HEAD + "{body}", Then.KEEP), (HEAD + "{body}", Then.KEEP)) as (port, counts):
         account = load(port, TWO)
-    assert [one.outcome for one in account.records] == [Outcome.ANSWERED] * 2
+    assert [record.outcome for record in account.records] == [Outcome.ANSWERED] * 2
     assert (counts, account.drops) == ([1, 1], [])

@@ -1,4 +1,4 @@
-"""The master on real processes: ready before drain, a reload that cannot break, a clean end."""
+"""The master on real processes: ready before drain, a reload that cannot break, a clean stop."""
 
 import contextlib
 import http.client
@@ -103,15 +103,15 @@ def test_a_request_in_flight_at_term_is_answered_and_its_connection_closed(run: 
 
 def test_int_ends_the_daemon_without_waiting_for_requests(run: Run) -> None:
     daemon = run().ready()
-    request = lost(daemon, "/slow?seconds=50")
+    request = unanswered(daemon, "/slow?seconds=50")
     until(lambda: daemon.get()[0] == 200, "no answer")
     assert daemon.stop(signal.SIGINT) == 0
     request.join(TIMEOUT)
     assert not request.is_alive()
 
 
-def lost(daemon: Daemon, path: str) -> "threading.Thread":
-    """Send a request whose answer never comes."""
+def unanswered(daemon: Daemon, path: str) -> "threading.Thread":
+    """Send a request that never gets an answer."""
 
     def request() -> None:
         connection = http.client.HTTPConnection("127.0.0.1", daemon.port(), timeout=TIMEOUT)
@@ -148,17 +148,17 @@ def test_ttin_and_ttou_change_the_number_of_workers(run: Run) -> None:
     assert daemon.stop() == 0
 
 
-def test_a_blocked_worker_is_ended_and_the_log_shows_where_it_slept(run: Run) -> None:
+def test_a_blocked_worker_is_aborted_and_the_log_shows_its_stack(run: Run) -> None:
     daemon = run("hello:Container", "--timeout", "5").ready()
     mark = daemon.mark()
-    client = lost(daemon, "/block")
+    client = unanswered(daemon, "/block")
     daemon.wait_for(r"is blocked: no heartbeat", after=mark)
     daemon.wait_for(r'hello.py", line \d+ in block', after=mark)
     daemon.ready(after=mark)
     client.join(TIMEOUT)
 
 
-def test_usr1_and_winch_disturb_nobody(run: Run, project: Path) -> None:
+def test_usr1_and_winch_interrupt_nothing(run: Run, project: Path) -> None:
     log = project / "daemon.log"
     daemon = run("hello:Container", "--log-file", str(log))
     until(lambda: log.exists() and "Worker ready" in log.read_text(), "no worker became ready")
@@ -166,7 +166,7 @@ def test_usr1_and_winch_disturb_nobody(run: Run, project: Path) -> None:
     log.rename(project / "rotated.log")
     for number in (signal.SIGWINCH, signal.SIGUSR1):
         daemon.send(number)
-    until(lambda: log.exists() and "usr1" not in log.read_text(), "the log was not opened anew")
+    until(lambda: log.exists() and "usr1" not in log.read_text(), "the log was not opened again")
     daemon.send(signal.SIGHUP)
     until(lambda: "Worker ready" in log.read_text(), "the reload is not in the new log")
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)

@@ -1,4 +1,4 @@
-"""A user's mistake is answered with one line that names the place and the cure, and exit code 1."""
+"""A user's mistake gives one line that names the place and the cure, and exit code 1."""
 
 import socket
 import subprocess
@@ -122,7 +122,7 @@ MISTAKES = {
         {"etc/hello/main.yaml": "api_hour:\n  listeners:\n    http: 127.0.0.1:8000\n"},
         "main.yaml:3: listener http: '127.0.0.1:8000' is not an address; write tcp://HOST:PORT",
     ),
-    "a listener is no text": (
+    "a listener is not text": (
         ["hello:Container"],
         {"etc/hello/main.yaml": "api_hour:\n  listeners:\n    http: 8000\n"},
         "etc/hello/main.yaml:3: listener http must be a URL, or a mapping with a url; got 8000",
@@ -162,8 +162,8 @@ def api_hour(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]
     )
 
 
-def complaints(output: str) -> list[str]:
-    """Return the lines that are not the daemon's ordinary talk."""
+def errors(output: str) -> list[str]:
+    """Return the lines that are neither information nor the usage."""
     return [line for line in output.splitlines() if "[INFO]" not in line and "usage:" not in line]
 
 
@@ -176,8 +176,8 @@ def test_a_mistake_gives_one_line_and_no_traceback(mistake: str, project: Path) 
     if arguments and "listeners" not in str(files):
         arguments = [*arguments, "--listen", "http=tcp://127.0.0.1:0"]
     ended = api_hour(project, *arguments)
-    assert len(complaints(ended.stderr)) == 1, ended.stderr
-    assert expected in complaints(ended.stderr)[0]
+    assert len(errors(ended.stderr)) == 1, ended.stderr
+    assert expected in errors(ended.stderr)[0]
     assert "Traceback" not in ended.stderr
     assert ended.returncode == (1 if arguments else 2)
 
@@ -191,7 +191,7 @@ def taken() -> Iterator[int]:
 def test_a_port_in_use_is_named_with_the_cure(project: Path, taken: int) -> None:
     ended = api_hour(project, "hello:Container", "--bind", f"127.0.0.1:{taken}")
     assert ended.returncode == 1
-    assert complaints(ended.stderr) == [
+    assert errors(ended.stderr) == [
         f"api_hour: error: listener http: tcp://127.0.0.1:{taken} is in use: stop what listens "
         "there, or choose another address with --listen http=URL"
     ]
@@ -215,7 +215,7 @@ def test_check_says_in_one_line_what_is_wrong(project: Path) -> None:
 
 
 @pytest.mark.parametrize("option", ["--check-config", "--print-config"])
-def test_gunicorns_own_looks_at_the_configuration_import_nothing(
+def test_gunicorns_own_checks_of_the_configuration_import_nothing(
     option: str, project: Path
 ) -> None:
     ended = api_hour(project, "hello:Nope", option)

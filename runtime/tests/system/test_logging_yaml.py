@@ -1,4 +1,4 @@
-"""``logging.yaml`` decides what a real daemon logs, a mistake in it never ends one that serves."""
+"""``logging.yaml`` decides what a real daemon logs; a mistake in it never ends a running one."""
 
 import json
 import os
@@ -29,7 +29,7 @@ log = logging.getLogger("hello.endpoints")
 
 
 async def index(request):
-    log.debug("told to those who ask")
+    log.debug("only at DEBUG")
     log.info("from %s", request.headers.get("User-Agent"), extra={"user": 7})
     return api_hour.JSON({})
 
@@ -78,13 +78,13 @@ def reload(daemon: Daemon) -> int:
 
 
 def send(daemon: Daemon, request: bytes) -> bytes:
-    """Return the first bytes of the answer to what is no HTTP that a client would send."""
+    """Send raw bytes that no HTTP client would send; return the first bytes of the answer."""
     with socket.create_connection(("127.0.0.1", daemon.port()), timeout=30) as sock:
         sock.sendall(request)
         return sock.recv(64)
 
 
-def test_a_mistake_ends_the_start(project: Path, run: Run) -> None:
+def test_a_mistake_prevents_the_start(project: Path, run: Run) -> None:
     write(project, UNKNOWN_FORM)
     daemon = run()
     assert daemon.wait() == 1
@@ -121,11 +121,11 @@ def test_hup_reads_the_file_again(project: Path, run: Run) -> None:
     daemon.wait_for(
         r'\[gunicorn\.access\] 127\.0\.0\.1 "GET / HTTP/1\.1" 200 \d+ 0\.\d{6} "-" "-"$'
     )
-    assert "told to those who ask" not in daemon.output
+    assert "only at DEBUG" not in daemon.output
     write(project, FILE + "  hello:\n    level: DEBUG\n")
     mark = reload(daemon)
     daemon.get()
-    daemon.wait_for("told to those who ask", after=mark)
+    daemon.wait_for("only at DEBUG", after=mark)
     daemon.wait_for("gunicorn.access", after=mark)  # the last line of this worker
     write(project, FILE.replace("LOG_FORMAT:text", "LOG_FORMAT:json"))
     mark = reload(daemon)
@@ -137,7 +137,7 @@ def test_hup_reads_the_file_again(project: Path, run: Run) -> None:
     assert "DEBUG" not in {line["level"] for line in lines}
 
 
-def test_a_file_that_went_away_leaves_the_form_for_people(project: Path, run: Run) -> None:
+def test_without_the_file_a_reload_returns_to_the_text_form(project: Path, run: Run) -> None:
     daemon = run("hello:Container", LOG_FORMAT="json").ready()
     (project / "etc" / "hello" / "logging.yaml").unlink()
     mark = reload(daemon)
@@ -178,7 +178,7 @@ def test_a_reload_opens_nothing_that_stays_open(run: Run) -> None:
     until(lambda: len(list(descriptors.iterdir())) <= before, "the master holds more than before")
 
 
-def test_what_cannot_be_made_any_more_does_not_stop_a_new_worker(project: Path, run: Run) -> None:
+def test_a_handler_that_breaks_does_not_stop_a_new_worker(project: Path, run: Run) -> None:
     (project / "logs").mkdir()
     handler = "logging.FileHandler\n    filename: logs/hello.log"
     write(project, FILE.replace("api_hour.logs.NonBlockingHandler", handler))
@@ -191,7 +191,7 @@ def test_what_cannot_be_made_any_more_does_not_stop_a_new_worker(project: Path, 
     daemon.wait_for(HEAD + r"logging\.yaml cannot be applied: handlers\.console: FileNotFoundError")
 
 
-def test_the_access_log_goes_by_the_level_of_its_logger(project: Path, run: Run) -> None:
+def test_the_access_log_obeys_the_level_of_its_logger(project: Path, run: Run) -> None:
     write(project, FILE.replace("    level: INFO", "    level: WARNING"))
     daemon = run().ready()
     daemon.get()

@@ -1,4 +1,4 @@
-"""Live reload: an edit is served, a mistake is shown and survived, its mending needs no restart."""
+"""Reload in development: an edit is served, a mistake is reported and its fix needs no restart."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,26 +24,26 @@ def test_edits_are_served_and_mistakes_are_survived(
     assert any("SyntaxError: invalid syntax" in line for line in daemon.lines[mark:])
     assert "Traceback (most recent call last):" in daemon.lines[mark:]
     assert says(daemon, "second")
-    file.write_text(code.replace('"first"', '"mended"'))
-    until(lambda: says(daemon, "mended"), "the mended code is not served")
+    file.write_text(code.replace('"first"', '"fixed"'))
+    until(lambda: says(daemon, "fixed"), "the fixed code is not served")
     assert daemon.stop() == 0
 
 
 def says(daemon: Daemon, word: str) -> bool:
-    """Tell whether the daemon answers ``word``; in development a worker waits for nobody."""
+    """Tell whether the daemon answers ``word``; in development a worker drops its connections."""
     with suppress(ConnectionError):
         return bool(daemon.get()[1]["message"] == word)
     return False
 
 
 def until_watching(daemon: Daemon, file: Path) -> None:
-    """Write the file until the watcher, which starts beside the worker, has seen it."""
+    """Write the file until the reloader, which starts beside the worker, has seen it."""
 
     def seen() -> bool:
         file.write_text(file.read_text() + "\n")
         return "Handling signal: hup" in daemon.output
 
-    until(seen, "the watcher does not watch", pause=0.5)
+    until(seen, "the reloader does not watch", pause=0.5)
 
 
 def test_two_edits_of_one_size_within_a_second_are_both_served(
@@ -58,7 +58,7 @@ def test_two_edits_of_one_size_within_a_second_are_both_served(
         until(lambda word=word: says(daemon, word), f"{word} is not served")  # type: ignore[misc]
 
 
-def test_the_watcher_ends_with_a_killed_master(run: Callable[..., Daemon]) -> None:
+def test_the_reloader_ends_with_a_killed_master(run: Callable[..., Daemon]) -> None:
     daemon = run("hello:Container", "--reload").ready()
     daemon.process.kill()
     daemon.wait()

@@ -1,6 +1,5 @@
-"""systemd's protocol: what the daemon says and when, and sockets that somebody else holds."""
+"""systemd's protocols: what the daemon reports and when, and sockets that systemd holds."""
 
-import os
 import re
 import signal
 import socket
@@ -9,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from api_hour.master import systemd
 from testkit.processes import Daemon
 from testkit.systemd import activated, descriptors
 from testkit.waiting import TIMEOUT, until
@@ -18,7 +16,7 @@ Run = Callable[..., Daemon]
 
 
 class Manager:
-    """Receive what a service tells systemd."""
+    """systemd's end: it receives what a service reports."""
 
     def __init__(self, path: Path) -> None:
         self.path = str(path)
@@ -43,9 +41,9 @@ class Manager:
 
 @pytest.fixture
 def manager(tmp_path: Path) -> Iterator[Manager]:
-    one = Manager(tmp_path / "notify")
-    yield one
-    one.sock.close()
+    manager = Manager(tmp_path / "notify")
+    yield manager
+    manager.sock.close()
 
 
 def test_ready_comes_with_the_first_worker_and_stopping_before_the_end(
@@ -70,7 +68,7 @@ def test_a_service_that_cannot_start_is_never_ready(project: Path, manager: Mana
     assert "READY=1" not in manager.heard
 
 
-def test_a_reload_is_told_from_its_beginning_to_its_end(
+def test_a_reload_is_reported_from_its_beginning_to_its_end(
     run: Run, project: Path, manager: Manager
 ) -> None:
     daemon = run(NOTIFY_SOCKET=manager.path).ready()
@@ -87,7 +85,7 @@ def test_a_reload_is_told_from_its_beginning_to_its_end(
     manager.hears("STATUS=.*the last reload failed, recycling is suspended", after=mark)
 
 
-def test_the_watchdog_is_fed_while_a_worker_is_well(run: Run, manager: Manager) -> None:
+def test_the_watchdog_is_fed_while_a_worker_is_healthy(run: Run, manager: Manager) -> None:
     run(NOTIFY_SOCKET=manager.path, WATCHDOG_USEC="200000").ready()
     for _ in range(3):
         mark = len(manager.heard)
@@ -118,17 +116,3 @@ def test_a_socket_without_a_listener_is_named_with_the_cure(project: Path) -> No
         assert daemon.wait() == 1
     message = "inherited socket 'strange' is not a listener (known: http): set FileDescriptorName="
     assert message in daemon.output
-
-
-def test_another_process_environment_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LISTEN_PID", "1")
-    monkeypatch.setenv("LISTEN_FDS", "1")
-    assert systemd.activated() == []
-    assert "LISTEN_FDS" not in os.environ
-
-
-def test_names_that_are_missing_are_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
-    monkeypatch.setenv("LISTEN_FDS", "3")
-    monkeypatch.setenv("LISTEN_FDNAMES", "http:admin")
-    assert systemd.activated() == [("http", 3), ("admin", 4), ("unknown", 5)]

@@ -1,4 +1,4 @@
-"""TLS per listener: certificates are read anew at a reload, and a broken one changes nothing."""
+"""TLS per listener: certificates are read again at a reload, and a broken one changes nothing."""
 
 import signal
 import socket
@@ -87,7 +87,7 @@ def test_a_missing_certificate_is_named(secure: Path) -> None:
         assert "does not exist" in daemon.output
 
 
-def test_a_client_without_tls_disturbs_nobody(secure: Path) -> None:
+def test_a_client_without_tls_disturbs_no_other(secure: Path) -> None:
     authority = trustme.CA()
     first = issue(secure, authority)
     with Daemon(secure, "hello:Container") as daemon:

@@ -1,4 +1,4 @@
-"""One worker's life: engines first and last, the loop that was asked for, a complete end."""
+"""A worker's life: engines open first and close last, the chosen loop, a complete exit."""
 
 import os
 import signal

@@ -1,7 +1,7 @@
 """The request of the fast path: its attributes are computed on first access."""
 
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from aiohttp.http import StreamWriter
 
@@ -9,8 +9,12 @@ from api_hour.http.fast.route_table import Found
 from api_hour.http.request import Request
 from api_hour.http.responses import LazyAttribute
 
-if TYPE_CHECKING:
-    from api_hour.http.fast.connection import FastConnection
+
+class Flushable(Protocol):
+    """A connection that may hold answers back until the end of their batch."""
+
+    def flush(self) -> bool:
+        """Write them; return whether the peer is still there."""
 
 
 class FastRequest(Request):
@@ -22,7 +26,7 @@ class FastRequest(Request):
     """
 
     ATTRS = Request.ATTRS | {"_connection", "_found"}
-    _connection: "FastConnection"
+    _connection: Flushable
     _found: Found | None = None
 
     _headers = LazyAttribute(attrgetter("_message.headers"))

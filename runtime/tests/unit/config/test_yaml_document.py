@@ -150,7 +150,7 @@ REFUSED = [
     ("0x_: 1\n", 1, "0x_ is not a valid int: put text in quotes"),
     (f"a: {'9' * 5000}\n", 1, f"{'9' * 60} is not a valid int: put text in quotes"),
     ("a: " + "[" * 60 + "]" * 60 + "\n", 1, DEEP),
-    ("a: " + "[" * 10_000 + "\n", 1, DEEP),
+    ("a: " + "[" * 1_000 + "\n", 1, DEEP),
     ("a: 1\nb: &b [*b]\n", 2, DEEP),
     (BOMB, 1, "more than 10000 values, aliases counted in full"),
     ("a: [" + "1," * 10_000 + "]\n", 1, "more than 10000 values, aliases counted in full"),
@@ -316,7 +316,7 @@ DATA = st.dictionaries(
 
 
 class Writer:
-    """Write data as YAML, one key or scalar a line, and note which line holds what."""
+    """A writer of YAML, one key or scalar a line, that knows which line holds what."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -361,7 +361,7 @@ def test_what_pyyaml_writes_reads_back_the_same(
     assert yaml_document.load(path).data == data
 
 
-@settings(max_examples=300)
+@settings(max_examples=3 * settings().max_examples)
 @given(st.text("abc:-[]{}&*!|>'\"%@`,?# \n\t\u00e9\x00<~1.") | st.text())
 def test_any_text_is_a_document_or_one_line_that_begins_with_the_file(
     tmp_path_factory: pytest.TempPathFactory, text: str

@@ -16,7 +16,7 @@ LOGGER = logging.getLogger("test_access")
 
 
 class Kept(logging.Handler):
-    """Keep the records."""
+    """A handler that keeps the records."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -20,7 +20,7 @@ NASTY = [*map(chr, range(32)), *map(chr, range(127, 160)), "\u2028", "\u2029", "
 
 
 class Unspeakable:
-    """Raise where text is wanted."""
+    """An object that has no text: asking for it raises."""
 
     def __str__(self) -> str:
         raise RuntimeError("no words")
@@ -154,7 +154,7 @@ ODD = {
     "infinite": float("inf"),
     "bytes": b"\xff\n",
     "a circle": CIRCLE,
-    "a key that is no text": {(1, 2): 3},
+    "a key that is not text": {(1, 2): 3},
     "deep": DEEP,
     "unspeakable": Unspeakable(),
     "unspeakable inside": {"a": [Unspeakable()]},

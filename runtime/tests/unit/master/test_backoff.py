@@ -1,4 +1,4 @@
-"""The back-off: the first death costs nothing, a series of them ever more, quiet forgives."""
+"""The back-off: no pause after the first death, growing ones in a series, none after quiet."""
 
 import pytest
 

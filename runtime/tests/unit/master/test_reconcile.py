@@ -1,4 +1,4 @@
-"""The master's decisions, without any process: whatever dies, the wanted number is reached."""
+"""The master's decisions, without any process: whatever dies, the desired number is reached."""
 
 from dataclasses import dataclass
 from random import Random
@@ -28,7 +28,7 @@ class Process:
 
 @dataclass(eq=False)
 class Release:
-    """Stand for a generation, of which only the identity matters here."""
+    """A stand-in for a generation, of which only the identity matters here."""
 
     name: str
 
@@ -37,7 +37,7 @@ OLD, NEW = (cast(Generation, Release(name)) for name in ("old", "new"))
 
 
 class Master:
-    """Apply steps the way the arbiter does."""
+    """A master without processes: it takes steps the way the arbiter does."""
 
     def __init__(self, count: int = 2, surge: int = 1) -> None:
         self.members: list[Process] = []
@@ -197,7 +197,7 @@ def test_after_any_history_the_wanted_workers_stand(
 
 
 def happen(master: Master, event: str, picks: Random) -> None:
-    """Let one thing happen that no step of the master's own brings about."""
+    """Let one event happen that is not a step of the master."""
     phase = {"ready": Phase.BOOTING, "left": Phase.DRAINING}.get(event, Phase.READY)
     worker = picks.choice(master.having(phase) or [None])
     if event == "ready" and worker:
@@ -215,7 +215,7 @@ def happen(master: Master, event: str, picks: Random) -> None:
 
 
 def slots(master: Master) -> list[int]:
-    """Give every worker without one a slot, as the master does; return those of the ready ones."""
+    """Give a slot to every worker without one, as the master does; return the ready ones' slots."""
     for worker in master.members:
         if not worker.state.slots:
             members = [other for other in master.members if other.state.slots]

@@ -1,4 +1,4 @@
-"""The channel: whole lines arrive in order, and the end of one side is news to the other."""
+"""The channel: whole lines arrive in order, and each side notices the other's death."""
 
 from api_hour.worker.channel import MAX_TEXT, Channel, Message
 
@@ -13,7 +13,7 @@ def test_messages_arrive_in_order_with_their_reasons() -> None:
     right.close()
 
 
-def test_the_last_words_are_heard_before_the_end() -> None:
+def test_a_last_message_arrives_before_the_end() -> None:
     left, right = Channel.pair()
     left.send(Message.FAILED, "why")
     left.close()
@@ -22,7 +22,7 @@ def test_the_last_words_are_heard_before_the_end() -> None:
     right.close()
 
 
-def test_half_a_line_waits_for_its_other_half() -> None:
+def test_an_incomplete_line_waits_for_its_rest() -> None:
     left, right = Channel.pair()
     left._sock.send(b'["rea')
     assert right.receive() == []

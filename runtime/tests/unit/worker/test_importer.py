@@ -1,4 +1,4 @@
-"""``module:Name`` and what is said of a project that cannot be imported."""
+"""Importing ``module:Name``, and the one line about a project that cannot be imported."""
 
 from pathlib import Path
 

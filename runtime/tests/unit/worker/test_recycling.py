@@ -1,4 +1,4 @@
-"""Recycling: each limit is told once, with the figure that passed it."""
+"""Recycling: an exceeded limit is reported once, with the figure that exceeded it."""
 
 import time
 from types import SimpleNamespace
@@ -14,18 +14,18 @@ def limits(max_requests: int = 1_000_000, **given: float) -> RecyclingLimits:
     return RecyclingLimits(SimpleNamespace(**dict.fromkeys(names, 0) | given), max_requests)
 
 
-def test_without_limits_a_worker_may_grow_old() -> None:
+def test_without_limits_nothing_is_exceeded() -> None:
     assert limits().exceeded(999_999) == ""
 
 
-def test_requests_are_told_once() -> None:
+def test_requests_are_reported_once() -> None:
     one = limits(max_requests=10)
     assert one.exceeded(9) == ""
     assert one.exceeded(12) == "it has answered 12 requests"
     assert one.exceeded(13) == ""
 
 
-def test_age_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_age_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     one = limits(max_worker_age=5)
     assert one.exceeded(0) == ""
     born = time.monotonic()
@@ -33,7 +33,7 @@ def test_age_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert one.exceeded(0) == "it is 6 s old"
 
 
-def test_memory_is_told() -> None:
+def test_memory_is_reported() -> None:
     assert limits(max_worker_rss=1 << 50).exceeded(0) == ""
     assert limits(max_worker_rss=1 << 20).exceeded(0).startswith("it holds ")
 
@@ -41,5 +41,5 @@ def test_memory_is_told() -> None:
 def test_jitter_only_adds() -> None:
     drawn = {recycling._with_jitter(10, 5) for _ in range(100)}
     assert len(drawn) > 50
-    assert all(10 <= one <= 15 for one in drawn)
+    assert all(10 <= limit <= 15 for limit in drawn)
     assert recycling._with_jitter(0, 5) == 0

@@ -15,7 +15,6 @@ import pytest
 from aiohttp import web
 
 from api_hour import JSON
-from api_hour.http.fast import usable
 from runtime.tests.unit.http.endpoints import application, colored, soon
 from testkit.wire import LOOPS, TIMEOUT, ours, peers_leave, request, run_on, with_body
 
@@ -32,7 +31,7 @@ def run(request: pytest.FixtureRequest) -> Callable[[Coroutine[Any, Any, None]],
 
 @pytest.fixture(params=[True, False], ids=["fast", "slow"])
 def fast(request: pytest.FixtureRequest) -> bool:
-    """Say whether the fast path is on."""
+    """Return whether the fast path is on."""
     return bool(request.param)
 
 
@@ -76,7 +75,7 @@ async def names_of_tasks(middlewares: list[Any]) -> list[str]:
         with_body("/static", b"{}", method="PUT"), with_body("/dynamic/b/3", b"{}", method="PATCH"),
     ]  # fmt: skip
     async with ours(app) as service:
-        return [body_of((await service.ask(one))[0]) for one in requests]
+        return [body_of((await service.ask(data))[0]) for data in requests]
 
 
 @pytest.mark.parametrize("middlewares", [[], [passing, passing]], ids=["plain", "middlewares"])
@@ -92,7 +91,7 @@ def test_the_first_request_of_a_connection_is_answered_in_place(run: Any) -> Non
         async with ours(app_with(named=named)) as service:
             for _ in range(20):
                 with socket.create_connection(("127.0.0.1", service.port)) as client:
-                    client.sendall(request("/named"))  # before the server has its turn
+                    client.sendall(request("/named"))  # before the server runs again
                     client.setblocking(False)
                     answer = await asyncio.get_running_loop().sock_recv(client, 4096)
                 assert body_of(answer) == IN_PLACE
@@ -352,7 +351,7 @@ def test_nothing_of_a_request_is_kept_when_it_is_over(run: Any, fast: bool) -> N
             await peer.send(request("/json"))  # aiohttp keeps the last one
             await peer.settle()
             gc.collect()
-            assert [one() for one in kept] == [None] * 3
+            assert [reference() for reference in kept] == [None] * 3
 
     run(scenario())
 
@@ -578,18 +577,3 @@ def test_a_drain_waits_for_handlers_and_says_close(run: Any, fast: bool) -> None
             assert idle.closed
 
     run(scenario())
-
-
-def test_another_aiohttp_is_served_without_the_fast_path(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def scenario() -> None:
-        async with ours(app_with(named=named)) as service:
-            assert body_of((await service.ask(request("/named")))[0]) != IN_PLACE
-
-    usable.cache_clear()
-    monkeypatch.setattr(aiohttp, "__version__", "3.15.0")
-    run_on("asyncio", scenario())
-    usable.cache_clear()
-    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert warnings == ["No fast path for aiohttp 3.15.0: its own is used"]
