@@ -85,13 +85,6 @@ def ask(url: str) -> Iterator[Ask]:
     connection.close()
 
 
-async def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
-    """Return as soon as ``condition`` is true."""
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.01)
-
-
 def busy(ask: Ask, pid: int) -> bool:
     """Return whether a backend is running a statement."""
     states = "SELECT count(*) FROM pg_stat_activity WHERE pid = %s AND state = 'active'"

@@ -19,7 +19,8 @@ from api_hour.plugins import aiopg
 from api_hour.plugins._postgresql import ANSWER_MARGIN, PING_TIMEOUT
 from api_hour.plugins.aiopg import Pool, create_pool
 from api_hour.plugins.embedded import PostgreSQL
-from runtime.tests.plugins.conftest import AT_ONCE, AT_ONCE_IN_MEDIAN, Ask, Proxy, busy, kill, until
+from runtime.tests.plugins.conftest import AT_ONCE, AT_ONCE_IN_MEDIAN, Ask, Proxy, busy, kill
+from testkit.waiting import until_async
 
 
 async def fetch(pool: Pool, sql: str = "SELECT 1", *values: object) -> Any:
@@ -40,7 +41,7 @@ async def start_statement(
     async with pool.acquire() as connection:
         pid = pid_of(connection)
     task = asyncio.create_task(fetch(pool, sql))
-    await until(lambda: busy(ask, pid))
+    await until_async(lambda: busy(ask, pid))
     return task, pid
 
 
@@ -159,7 +160,7 @@ async def test_the_server_ends_a_statement_whose_client_is_gone(url: str, ask: A
     async with create_pool(url, statement_timeout=0) as pool:
         task, pid = await start_statement(pool, ask, "SELECT pg_sleep(60)")
         task.cancel()
-        await until(lambda: not busy(ask, pid), 3 * AT_ONCE)
+        await until_async(lambda: not busy(ask, pid), timeout=3 * AT_ONCE)
 
 
 async def test_a_server_that_falls_silent_is_a_query_timeout(proxy: Proxy) -> None:
@@ -190,7 +191,7 @@ async def test_a_connection_that_died_in_use_is_database_unavailable(url: str, a
     async with create_pool(url) as pool, pool.acquire() as connection:
         cursor = await connection.cursor()
         kill(ask, pid_of(connection))
-        await until(lambda: connection.closed)
+        await until_async(lambda: connection.closed)
         with pytest.raises(DatabaseUnavailable):
             await cursor.execute("SELECT 1")
         with pytest.raises(DatabaseUnavailable):
@@ -202,7 +203,7 @@ async def test_rows_of_a_dead_connection_are_database_unavailable(url: str, ask:
         async with pool.cursor() as cursor:
             await cursor.execute("SELECT 1")
             kill(ask, pid_of(cursor))
-            await until(lambda: cursor.closed)
+            await until_async(lambda: cursor.closed)
             await cursor.fetchone()
 
     async with create_pool(url) as pool:
@@ -230,7 +231,7 @@ async def test_a_transaction_whose_connection_dies_causes_no_warning_later(
 async def test_a_transaction_that_idles_is_ended_by_the_server(url: str) -> None:
     async def idle_in_transaction() -> None:
         async with pool.cursor() as cursor, cursor.begin():
-            await until(lambda: cursor.closed)
+            await until_async(lambda: cursor.closed)
             await cursor.execute("SELECT 1")
 
     async with create_pool(url, idle_in_transaction_timeout=0.2) as pool:
@@ -355,7 +356,7 @@ async def test_a_connect_that_hangs_does_not_block_a_free_connection(proxy: Prox
         async with pool.cursor():
             proxy.silent = True
             hanging = asyncio.create_task(fetch(pool))
-            await until(lambda: proxy.swallowed == 1)
+            await until_async(lambda: proxy.swallowed == 1)
             proxy.silent = False
         assert await fetch(pool) == 1
         assert not hanging.done()
@@ -453,11 +454,11 @@ async def test_an_outage_under_load_is_database_unavailable_at_once(
 
     async with create_pool(server.url, maxsize=5, acquire_timeout=60.0) as pool:
         tasks = [asyncio.create_task(ask_repeatedly(pool)) for _ in range(20)]
-        await until(lambda: len(answers) > 100)
+        await until_async(lambda: len(answers) > 100)
         await asyncio.to_thread(server.stop)
         await asyncio.to_thread(server.start)
         restarted = monotonic()
-        await until(lambda: answers[-1] > restarted, AT_ONCE)
+        await until_async(lambda: answers[-1] > restarted, timeout=AT_ONCE)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -15,7 +15,8 @@ from api_hour.plugins import asyncpg as plugin
 from api_hour.plugins._postgresql import ANSWER_MARGIN, PING_TIMEOUT
 from api_hour.plugins.asyncpg import Pool, create_pool
 from api_hour.plugins.embedded import PostgreSQL
-from runtime.tests.plugins.conftest import AT_ONCE, AT_ONCE_IN_MEDIAN, Ask, Proxy, busy, kill, until
+from runtime.tests.plugins.conftest import AT_ONCE, AT_ONCE_IN_MEDIAN, Ask, Proxy, busy, kill
+from testkit.waiting import until_async
 
 
 async def fetch(pool: Pool, sql: str = "SELECT 1", *values: object) -> Any:
@@ -29,7 +30,7 @@ async def start_statement(
     """Start a statement; return its task and its backend once the server runs it."""
     pid = await fetch(pool, "SELECT pg_backend_pid()")
     task = asyncio.create_task(fetch(pool, sql))
-    await until(lambda: busy(ask, pid))
+    await until_async(lambda: busy(ask, pid))
     return task, pid
 
 
@@ -115,7 +116,7 @@ async def test_a_connection_that_died_in_use_is_database_unavailable(url: str, a
     async def fetch_late() -> None:
         async with pool.connection() as connection:
             kill(ask, await connection.fetchval("SELECT pg_backend_pid()"))
-            await until(lambda: pool.get_size() == 0)
+            await until_async(lambda: pool.get_size() == 0)
             await connection.fetchval("SELECT 1")
 
     async with create_pool(url) as pool:
@@ -136,7 +137,7 @@ async def test_a_server_that_shuts_down_is_database_unavailable(proxy: Proxy) ->
 async def test_a_transaction_that_idles_is_ended_by_the_server(url: str) -> None:
     async def idle_in_transaction() -> None:
         async with pool.connection() as connection, connection.transaction():
-            await until(lambda: pool.get_size() == 0)
+            await until_async(lambda: pool.get_size() == 0)
             await connection.execute("SELECT 1")
 
     async with create_pool(url, idle_in_transaction_timeout=0.2) as pool:
@@ -298,11 +299,11 @@ async def test_an_outage_under_load_is_database_unavailable_at_once(
 
     async with create_pool(server.url, maxsize=5, acquire_timeout=60.0) as pool:
         tasks = [asyncio.create_task(ask_repeatedly(pool)) for _ in range(20)]
-        await until(lambda: len(answers) > 100)
+        await until_async(lambda: len(answers) > 100)
         await asyncio.to_thread(server.stop)
         await asyncio.to_thread(server.start)
         restarted = monotonic()
-        await until(lambda: answers[-1] > restarted, AT_ONCE)
+        await until_async(lambda: answers[-1] > restarted, timeout=AT_ONCE)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

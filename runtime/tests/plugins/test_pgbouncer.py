@@ -8,13 +8,11 @@ import asyncio
 import logging
 import os
 import shutil
-import socket
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
 from pathlib import Path
-from time import monotonic, sleep
+from time import monotonic
 from typing import Any, Protocol
 from urllib.parse import parse_qs, urlsplit
 
@@ -25,6 +23,9 @@ from api_hour.exceptions import DatabaseUnavailable, QueryTimeout
 from api_hour.plugins import aiopg, asyncpg
 from api_hour.plugins.embedded import PostgreSQL, host
 from runtime.tests.plugins.conftest import AT_ONCE, END_OTHERS
+from testkit.ports import accepts, free_port
+from testkit.processes import Program
+from testkit.waiting import until
 
 SHARED = 3  # connections of PgBouncer to the server
 CLIENTS = 12  # connections to PgBouncer
@@ -127,8 +128,7 @@ def start(server: PostgreSQL) -> Iterator[Start]:
     if program is None:
         pytest.skip("pgbouncer is not installed")
     _ask(server, ALTER)
-    running: list[subprocess.Popen[bytes]] = []
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, ExitStack() as running:
         folder = Path(name)
 
         def start(*, ignored: str = "", wait: int = 60) -> str:
@@ -136,39 +136,22 @@ def start(server: PostgreSQL) -> Iterator[Start]:
             who = host.identity(folder)  # PgBouncer, too, refuses to run as root
             for path in (folder, *folder.iterdir()):
                 os.chown(path, who.uid, -1)
-            command = [program, "--quiet", "pgbouncer.ini"]
-            running.append(subprocess.Popen(command, cwd=folder, preexec_fn=who.enter))
-            _wait_until_listening(port)
+            bouncer = Program(program, "pgbouncer.ini", folder=folder, before_exec=who.enter)
+            running.enter_context(bouncer)
+            until(lambda: accepts(port), "PgBouncer does not listen")
             return f"postgresql://pooled:secret@127.0.0.1:{port}/postgres"
 
         yield start
-        for process in running:
-            process.terminate()
-            process.wait()
     _ask(server, END_OTHERS)
 
 
 def _configure(folder: Path, server: PostgreSQL, **settings: object) -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = int(sock.getsockname()[1])
+    port = free_port()
     host = parse_qs(urlsplit(server.url).query)["host"][0]
     text = BOUNCER.format(host=host, port=port, shared=SHARED, **settings)
     (folder / "pgbouncer.ini").write_text(text)
     (folder / "users.txt").write_text('"pooled" "secret"\n')
     return port
-
-
-def _wait_until_listening(port: int) -> None:
-    deadline = monotonic() + PLENTY
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port)).close()
-        except OSError:
-            assert monotonic() < deadline, "PgBouncer does not listen"
-            sleep(0.01)
-        else:
-            return
 
 
 def _ask(server: PostgreSQL, sql: str) -> None:
