@@ -1,1 +1,4 @@
-"""What several test trees use: no tree imports another."""
+"""What several test trees share: starting programs, awaiting, ports, connections, projects.
+
+No test tree imports another; ``testkit/tests`` holds that.
+"""

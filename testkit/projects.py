@@ -58,10 +58,10 @@ def pairs(options: Mapping[str, str]) -> set[tuple[tuple[str, str], ...]]:
 
 def covering() -> list[dict[str, str]]:
     """Return few choices of options that hold every pair there is."""
-    missing = {pair for one in PRODUCT for pair in pairs(one)}
+    missing = {pair for options in PRODUCT for pair in pairs(options)}
     chosen = []
     while missing:
-        chosen.append(max(PRODUCT, key=lambda one: len(pairs(one) & missing)))
+        chosen.append(max(PRODUCT, key=lambda options: len(pairs(options) & missing)))
         missing -= pairs(chosen[-1])
     return chosen
 
@@ -88,7 +88,7 @@ def bake(
 def git(folder: Path, *arguments: str) -> str:
     """Run git in a folder, as nobody in particular; return what it said."""
     settings = ("user.name=Test", "user.email=test@example.org", "maintenance.auto=false")
-    command = ["git", *(part for one in settings for part in ("-c", one)), *arguments]
+    command = ["git", *(part for setting in settings for part in ("-c", setting)), *arguments]
     result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     return result.stdout.strip()

@@ -1,4 +1,4 @@
-"""The wire: bytes into a server and out of it, over socket pairs in the loop of the server."""
+"""Bytes into a server and out of it, over socket pairs, in the event loop of the server."""
 
 import asyncio
 import contextlib
@@ -13,13 +13,13 @@ from aiohttp import web
 
 import api_hour
 from api_hour.container import ServerOptions
+from testkit.waiting import TIMEOUT
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
-QUIET = 12  # turns of the loop without a byte: nothing more will come by itself
-TIMEOUT = 60.0  # seconds for a scenario
+QUIET = 12  # turns of the loop without a byte, after which the server has nothing more to send
 DATE = re.compile(rb"\r\nDate: [^\r]+")
 
-Heard = tuple[bytes, bool]  # what came, and whether the connection was closed
+Heard = tuple[bytes, bool]  # the bytes received, and whether the server closed
 
 
 def run_on(name: str, scenario: Coroutine[Any, Any, None]) -> None:
@@ -29,7 +29,7 @@ def run_on(name: str, scenario: Coroutine[Any, Any, None]) -> None:
 
 
 class Peer:
-    """The client's end of one connection."""
+    """The client's end of a connection."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
@@ -37,12 +37,12 @@ class Peer:
         self.closed = False
 
     async def send(self, data: bytes) -> None:
-        """Send all of ``data``; the server may have closed."""
+        """Send all of ``data``, even if the server has closed."""
         with contextlib.suppress(ConnectionError):
             await asyncio.get_running_loop().sock_sendall(self.sock, data)
 
     def listen(self) -> bool:
-        """Take in what has come; tell whether that was anything."""
+        """Read what has arrived; tell whether that was anything."""
         try:
             data = self.sock.recv(1 << 20)
         except BlockingIOError:
@@ -55,7 +55,7 @@ class Peer:
         return news
 
     async def settle(self, turns: int = QUIET) -> Heard:
-        """Listen until nothing has come for some turns of the loop."""
+        """Read until nothing arrives for that many turns of the loop."""
         quiet = 0
         while quiet < turns:
             await asyncio.sleep(0)
@@ -63,7 +63,7 @@ class Peer:
         return DATE.sub(b"\r\nDate: now", self.heard), self.closed
 
     async def until(self, reached: Callable[["Peer"], bool]) -> None:
-        """Listen until ``reached``, however long it takes."""
+        """Read until ``reached(self)``, however long it takes."""
         while not reached(self):
             self.listen()
             await asyncio.sleep(0)
@@ -76,7 +76,7 @@ class Peer:
         return await self.settle()
 
     async def get(self, path: str, *headers: str) -> bytes:
-        """Return the whole answer to one request, in one piece."""
+        """Send a GET; return the whole response."""
         before = len(self.heard)
         await self.send(request(path, *headers))
         await self.until(lambda peer: len(peer.heard) > before or peer.closed)
@@ -101,7 +101,7 @@ class Service:
         return self.peers[-1]
 
     async def ask(self, *pieces: bytes) -> Heard:
-        """Send the pieces on a connection of their own."""
+        """Send the pieces on a new connection, and close it."""
         peer = await self.connect()
         heard = await peer.ask(*pieces)
         peer.sock.close()
@@ -110,7 +110,7 @@ class Service:
         return heard
 
     async def hang_up(self) -> None:
-        """Let the peers leave."""
+        """Close every connection."""
         for peer in self.peers:
             peer.sock.close()
         await peers_leave()
@@ -122,7 +122,7 @@ class Service:
 
 
 async def peers_leave() -> None:
-    """Let the server see that a peer is gone."""
+    """Give the server the turns of the loop in which it notices that a peer has closed."""
     for _ in range(3):
         await asyncio.sleep(0)
 
@@ -163,7 +163,7 @@ async def theirs(app: web.Application, **handler_args: Any) -> AsyncIterator[Ser
 
 
 def request(target: str, *headers: str, method: str = "GET", version: str = "1.1") -> bytes:
-    """Return the head of a request, or a whole one without a body."""
+    """Return a request without a body, or the head of one with a body."""
     lines = [f"{method} {target} HTTP/{version}", "Host: test", *headers, "", ""]
     return "\r\n".join(lines).encode("utf-8", "surrogateescape")
 

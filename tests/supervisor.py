@@ -11,7 +11,6 @@ import sys
 import threading
 from configparser import RawConfigParser
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from testkit.processes import Program
@@ -57,12 +56,7 @@ class Supervisor:
         assert self.start() == 0, self.log_text()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         try:
             self.stop()
         finally:

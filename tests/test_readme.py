@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import textwrap
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from testkit.git_server import serve_template
+from testkit.processes import Daemon
 from testkit.projects import INSTALLING, ROOT, Project, ask, git, pip
 
 EXAMPLE = ROOT / "examples" / "all_in_one.py"
@@ -170,26 +170,6 @@ def _verbs() -> set[str]:
 @contextmanager
 def _daemon(spec: str) -> Iterator[int]:
     """Serve an example on a free port; at TERM it must exit with 0."""
-    command = [sys.executable, "-m", "api_hour", spec, "--listen", "http=tcp://127.0.0.1:0"]
-    process = subprocess.Popen(command, cwd=EXAMPLE.parent, stderr=subprocess.PIPE, text=True)
-    try:
-        yield _port(process)
-        process.send_signal(signal.SIGTERM)
-        _, log = process.communicate(timeout=30)
-        assert process.returncode == 0, log
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def _port(process: subprocess.Popen[str]) -> int:
-    """Read the log until a worker is ready; return the port in the log."""
-    assert process.stderr
-    log = ""
-    for line in process.stderr:
-        log += line
-        if "Worker ready" in line:
-            break
-    found = re.search(r"Listening on http at tcp://127\.0\.0\.1:(\d+)", log)
-    assert found, log
-    return int(found[1])
+    with Daemon(EXAMPLE.parent, spec, "--listen", "http=tcp://127.0.0.1:0") as daemon:
+        yield daemon.ready().port()
+        assert daemon.stop() == 0

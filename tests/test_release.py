@@ -21,6 +21,7 @@ import pytest
 
 from api_hour.plugins import embedded
 from testkit.ports import free_port
+from testkit.processes import Program
 from testkit.projects import INSTALLING, Project, ask
 from testkit.waiting import TIMEOUT, until
 from tests.record_clients import Account, posting_records
@@ -360,26 +361,17 @@ def _good(result: "subprocess.CompletedProcess[str]") -> str:
 @contextmanager
 def _served(site: Site, source: Source) -> Iterator[None]:
     """Serve by the installer's own verb; at the end, stop whichever master is running."""
-    log = site.prefix / "log"
-    program = str(site.prefix / "current" / "install.sh")
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            [program, "serve"], env=site.environment, stdout=output, stderr=output
-        )
     pidfile = site.prefix / "hello.pid"
-    try:
-        until(lambda: process.poll() is not None or log.read_text().count("Worker ready") == 2)
-        yield
-        assert process.wait(TIMEOUT) == 0  # USR2 has replaced it
-    except BaseException:
-        print(log.read_text())
-        raise
-    finally:
-        if pidfile.exists():
-            os.kill(int(pidfile.read_text()), signal.SIGTERM)
-        until(lambda: not pidfile.exists())
-        process.kill()
-        process.wait(TIMEOUT)
+    installer = site.prefix / "current" / "install.sh"
+    with Program(installer, "serve", environment=site.environment) as master:
+        try:
+            master.wait_for("Worker ready", count=2)
+            yield
+            assert master.process.wait(TIMEOUT) == 0  # USR2 has replaced it
+        finally:
+            if pidfile.exists():
+                os.kill(int(pidfile.read_text()), signal.SIGTERM)
+            until(lambda: not pidfile.exists(), "the last master does not exit")
 
 
 @contextmanager

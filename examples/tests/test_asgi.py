@@ -24,9 +24,11 @@ def test_three_reloads_lose_no_request(serve: Callable[..., Daemon]) -> None:
             assert daemon.get(f"/{number}")[0] == 200
 
     work_through_three_reloads(daemon, stay, stay, come_and_go)
-    with closing(http.client.HTTPConnection("127.0.0.1", daemon.port(), timeout=TIMEOUT)) as one:
-        one.request("GET", "/")
-        assert "GMT" in str(one.getresponse().headers["Date"])
+    with closing(
+        http.client.HTTPConnection("127.0.0.1", daemon.port(), timeout=TIMEOUT)
+    ) as connection:
+        connection.request("GET", "/")
+        assert "GMT" in str(connection.getresponse().headers["Date"])
     assert daemon.stop() == 0
     # Two workers and six that they replaced; two that exit at once may share a line.
     until(

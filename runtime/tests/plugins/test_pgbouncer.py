@@ -8,10 +8,9 @@ import asyncio
 import logging
 import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
 from pathlib import Path
 from time import monotonic
 from typing import Any, Protocol
@@ -25,6 +24,7 @@ from api_hour.plugins import aiopg, asyncpg
 from api_hour.plugins.embedded import PostgreSQL, host
 from runtime.tests.plugins.conftest import AT_ONCE, END_OTHERS
 from testkit.ports import accepts, free_port
+from testkit.processes import Program
 from testkit.waiting import until
 
 SHARED = 3  # connections of PgBouncer to the server
@@ -128,8 +128,7 @@ def start(server: PostgreSQL) -> Iterator[Start]:
     if program is None:
         pytest.skip("pgbouncer is not installed")
     _ask(server, ALTER)
-    running: list[subprocess.Popen[bytes]] = []
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, ExitStack() as running:
         folder = Path(name)
 
         def start(*, ignored: str = "", wait: int = 60) -> str:
@@ -137,15 +136,12 @@ def start(server: PostgreSQL) -> Iterator[Start]:
             who = host.identity(folder)  # PgBouncer, too, refuses to run as root
             for path in (folder, *folder.iterdir()):
                 os.chown(path, who.uid, -1)
-            command = [program, "--quiet", "pgbouncer.ini"]
-            running.append(subprocess.Popen(command, cwd=folder, preexec_fn=who.enter))
+            bouncer = Program(program, "pgbouncer.ini", folder=folder, before_exec=who.enter)
+            running.enter_context(bouncer)
             until(lambda: accepts(port), "PgBouncer does not listen")
             return f"postgresql://pooled:secret@127.0.0.1:{port}/postgres"
 
         yield start
-        for process in running:
-            process.terminate()
-            process.wait()
     _ask(server, END_OTHERS)
 
 

@@ -16,7 +16,8 @@ from aiohttp import web
 
 from api_hour import JSON
 from runtime.tests.unit.http.endpoints import application, colored, soon
-from testkit.wire import LOOPS, TIMEOUT, ours, peers_leave, request, run_on, with_body
+from testkit.waiting import until_async
+from testkit.wire import LOOPS, ours, peers_leave, request, run_on, with_body
 
 Scenario = Callable[[bool], Coroutine[Any, Any, None]]
 Endpoint = Callable[[web.Request], Coroutine[Any, Any, web.StreamResponse]]
@@ -302,15 +303,9 @@ def test_a_handler_may_be_cancelled_when_its_client_leaves(run: Any, fast: bool)
             await peers_leave()
             peer.sock.close()
             await left.wait()
-            await until(lambda: not service.connections.open)
+            await until_async(lambda: not service.connections.open)
 
     run(scenario())
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(TIMEOUT / 2):
-        while not condition():
-            await asyncio.sleep(0)
 
 
 def test_a_handler_goes_on_when_its_client_leaves(run: Any, fast: bool) -> None:
@@ -327,7 +322,7 @@ def test_a_handler_goes_on_when_its_client_leaves(run: Any, fast: bool) -> None:
             await peer.send(request("/waiting"))
             await peers_leave()
             peer.sock.close()
-            await until(lambda: not service.connections.open)
+            await until_async(lambda: not service.connections.open)
             gate.set()
             await done.wait()
 
