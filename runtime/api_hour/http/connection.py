@@ -45,7 +45,7 @@ class Connection(RequestHandler):
 
     @property
     def draining(self) -> bool:
-        """Tell whether the worker has stopped accepting."""
+        """Return whether the worker has stopped accepting."""
         return self._connections.draining
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -76,7 +76,7 @@ class _LazyResponse(web.Response):
 
     @property
     def _touched(self) -> bool:
-        """Tell whether more goes out than ``_status``, ``_media`` and ``_render()``."""
+        """Return whether more goes out than ``_status``, ``_media`` and ``_render()``."""
         return bool(self.__dict__)
 
     def _render(self) -> bytes:

@@ -114,11 +114,13 @@ class FastConnection(Connection):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    def _answer(self, message: Any, payload: StreamReader) -> bytes | None:
+    # In one function, because each call into another costs every request: to move its last part
+    # into one cost 1.5 % more instructions (callgrind, Python 3.11, 2026-11-27).
+    def _answer(self, message: Any, payload: StreamReader) -> bytes | None:  # noqa: C901, PLR0912, PLR0915
         """Serve one request.
 
-        Return the bytes of its answer, none when the answer is written elsewhere or later, or
-        None when the request is left to aiohttp: nothing has happened to it then.
+        Return the bytes of its answer; ``b""`` if they are written elsewhere or later; or
+        None if the request is left to aiohttp: nothing has happened to it then.
         """
         shared, headers, url = self._connections, message.headers, message.url
         host = headers.get(HOST)
