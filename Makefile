@@ -45,7 +45,7 @@ test: $(VENV)/.dev ## run every test, in two processes; narrow with PYTEST_ARGS=
 	@$(PYTEST) --numprocesses 2 --dist loadgroup $(PYTEST_ARGS)
 
 test-unit: $(VENV)/.dev ## run the quick tests, which start no process, with few random examples
-	@EXAMPLES=10 $(BIN)/python -m pytest runtime/tests/unit testkit --numprocesses 2 \
+	@EXAMPLES=10 $(PYTEST) runtime/tests/unit testkit --numprocesses 2 \
 	--dist loadgroup -m "not slow" $(PYTEST_ARGS)
 
 test-long: $(VENV)/.dev ## run the same with many random examples: takes long
