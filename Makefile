@@ -5,6 +5,7 @@ HTTP_PORT ?= 8000
 ADMIN_PORT ?= 8001
 PYTEST_ARGS ?=
 CHAOS_ARGS ?=
+SOAK_ARGS ?=
 BENCH_ARGS ?=
 BEHAVIOUR_ARGS ?=
 
@@ -20,15 +21,15 @@ PYTEST := $(BIN)/python -m pytest
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
 
 .DELETE_ON_ERROR:
-.PHONY: help run bake test test-unit test-long test-runtime test-template chaos bench behaviour \
-    docs check format clean
+.PHONY: help run bake test test-unit test-long test-runtime test-template chaos soak bench \
+    behaviour docs check format clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "Variables: HTTP_PORT=$(HTTP_PORT) and ADMIN_PORT=$(ADMIN_PORT) (run), PYTEST_ARGS (test,"
-	@echo "docs), CHAOS_ARGS (chaos), BENCH_ARGS (bench), BEHAVIOUR_ARGS (behaviour),"
-	@echo "PYTHON=$(PYTHON) (3.11 or newer, used once to make $(VENV))"
+	@echo "docs), CHAOS_ARGS (chaos), SOAK_ARGS (soak), BENCH_ARGS (bench),"
+	@echo "BEHAVIOUR_ARGS (behaviour), PYTHON=$(PYTHON) (3.11 or newer, used once to make $(VENV))"
 
 run: ## bake the default project into build/ if it is not there, then serve it
 	@test -e $(PROJECT)/Makefile || $(MAKE) --no-print-directory bake
@@ -60,6 +61,9 @@ test-template: $(VENV)/.dev ## run the template's tests
 
 chaos: $(VENV)/.dev ## play every fault in full, and print what it cost; narrow with CHAOS_ARGS=HUP
 	@$(BIN)/python -m runtime.tests.chaos $(CHAOS_ARGS)
+
+soak: $(VENV)/.dev ## serve mixed traffic for half an hour, reload and kill; narrow with SOAK_ARGS="--minutes 5"
+	@$(BIN)/python -m runtime.tests.chaos.soak $(SOAK_ARGS)
 
 bench: $(VENV)/.dev ## measure API-Hour beside other servers; narrow with BENCH_ARGS="--only aiohttp"
 	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
