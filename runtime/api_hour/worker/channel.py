@@ -1,9 +1,9 @@
 """The channel between the master and a worker: a socket pair that carries short lines.
 
-The worker sends READY, FAILED and REPLACE (with a reason) and DRAINING; the master sends UNREADY,
-DRAIN and, together with the sockets, COVER. End of file means that the other side died. A channel
-never blocks: a line is far smaller than the socket's buffer, and a full buffer counts as a dead
-receiver.
+The worker sends BOOTS, READY, FAILED, REPLACE and TOLD (with a reason) and DRAINING; the master
+sends UNREADY, DRAIN, HURRY and, together with the sockets, COVER. End of file means that the other
+side died. A channel never blocks: a line is far smaller than the socket's buffer, and a full buffer
+counts as a dead receiver.
 """
 
 import json
@@ -21,14 +21,17 @@ class Message(StrEnum):
     """The kind of a line."""
 
     # From the worker.
+    BOOTS = "boots"  # what the worker does now, before it is ready
     READY = "ready"  # the servers accept
     FAILED = "failed"  # the worker cannot boot, with the reason
     REPLACE = "replace"  # the worker asks for a replacement, with the reason
+    TOLD = "told"  # the same, because somebody told it to leave: the reason is who
     DRAINING = "draining"  # the worker drains although the master did not ask for it
     # From the master.
     UNREADY = "unready"  # answer "not ready" to probes, but go on accepting
     COVER = "cover"  # accept on these sockets as well
     DRAIN = "drain"  # stop accepting, finish, exit
+    HURRY = "hurry"  # the drain's deadline is now
 
 
 class Channel:

@@ -71,7 +71,7 @@ def test_broken_code_and_broken_settings_keep_the_old_workers(run: Run, project:
         mark = daemon.mark()
         (project / name).write_text(text)
         daemon.send(signal.SIGHUP)
-        daemon.wait_for(rf"\[ERROR\] \[gunicorn\.error\] Reload failed.*{violation}", after=mark)
+        daemon.wait_for(rf"\[ERROR\] \[api_hour\.master\] Reload failed.*{violation}", after=mark)
         assert daemon.get()[1]["message"] == "first"
         (project / name).write_text(code if name == "hello.py" else "")
     mark = daemon.mark()
