@@ -99,7 +99,7 @@ from api_hour.worker.process import CLOSE_GRACE, Worker
 
 HEARTBEAT_CHECK = 1.0  # seconds between two looks at the workers' heartbeats
 KILL_DELAY = 2.0  # seconds that a worker has after ABRT, INT or QUIT
-MAX_TURN = 3.0  # seconds between two turns; more means that this process did not run
+MAX_TURN = 2.0  # seconds between two turns; after more, this process has not run
 ENDING = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
 log = logging.getLogger("api_hour.master")
 
