@@ -14,6 +14,7 @@ from testkit.waiting import TIMEOUT, until
 POOL = """\
 import asyncio
 import os
+import signal
 import time
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import asynccontextmanager
@@ -23,7 +24,12 @@ from aiohttp import web
 
 import api_hour
 
-POOL = ProcessPoolExecutor(1, mp_context=get_context("fork"))
+
+def leave_on_term():
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+
+
+POOL = ProcessPoolExecutor(1, mp_context=get_context("fork"), initializer=leave_on_term)
 
 
 async def index(request):
