@@ -507,6 +507,9 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
                 self._expect_exit(worker)
         if worker.channel.closed:
             self._poller.forget(worker.channel)
+        if worker.channel.broken and worker.pid in self.WORKERS and not worker.state.killed_for:
+            worker.state.killed_for = f"{worker.channel.broken}, and was killed"
+            self.kill_worker(worker.pid, signal.SIGKILL)
 
     def _on_ready(self, worker: Worker) -> None:
         worker.state.phase = Phase.READY

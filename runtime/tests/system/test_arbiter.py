@@ -247,3 +247,33 @@ def test_a_real_time_signal_to_a_worker_costs_one_worker(run: Run) -> None:
     daemon.ready(after=mark)
     assert daemon.get()[0] == 200
     assert "Traceback" not in daemon.output
+
+
+BABBLER = """\
+import gc
+
+from api_hour.worker.channel import Channel
+
+
+class Container(Hello):
+    def servers(self):
+        for channel in gc.get_objects():
+            if isinstance(channel, Channel) and not channel.closed:
+                channel._sock.send(b"garbage\\n")
+        return super().servers()
+"""
+
+
+def test_a_worker_that_babbles_is_killed_and_the_others_serve(run: Run, project: Path) -> None:
+    daemon = run().ready()
+    code = (project / "hello.py").read_text()
+    (project / "hello.py").write_text(code.replace("class Container(", "class Hello(") + BABBLER)
+    mark = daemon.mark()
+    daemon.send(signal.SIGHUP)
+    daemon.wait_for(
+        "Reload failed, the running workers stay: it sent what is no message: b'garbage', and was "
+        "killed",
+        after=mark,
+    )
+    assert daemon.get()[0] == 200
+    assert daemon.stop() == 0
