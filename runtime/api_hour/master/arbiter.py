@@ -178,7 +178,7 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         if "GUNICORN_PID" in os.environ:
             self.master_pid = int(os.environ["GUNICORN_PID"])
             self.proc_name, self.master_name = self.proc_name + ".2", "Master.2"
-        if self._pid_path:
+        if self._pid_path and not self.cfg.check:  # which runs beside a daemon
             self._take_pidfile(self._pid_path + (".2" if self.master_pid else ""))
         try:
             slots = self.num_workers if self.cfg.balance == "slots" else 0
@@ -387,18 +387,18 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
 
     def _on_loss(self, generation: Generation, cause: str) -> None:
         """Go on after a worker that could not start, or died: back off, or give up."""
-        if generation is self._candidate:
-            if self._current is self._lost or not self._ever_ready:
-                self._backoff.note()
+        told = generation is self._candidate
+        if told:
             self._reject_candidate(cause)
-            return
+            if self._ever_ready and self._current is not self._lost:
+                return  # the workers of the current generation go on
         pause = self._backoff.note()
-        if self._ever_ready:
-            log.error("%s; next in %.1f s", cause, pause)
-        elif self.cfg.reload:
-            log.error("%s; waiting for a change", cause)
-        elif not self.WORKERS:
+        if not (self._ever_ready or self.cfg.reload or self.WORKERS):
             raise HaltServer(cause, 1)
+        if not told and self._ever_ready:
+            log.error("%s; next in %.1f s", cause, pause)
+        elif not told and self.cfg.reload:
+            log.error("%s; waiting for a change", cause)
 
     def _hurry_the_oldest(self) -> None:
         """Let no more than ``max_draining`` workers take their time."""
@@ -616,18 +616,34 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
     def _read_candidate(self) -> bool:
         """Read the configuration, where the daemon was started, into a candidate."""
         try:
-            os.chdir(self._start_folder)  # anew: it may be reached by a link that has moved
-            self._candidate = self.app.next_generation(self._current)
+            folder = self._enter_start_folder()
+            candidate = self.app.next_generation(self._current)
+            if folder == "/" != self._start_folder and candidate.folder == folder:
+                raise ConfigError(
+                    f"{self._start_folder}, where the daemon was started, is gone: put it back, or "
+                    "restart the daemon"
+                )
+            self._candidate = candidate
         except ConfigError as error:
             self._reject_candidate(str(error))
-        except FileNotFoundError as error:
-            self._reject_candidate(
-                f"{error.filename} is gone, where the daemon was started: put it back, or restart"
-            )
-        except Exception as error:  # gunicorn.conf.py may raise anything, but never end the master
+        except (Exception, SystemExit) as error:  # gunicorn.conf.py may raise anything
             log.exception("The configuration could not be read")
             self._reject_candidate(f"{type(error).__name__}: {error}")
         return self._candidate is not None
+
+    def _enter_start_folder(self) -> str:
+        """Go where the daemon was started, anew: the path may hold a link that has moved.
+
+        Without that folder, go to the root: absolute paths work there. Return where this is.
+        """
+        folder = self._start_folder
+        try:
+            os.chdir(folder)
+        except OSError:
+            folder = "/"
+            os.chdir(folder)
+        type(self.cfg.settings["chdir"]).default = folder  # which Gunicorn enters if none is given
+        return folder
 
     def _promote_candidate(self, generation: Generation) -> None:
         """Make the candidate, of which a worker is ready, the current generation."""
@@ -692,7 +708,7 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
             handed_over = {"GUNICORN_PID": str(os.getppid())}
             handed_over |= listeners.hand_over(self.LISTENERS) | metrics.hand_over()
             environ = {**self.cfg.env_orig, **handed_over}
-            os.chdir(self._start_folder)
+            self._enter_start_folder()
             command = [sys.executable, "-m", "api_hour", *sys.argv[1:]]
             os.execve(sys.executable, command, environ)  # noqa: S606 - no shell is wanted
         except BaseException as error:

@@ -109,6 +109,8 @@ class Worker(GunicornWorker):  # type: ignore[misc]
                 self.init_signals()
                 signal.pthread_sigmask(signal.SIG_SETMASK, mask)
                 let_go()
+                sockets = [sock for listener in self.sockets for sock in listener.slots]
+                forks.protect(sockets, [self._to_master.fileno()])
                 log.info("Booting worker with pid: %s", self.pid)
                 hooks.call(self.cfg, "post_fork", master, self)
                 self.init_process()
@@ -133,8 +135,6 @@ class Worker(GunicornWorker):  # type: ignore[misc]
         util.seed()
         self.crash_report.collect()
         threading.Thread(target=self._exit_if_master_dies, daemon=True).start()
-        sockets = [sock for listener in self.sockets for sock in listener.slots]
-        forks.protect(sockets, [self._to_master.fileno()])
         hooks.call(self.cfg, "post_worker_init", self)
         self.run()
 

@@ -90,3 +90,18 @@ def test_a_removed_release_stops_neither_reload_nor_respawn(site: Site, daemon: 
     assert daemon.get()[1]["message"] == "4"
     assert daemon.stop() == 0
     assert "Traceback" not in daemon.output
+
+
+def test_a_reload_does_not_need_the_folder_of_the_start(site: Site, tmp_path: Path) -> None:
+    somewhere = tmp_path / "somewhere"
+    somewhere.mkdir()
+    arguments = ("hello:Container", *LISTEN, "--chdir", str(site.current))
+    with Daemon(somewhere, *arguments) as daemon:
+        daemon.ready()
+        somewhere.rmdir()
+        site.release("2")
+        mark = daemon.mark()
+        daemon.send(signal.SIGHUP)
+        daemon.wait_for("Reloaded: ", after=mark)
+        until(lambda: daemon.get()[1]["message"] == "2", "the new release does not serve")
+        assert daemon.stop() == 0
