@@ -174,6 +174,7 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
     def start(self) -> None:
         """Lock the pid file, open the listeners, then handle signals; raises ConfigError."""
         self.pid = os.getpid()
+        _refuse_no_workers(self._current)
         log.info("Starting API-Hour %s on Gunicorn %s", __version__, gunicorn_version)
         if "GUNICORN_PID" in os.environ:
             self.master_pid = int(os.environ["GUNICORN_PID"])
@@ -623,6 +624,7 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
                     f"{self._start_folder}, where the daemon was started, is gone: put it back, or "
                     "restart the daemon"
                 )
+            _refuse_no_workers(candidate)
             self._candidate = candidate
         except ConfigError as error:
             self._reject_candidate(str(error))
@@ -788,3 +790,9 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         self._remove_pidfile()
         self._tell("on_exit", self)
         sys.exit(exit_status)
+
+
+def _refuse_no_workers(generation: Generation) -> None:
+    """Raise ConfigError for a number of workers that would leave the listeners unserved."""
+    if generation.cfg.workers < 1:
+        raise ConfigError("workers must be above zero, got 0: nobody would serve the listeners")
