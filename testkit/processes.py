@@ -216,3 +216,16 @@ def session_stats(leader: int) -> Iterator[tuple[int, list[str]]]:
             continue
         if int(fields[3]) == leader:
             yield int(entry.name), fields
+
+
+def tcp_sockets(pid: int, *, state: str = "") -> set[str]:
+    """Return the inodes of the TCP sockets that a process holds, all or in one state (0A: listens).
+
+    Empty for a process that is gone.
+    """
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    tcp = {f"socket:[{row[9]}]" for row in rows if state in ("", row[3])}
+    try:
+        return tcp & {os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()}
+    except (FileNotFoundError, ProcessLookupError):
+        return set()

@@ -1,5 +1,6 @@
 """The command ``api_hour``: load the configuration, then start the master."""
 
+import os
 import sys
 from typing import NoReturn
 
@@ -7,6 +8,7 @@ from gunicorn.app.base import BaseApplication
 
 from api_hour.config.loader import Loader
 from api_hour.exceptions import ConfigError
+from api_hour.master import reload_requests
 from api_hour.master.arbiter import Arbiter
 from api_hour.worker.process import Worker
 
@@ -15,11 +17,27 @@ USAGE = "%(prog)s [OPTIONS] MODULE:CONTAINER"
 
 def main() -> NoReturn:
     """Run the command; an error that the operator can mend is one line and exit code 1."""
+    _open_standard_streams()
+    if sys.argv[1:2] == ["reload"]:
+        sys.exit(reload_requests.main(sys.argv[2:]))
     try:
         Command(Worker, USAGE, prog="api_hour").run()
     except (ConfigError, RuntimeError) as error:
         sys.exit(f"api_hour: error: {error}")
     sys.exit(0)
+
+
+def _open_standard_streams() -> None:
+    """Open /dev/null for each of stdin, stdout and stderr that is closed (``2>&-`` in a shell).
+
+    Otherwise a socket would get its number, and whatever is written to stderr would go there.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - as long as the process
 
 
 class _Master(BaseApplication):  # type: ignore[misc]

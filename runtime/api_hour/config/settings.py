@@ -48,6 +48,15 @@ def at_least_one(value: Any) -> int:
     return number
 
 
+@_metavar("N")
+def at_least_zero(value: Any) -> int:
+    """Return a whole number of zero or more; raises ValueError for anything else."""
+    number = int(value)
+    if isinstance(value, bool) or number != float(value) or number < 0:
+        raise ValueError(f"must be a whole number of zero or more, got {value!r}")
+    return number
+
+
 @_metavar("BYTES")
 def size(value: Any) -> int:
     """Return a number of bytes; text may end in K, M or G. Raises ValueError below zero."""
@@ -169,6 +178,12 @@ _declare(
     at_least_one,
     1,
     "Workers that may run on top of the desired number while others are replaced.",
+)
+_declare(
+    "max_draining",
+    at_least_zero,
+    0,
+    "Workers that may drain at once; the oldest beyond that ends now. 0 means twice the workers.",
 )
 _declare(
     "stop_delay",

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from api_hour.logs import NonBlockingHandler, TextFormatter
 
+PROCESS_MANAGER = ("api_hour.master", "api_hour.worker")  # loggers
 Settings = Mapping[str, Any]  # logging.yaml in dictConfig's form; empty without one
 
 
@@ -92,6 +93,10 @@ def _use_gunicorn_handlers(gunicorn: GunicornLogger) -> None:
     if all(map(_is_gunicorn_handler, root.handlers)):
         root.handlers = list(gunicorn.error_log.handlers)
         root.setLevel(gunicorn.error_log.getEffectiveLevel())
+    for logger in map(logging.getLogger, PROCESS_MANAGER):
+        logger.handlers = list(gunicorn.error_log.handlers)
+        logger.setLevel(gunicorn.error_log.level)
+        logger.propagate = False
 
 
 def _reset_loggers() -> None:

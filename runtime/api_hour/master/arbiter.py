@@ -2,12 +2,11 @@
 
 Theory of operation
 ===================
-The master is Gunicorn's Arbiter with most of its decisions replaced. Gunicorn's ``run()`` is
-still the main loop: ``start()``, then again and again ``wait_for_signals()``, the handler of each
-signal (HUP calls ``reload``, USR2 ``reexec``, TERM ``halt``, TTIN and TTOU change
-``num_workers``), ``murder_workers()`` and ``manage_workers()``. This module overrides what these
-call, in the order in which it happens: boot, wait, reconcile, spawn, hear, kill, reap, reload,
-upgrade, stop.
+The master is Gunicorn's Arbiter with most of its decisions replaced. ``run()`` boots and then takes
+turns: ``wait_for_signals()``, the handler of each signal (HUP calls ``reload``, USR2 ``reexec``,
+TERM ``halt``, TTIN and TTOU change ``num_workers``), ``murder_workers()`` and ``manage_workers()``.
+This module has them in the order in which they happen: boot, wait, reconcile, spawn, hear, kill,
+reap, reload, upgrade, stop.
 
 The phases of a worker, and what ends each::
 
@@ -27,6 +26,13 @@ The rules, and why:
   that another one died.
 * The master never imports the project's code, and a worker's end is never the master's: a broken
   release breaks the one worker that tries it, not the service.
+* A child is a child from its first instruction. ``Worker.live`` never returns: whatever is raised
+  between the fork and READY ends in FAILED over the channel and ``os._exit``. So no child can come
+  back into the frames below it, which are the master's.
+* A hook of ``gunicorn.conf.py`` may raise anything. One that prepares a worker fails that worker:
+  ``pre_fork`` counts as a start that failed. One that only tells is logged, and nothing else.
+  The same holds for the log, the pid file and systemd. What is left, an error that nobody has
+  thought of, costs one turn.
 * Workers are started and drained in one place, ``manage_workers``, which takes the steps of
   ``reconcile.next_step`` until nothing is left to do. Signals and deaths only change what is, or
   what is wanted.
@@ -34,26 +40,38 @@ The rules, and why:
   only then do the old workers drain, each once a new one is ready. A candidate that cannot be
   read, does not boot or is late is rejected, and the old workers never notice. Recycling stops
   until the next good reload: a replacement would run the code that has just failed.
-* A dead worker is replaced, at once the first time, then after growing pauses. The master gives
-  up only if no worker ever became ready: the operator is still watching, and wants the cause.
+* HUP resolves the folder of the start anew, so a symbolic link may have moved. When the folder of
+  the current generation is gone at a respawn, the configuration is read again as by HUP.
+* A reload is over when as many workers of its generation are ready as are wanted. Then the log,
+  systemd and whoever asked by ``api_hour reload`` are told.
+* A dead worker is replaced, at once the first time, then after growing pauses. The same holds for a
+  worker that could not be forked. The master gives up only if no worker ever became ready: the
+  operator is still watching, and wants the cause. In development it waits for the next change.
+* TERM to a worker is a request for a replacement: it drains when its successor is ready. A TERM to
+  the whole process group thus reaches workers that go on until the master, which stops, drains
+  them.
+* Time in which the master itself did not run (SIGSTOP, a paused machine) is nobody's fault: no
+  deadline and no missing heartbeat counts it.
+* At most ``max_draining`` workers drain at once. The oldest beyond that are told to hurry, which
+  cancels their remaining work as the drain's deadline would.
 * The master keeps every listening socket open, and workers get duplicates. So no worker's end
   closes the last reference, which would lose the connections in the accept queue. With
   ``balance: slots`` a ready worker also accepts on the slots of those that are gone.
 """
 
+import logging
 import math
 import os
 import signal
 import sys
 import time
 from contextlib import suppress
-from typing import NoReturn, Protocol
+from typing import Any, NoReturn, Protocol
 
 from gunicorn import __version__ as gunicorn_version
 from gunicorn import util
 from gunicorn.arbiter import Arbiter as GunicornArbiter
 from gunicorn.errors import HaltServer
-from gunicorn.pidfile import Pidfile
 
 from api_hour import __version__, metrics
 from api_hour.config.generation import Generation
@@ -61,6 +79,7 @@ from api_hour.exceptions import ConfigError
 from api_hour.logs import setup
 from api_hour.master import listeners, reloader, systemd
 from api_hour.master.backoff import Backoff
+from api_hour.master.pidfile import PidFile
 from api_hour.master.poller import Poller
 from api_hour.master.reconcile import (
     Drain,
@@ -72,12 +91,17 @@ from api_hour.master.reconcile import (
     next_step,
     uncovered,
 )
+from api_hour.master.reload_requests import ReloadRequests
+from api_hour.worker import hooks
 from api_hour.worker.channel import Message
+from api_hour.worker.hooks import HookError
 from api_hour.worker.process import CLOSE_GRACE, Worker
 
 HEARTBEAT_CHECK = 1.0  # seconds between two looks at the workers' heartbeats
 KILL_DELAY = 2.0  # seconds that a worker has after ABRT, INT or QUIT
+MAX_TURN = 2.0  # seconds between two turns; after more, this process has not run
 ENDING = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
+log = logging.getLogger("api_hour.master")
 
 
 class Application(Protocol):
@@ -94,6 +118,8 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
 
     # Gunicorn's attributes that are set here as well.
     proc_name: str
+    _num_workers: int | None
+    pidfile: PidFile | None
     reexec_pid: int  # of the successor that USR2 started; 0 without one
     master_pid: int  # of the predecessor that started this master; 0 without one
 
@@ -108,42 +134,164 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         self._ever_ready = False
         self._recycling_suspended = False
         self._stopping = False
+        self._reload_began: float | None = None  # by time.monotonic(); None while none goes on
+        self._lost: Generation | None = None  # whose folder was found gone
+        self._last_turn = time.monotonic()
+        self._resumed_at = 0.0  # when this process ran again after a stop, by time.monotonic()
+        self._reload_requests: ReloadRequests | None = None
         super().__init__(app)
+        # Where the command was typed, as the shell wrote it: a symbolic link stays one.
+        self._start_folder = str(self.cfg.settings["chdir"].default)
+        self._pid_path = os.path.abspath(self.cfg.pidfile) if self.cfg.pidfile else ""
+
+    def _set_num_workers(self, value: int) -> None:
+        old: int | None = self._num_workers
+        self._num_workers = value
+        self._tell("nworkers_changed", self, value, old)
+
+    num_workers = property(GunicornArbiter._get_num_workers, _set_num_workers)
 
     def setup(self, app: Application) -> None:
         """Take over the settings of ``app``; Gunicorn calls this before the first worker, too."""
         super().setup(app)
         setup.apply(self._current.logs, self.log)
 
+    def run(self) -> NoReturn:
+        """Boot, then take turns until a signal ends the daemon, or no worker can be had."""
+        self.start()
+        util._setproctitle(f"master [{self.proc_name}]")
+        reason, status = None, 0
+        try:
+            self.manage_workers()
+            while True:
+                self._take_turn()
+        except StopIteration:
+            pass
+        except HaltServer as halt:
+            reason, status = halt.reason, halt.exit_status
+        self.halt(reason, status)
+
     def start(self) -> None:
-        """Open the listeners, then the pid file, then handle signals; raises ConfigError."""
+        """Lock the pid file, open the listeners, then handle signals; raises ConfigError."""
         self.pid = os.getpid()
-        self.log.info("Starting API-Hour %s on Gunicorn %s", __version__, gunicorn_version)
+        _refuse_no_workers(self._current)
+        log.info("Starting API-Hour %s on Gunicorn %s", __version__, gunicorn_version)
         if "GUNICORN_PID" in os.environ:
             self.master_pid = int(os.environ["GUNICORN_PID"])
             self.proc_name, self.master_name = self.proc_name + ".2", "Master.2"
-        slots = self.num_workers if self.cfg.balance == "slots" else 0
-        addresses = self._current.addresses
-        self.LISTENERS = listeners.open_all(addresses, self.cfg.backlog, slots=slots)
-        if self.cfg.pidfile is not None:
-            self.pidfile = Pidfile(self.cfg.pidfile + (".2" if self.master_pid else ""))
-            self.pidfile.create(self.pid)
-        if self.cfg.metrics:
-            metrics.open_folder(self.cfg.uid, self.cfg.gid)
-        self.cfg.on_starting(self)
-        self.init_signals()
-        for listener in self.LISTENERS:
-            self.log.info("Listening on %s at %s", listener.name, listener)
-        if self.cfg.reload:
-            reloader.start(self._current)
-        self.cfg.when_ready(self)
+        if self._pid_path and not self.cfg.check:  # which runs beside a daemon
+            self._take_pidfile(self._pid_path + (".2" if self.master_pid else ""))
+        try:
+            slots = self.num_workers if self.cfg.balance == "slots" else 0
+            addresses = self._current.addresses
+            self.LISTENERS = listeners.open_all(addresses, self.cfg.backlog, slots=slots)
+            if self.cfg.metrics:
+                metrics.open_folder(self.cfg.uid, self.cfg.gid)
+            self._tell("on_starting", self, may_exit=True)
+            self.init_signals()
+            for listener in self.LISTENERS:
+                log.info("Listening on %s at %s", listener.name, listener)
+            if self.cfg.reload:
+                reloader.start(self._current)
+            self._tell("when_ready", self, may_exit=True)
+        except BaseException:
+            self._close_listeners(unlink=not self.master_pid)
+            self._remove_pidfile()
+            raise
+
+    def _take_pidfile(self, path: str) -> None:
+        """Lock the pid file, and listen beside it for reloads; raises ConfigError."""
+        self.pidfile = PidFile(path, self.pid)
+        self._reload_requests = None
+        try:
+            self._reload_requests = ReloadRequests(path)
+        except OSError as error:
+            log.error("`api_hour reload` cannot be answered: %s.sock: %s", path, error.strerror)
+            return
+        self._poller.watch(self._reload_requests, self._accept_reload_requests)
+
+    def _remove_pidfile(self) -> None:
+        if self._reload_requests is not None:
+            self._poller.forget(self._reload_requests)
+            self._reload_requests.remove()
+            self._reload_requests = None
+        if self.pidfile is not None:
+            self.pidfile.remove()
+            self.pidfile = None
 
     def init_signals(self) -> None:
         """Queue every signal, and let it end the master's wait."""
         super().init_signals()
         self._poller.watch_signals()
 
+    def _tell(self, name: str, *arguments: object, cfg: Any = None, may_exit: bool = False) -> None:
+        """Call a hook that only tells; what it raises is logged.
+
+        A hook of the start may end it by SystemExit: then nothing serves yet.
+        """
+        try:
+            hooks.call(cfg or self.cfg, name, *arguments)
+        except HookError as error:
+            if may_exit and isinstance(error.__cause__, SystemExit):
+                raise
+            log.error("%s", error)
+
     # Wait
+
+    def _take_turn(self) -> None:
+        """Wait for what happens, and do what follows from it."""
+        try:
+            self.maybe_promote_master()
+            for number in self.wait_for_signals():
+                self._handle(number)
+            self.murder_workers()
+            self.manage_workers()
+        except (StopIteration, HaltServer, SystemExit):
+            raise
+        except Exception:  # whatever it is: the workers serve, and somebody has to watch them
+            log.exception("The master could not finish a turn; it goes on")
+            time.sleep(HEARTBEAT_CHECK)
+
+    def _handle(self, number: int) -> None:
+        name = self.SIG_NAMES[number]
+        level = logging.DEBUG if number == signal.SIGCHLD else logging.INFO  # CHLD comes often
+        log.log(level, "Handling signal: %s", name)
+        getattr(self, f"handle_{name}")()
+
+    def handle_hup(self) -> None:
+        """Reload."""
+        self.reload()
+
+    def handle_usr1(self) -> None:
+        """Open the files of the logs again, in the workers as well."""
+        self._reopen_logs()
+        self.kill_workers(signal.SIGUSR1)
+
+    def _reopen_logs(self) -> None:
+        try:
+            self.log.reopen_files()
+        except Exception as error:  # of any handler
+            log.error("The files of the logs cannot be opened again: %s", error)
+
+    def maybe_promote_master(self) -> None:
+        """Take over the pid file's name once the master that USR2 replaced is gone."""
+        if self.master_pid == 0 or self.master_pid == os.getppid():
+            return
+        log.info("The old master is gone: this one takes its place")
+        self.master_name, self.master_pid, self.proc_name = "Master", 0, self.cfg.proc_name
+        os.environ.pop("GUNICORN_PID", None)
+        util._setproctitle(f"master [{self.proc_name}]")
+        if self.pidfile is not None:
+            successor, requests = self.pidfile, self._reload_requests
+            try:
+                self._take_pidfile(self._pid_path)
+            except ConfigError as error:
+                log.error("The pid file stays %s: %s", successor.path, error)
+                return
+            if requests is not None:
+                self._poller.forget(requests)
+                requests.remove()
+            successor.remove()
 
     def wait_for_signals(self, timeout: float = HEARTBEAT_CHECK) -> list[int]:
         """Wait for a signal, a worker's message or the next deadline; return the signals."""
@@ -151,8 +299,8 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         now = time.monotonic()
         deadlines = [worker.state.kill_at for worker in self.WORKERS.values()]
         deadlines += [now + timeout, self._reporter.next, self._backoff.next]
-        for worker in self._poller.wait(min(deadlines) - now):
-            self._read_channel(worker)
+        for take_in in self._poller.wait(min(deadlines) - now):
+            take_in()
         signals = []
         while not self.SIG_QUEUE.empty():
             signals.append(self.SIG_QUEUE.get_nowait())
@@ -184,11 +332,11 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
             step = next_step(self.WORKERS.values(), target)
             if isinstance(step, Drain):
                 self._drain(step.worker)
-            elif step and self._may_spawn():
-                self._try_to_spawn(step)
-            else:
+            elif not (step and self._may_spawn() and self._try_to_spawn(step)):
                 break
         self._cover_slots()
+        self._hurry_the_oldest()
+        self._end_reload()
 
     def _drain(self, worker: Worker) -> None:
         """Let a worker finish its work and exit; one that is still booting is killed."""
@@ -207,14 +355,66 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         given_up = self._backoff.deaths > 0 and not self._ever_ready
         return self._backoff.over() and not given_up
 
-    def _try_to_spawn(self, step: Spawn) -> None:
+    def _try_to_spawn(self, step: Spawn) -> bool:
+        """Take the step; return False if it has to wait for the candidate."""
+        generation = step.generation
+        if (
+            self._ever_ready
+            and generation is self._current
+            and not os.path.isdir(generation.folder)
+        ):
+            return self._replace_lost_release(generation)
         try:
-            self.spawn_worker(step.generation, step.reason)
-        except OSError as error:  # no process, no descriptor or no disk space left
-            self._backoff.note()
-            self.log.error("Cannot start a worker: %s", error)
-            if step.generation is self._candidate:
-                self._reject_candidate(f"cannot start a worker: {error}")
+            self.spawn_worker(generation, step.reason)
+        except Exception as error:  # no process or descriptor left, a hook that raises
+            known = isinstance(error, ConfigError | OSError)
+            cause = str(error) if known else f"{type(error).__name__}: {error}"
+            self._on_loss(generation, f"cannot start a worker: {cause}")
+        return True
+
+    def _replace_lost_release(self, generation: Generation) -> bool:
+        """Read the configuration again, because the folder of the current release is gone."""
+        if self._candidate is not None:
+            return False
+        if self._lost is not generation:
+            self._lost = generation
+            log.warning(
+                "The release %s is gone: reading the configuration again, as at a reload",
+                generation.folder,
+            )
+        self._backoff.note()
+        self._read_candidate()
+        return True
+
+    def _on_loss(self, generation: Generation, cause: str) -> None:
+        """Go on after a worker that could not start, or died: back off, or give up."""
+        told = generation is self._candidate
+        if told:
+            self._reject_candidate(cause)
+            if self._ever_ready and self._current is not self._lost:
+                return  # the workers of the current generation go on
+        pause = self._backoff.note()
+        if not (self._ever_ready or self.cfg.reload or self.WORKERS):
+            raise HaltServer(cause, 1)
+        if not told and self._ever_ready:
+            log.error("%s; next in %.1f s", cause, pause)
+        elif not told and self.cfg.reload:
+            log.error("%s; waiting for a change", cause)
+
+    def _hurry_the_oldest(self) -> None:
+        """Let no more than ``max_draining`` workers take their time."""
+        limit = self.cfg.max_draining or 2 * self.num_workers
+        draining = sorted(self._in_phase(Phase.DRAINING), key=lambda worker: worker.state.age)
+        for worker in draining[: max(0, len(draining) - limit)]:
+            if not worker.state.hurried:
+                log.warning(
+                    "Worker (pid: %s) is told to hurry: %d drain, and max_draining is %d",
+                    *(worker.pid, len(draining), limit),
+                )
+                worker.state.hurried = True
+                worker.channel.send(Message.HURRY)
+                deadline = time.monotonic() + 2 * CLOSE_GRACE
+                worker.state.kill_at = min(worker.state.kill_at, deadline)
 
     def _cover_slots(self) -> None:
         """Let ready workers accept on the slots of those that are gone."""
@@ -233,7 +433,7 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
     # Spawn
 
     def spawn_worker(self, generation: Generation, reason: str = "start") -> None:
-        """Fork one worker of ``generation``; raises OSError."""
+        """Fork one worker of ``generation``; what this raises has left nothing behind."""
         self.worker_age += 1
         cfg = generation.cfg
         slot = free_slot(self.WORKERS.values(), generation, max(1, self.num_workers))
@@ -245,36 +445,48 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
             slot=slot,
             started_for=reason,
         )
-        deadline = time.monotonic() + cfg.boot_timeout
+        # A developer may stand in a debugger while the project is imported.
+        deadline = math.inf if cfg.reload else time.monotonic() + cfg.boot_timeout
         worker.state = WorkerState(generation, self.worker_age, kill_at=deadline, slots={slot})
-        for listener in self.LISTENERS:
-            listener.grow(slot)
-        cfg.pre_fork(self, worker)
-        pid = os.fork()
-        if pid == 0:
-            self._run_worker_in_child(worker)
+        try:
+            for listener in self.LISTENERS:
+                listener.grow(slot)
+            hooks.call(cfg, "pre_fork", self, worker)
+            pid = self._fork(worker)
+        except BaseException:
+            worker.discard()
+            raise
         worker.forked(pid)
         self.WORKERS[pid] = worker
-        self._poller.add(worker)
+        self._poller.watch(worker.channel, lambda: self._read_channel(worker))
 
-    def _run_worker_in_child(self, worker: Worker) -> NoReturn:
-        """Be ``worker`` from here to the end of this process.
+    def _fork(self, worker: Worker) -> int:
+        """Return the child's pid; in the child, be the worker.
 
-        The master's ends of the other workers' channels are closed first: as long as a copy of
-        such an end is open, its worker does not see the master die.
+        Signals wait meanwhile, so that none meets the master's handlers in the child.
+        """
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            pid = os.fork()
+            if pid == 0:
+                worker.live(self, self._let_go, mask)
+            return pid
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+    def _let_go(self) -> None:
+        """Close what only the master needs, in a child.
+
+        As long as a copy of the master's end of a channel is open, its worker does not see the
+        master die; and a copy of the pid file would keep its lock.
         """
         for sibling in self.WORKERS.values():
             sibling.close()
         self._poller.close()
-        worker.pid = os.getpid()
-        try:
-            util._setproctitle(f"worker [{self.proc_name}]")
-            self.log.info("Booting worker with pid: %s", worker.pid)
-            self.cfg.post_fork(self, worker)
-            worker.init_process()
-            sys.exit(0)
-        finally:
-            self.cfg.worker_exit(self, worker)
+        for held in (self.pidfile, self._reload_requests):
+            if held is not None:
+                held.close()
+        util._setproctitle(f"worker [{self.proc_name}]")
 
     # Hear
 
@@ -283,24 +495,33 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         for message, text in worker.channel.receive():
             if message is Message.READY and worker.state.phase is Phase.BOOTING:
                 self._on_ready(worker)
+            elif message is Message.BOOTS:
+                worker.state.doing = text
             elif message is Message.FAILED:
                 worker.state.failure = text
-            elif message is Message.REPLACE:
+                worker.state.kill_at = time.monotonic() + 2 * CLOSE_GRACE  # its threads may hang
+            elif message in (Message.REPLACE, Message.TOLD):
                 worker.state.replace_for = text
-                self.log.info("Worker (pid: %s) asks to be replaced: %s", worker.pid, text)
+                worker.state.told = worker.state.told or message is Message.TOLD
+                log.info("Worker (pid: %s) asks to be replaced: %s", worker.pid, text)
             elif message is Message.DRAINING:
                 self._expect_exit(worker)
         if worker.channel.closed:
-            self._poller.remove(worker)
+            self._poller.forget(worker.channel)
+        if worker.channel.broken and worker.pid in self.WORKERS and not worker.state.killed_for:
+            worker.state.killed_for = f"{worker.channel.broken}, and was killed"
+            self.kill_worker(worker.pid, signal.SIGKILL)
 
     def _on_ready(self, worker: Worker) -> None:
         worker.state.phase = Phase.READY
         worker.state.kill_at = math.inf
         self._ever_ready = True
-        self.log.info("Worker ready (pid: %s)", worker.pid)
-        systemd.notify(READY=1, MAINPID=self.pid)
+        log.info("Worker ready (pid: %s)", worker.pid)
+        if self._reload_began is None:  # its end is told when it is over
+            systemd.notify(READY=1, MAINPID=self.pid)
         if self.cfg.check:
-            print(f"{self._current.spec}: the configuration is good and a worker became ready")
+            with suppress(OSError):
+                print(f"{self._current.spec}: the configuration is good and a worker became ready")
             raise StopIteration  # as TERM does: run() stops everything
         if worker.generation is self._candidate:
             self._promote_candidate(worker.generation)
@@ -310,16 +531,33 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
     def murder_workers(self) -> None:
         """Abort workers that are blocked or late: ABRT first, for the stacks, then KILL."""
         now = time.monotonic()
+        self._forgive_a_stop(now)
         for pid, worker in list(self.WORKERS.items()):
-            state, timeout = worker.state, worker.cfg.timeout
+            state, cfg = worker.state, worker.cfg
             if now >= state.kill_at:
-                late = "was not ready" if state.phase is Phase.BOOTING else "did not end"
-                self._abort_then_kill(pid, worker, f"{late} in time")
-            elif state.phase is not Phase.BOOTING and timeout:
-                silence = now - worker.tmp.last_update()
-                if silence > timeout:
+                late = "did not end in time"
+                if state.phase is Phase.BOOTING:
+                    late = f"was not ready in time (boot_timeout: {cfg.boot_timeout:g} s)"
+                    late += f" while {state.doing}" if state.doing else ""
+                self._abort_then_kill(pid, worker, late)
+            elif state.phase is not Phase.BOOTING and cfg.timeout and not cfg.reload:
+                silence = now - max(worker.tmp.last_update(), self._resumed_at)
+                if silence > cfg.timeout:
                     reason = f"is blocked: no heartbeat for {silence:.0f} s"
                     self._abort_then_kill(pid, worker, reason)
+
+    def _forgive_a_stop(self, now: float) -> None:
+        """Give the workers the time back in which this process, and perhaps they, did not run."""
+        pause, self._last_turn = now - self._last_turn, now
+        if pause > MAX_TURN:
+            self._resumed_at = now
+            for worker in self.WORKERS.values():
+                worker.state.kill_at += pause
+
+    def kill_worker(self, pid: int, number: signal.Signals) -> None:
+        """Send a signal to a worker; one that is gone will be reaped."""
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
 
     def _abort_then_kill(self, pid: int, worker: Worker, reason: str) -> None:
         """Send ABRT the first time, and KILL when the deadline has passed again."""
@@ -329,7 +567,7 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
             return
         worker.state.killed_for = reason
         worker.state.kill_at = time.monotonic() + KILL_DELAY
-        self.log.warning("Worker (pid: %s) %s", pid, reason)
+        log.warning("Worker (pid: %s) %s", pid, reason)
         self.kill_worker(pid, signal.SIGABRT)
 
     # Reap
@@ -339,46 +577,75 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         with suppress(ChildProcessError):
             while (ended := os.waitpid(-1, os.WNOHANG))[0]:
                 pid, status = ended
-                self.reexec_pid = 0 if pid == self.reexec_pid else self.reexec_pid
+                if pid == self.reexec_pid:
+                    self.reexec_pid = 0
+                    log.warning("The new master (pid: %s) is gone; this one goes on", pid)
                 if worker := self.WORKERS.pop(pid, None):
                     self._on_exit(worker, status)
 
     def _on_exit(self, worker: Worker, status: int) -> None:
         self._read_channel(worker)  # its last message may say why it failed
-        self._poller.remove(worker)  # without EOF when a child of the worker holds its end
+        self._poller.forget(worker.channel)  # without EOF if a child of the worker holds its end
         state = worker.state
-        cause = state.failure or worker.crash_report.describe(status, state.killed_for)
+        ended = worker.crash_report.describe(status, state.killed_for, worker.generation.folder)
+        cause = state.failure or ended
         worker.close()
-        self.cfg.child_exit(self, worker)
+        self._tell("child_exit", self, worker, cfg=worker.cfg)
         if state.phase is Phase.DRAINING or self._stopping:
-            self.log.info("Worker (pid: %s) left: %s", worker.pid, cause)
-        elif worker.generation is self._candidate:
-            self._reject_candidate(cause)
-        elif self._ever_ready:
-            pause = self._backoff.note()
-            self.log.error("Worker (pid: %s) died: %s; next in %.1f s", worker.pid, cause, pause)
+            log.info("Worker (pid: %s) left: %s", worker.pid, cause)
+        elif worker.generation is self._candidate or not self._ever_ready:
+            self._on_loss(worker.generation, cause)
         else:
-            self._backoff.note()
-            if not self.WORKERS:
-                raise HaltServer(cause, 1)
+            self._on_loss(worker.generation, f"Worker (pid: {worker.pid}) died: {cause}")
 
     # Reload
 
     def reload(self) -> None:
         """Read a new generation; the old workers go on until one of its workers is ready."""
         self._stats["reloads"] += 1
+        self._reload_began = time.monotonic()
         systemd.reloading()
+        if self._read_candidate():
+            self._backoff.reset()
+            self._tell("on_reload", self, cfg=self._candidate.cfg if self._candidate else None)
+
+    def _accept_reload_requests(self) -> None:
+        if self._reload_requests is not None and self._reload_requests.accept():
+            log.info("Reloading: `api_hour reload` asks for it")
+            self.reload()
+
+    def _read_candidate(self) -> bool:
+        """Read the configuration, where the daemon was started, into a candidate."""
         try:
-            self._candidate = self.app.next_generation(self._current)
+            folder = self._enter_start_folder()
+            candidate = self.app.next_generation(self._current)
+            if folder == "/" != self._start_folder and candidate.folder == folder:
+                raise ConfigError(
+                    f"{self._start_folder}, where the daemon was started, is gone: put it back, or "
+                    "restart the daemon"
+                )
+            _refuse_no_workers(candidate)
+            self._candidate = candidate
         except ConfigError as error:
             self._reject_candidate(str(error))
-            return
-        except Exception as error:  # gunicorn.conf.py may raise anything, but never end the master
-            self.log.exception("The configuration could not be read")
+        except (Exception, SystemExit) as error:  # gunicorn.conf.py may raise anything
+            log.exception("The configuration could not be read")
             self._reject_candidate(f"{type(error).__name__}: {error}")
-            return
-        self._backoff.reset()
-        self.cfg.on_reload(self)
+        return self._candidate is not None
+
+    def _enter_start_folder(self) -> str:
+        """Go where the daemon was started, anew: the path may hold a link that has moved.
+
+        Without that folder, go to the root: absolute paths work there. Return where this is.
+        """
+        folder = self._start_folder
+        try:
+            os.chdir(folder)
+        except OSError:
+            folder = "/"
+            os.chdir(folder)
+        type(self.cfg.settings["chdir"]).default = folder  # which Gunicorn enters if none is given
+        return folder
 
     def _promote_candidate(self, generation: Generation) -> None:
         """Make the candidate, of which a worker is ready, the current generation."""
@@ -386,36 +653,70 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         self._recycling_suspended = False
         self.app.cfg = generation.cfg
         self.setup(self.app)
-        self.log.reopen_files()
-        self.log.info("Reloaded: new workers replace the old ones")
+        self._reopen_logs()
+        if self.num_workers > 1:
+            log.info("Reloading: the first new worker is ready, %d to go", self.num_workers - 1)
 
     def _reject_candidate(self, reason: str) -> None:
         self._candidate = None
+        self._reload_began = None
         self._recycling_suspended = True
-        self.log.error("Reload failed, the running workers stay: %s", reason)
+        kept = ", the running workers stay" if self._in_phase(Phase.READY) else ""
+        log.error("Reload failed%s: %s", kept, reason)
+        self._answer_reload_requests(reason, ok=False)
         systemd.notify(READY=1)  # ends RELOADING=1
+
+    def _end_reload(self) -> None:
+        """Tell that the reload is over if it is: all wanted workers are new, and ready."""
+        if self._reload_began is None or self._candidate is not None:
+            return
+        ready = self._in_phase(Phase.READY)
+        new = sum(worker.generation is self._current for worker in ready)
+        if new < self.num_workers or new < len(ready):
+            return
+        seconds, self._reload_began = time.monotonic() - self._reload_began, None
+        draining = len(self._in_phase(Phase.DRAINING))
+        workers = "worker is" if new == 1 else "workers are"
+        text = f"Reloaded: {new} new {workers} ready after {seconds:.1f} s; draining: {draining}"
+        log.info("%s", text)
+        self._answer_reload_requests(text, ok=True)
+        systemd.notify(READY=1, MAINPID=self.pid)
+
+    def _answer_reload_requests(self, text: str, *, ok: bool) -> None:
+        if self._reload_requests is not None:
+            self._reload_requests.answer(text, ok=ok)
 
     # Upgrade
 
     def reexec(self) -> None:
         """Start the program anew beside this master, on the same sockets; USR2 asks for it."""
         if os.getpid() == 1:
-            self.log.error("USR2 refused: process 1 cannot be replaced; restart the container")
+            log.error("USR2 refused: process 1 cannot be replaced; restart the container")
         elif self.reexec_pid or self.master_pid:
-            self.log.error("USR2 refused: an upgrade is under way; stop one of the two masters")
+            log.error("USR2 refused: an upgrade is under way; stop one of the two masters")
         else:
-            self.reexec_pid = os.fork()
+            try:
+                self.reexec_pid = os.fork()
+            except OSError as error:
+                log.error("USR2 failed: no process can be started: %s", error.strerror)
+                return
             if self.reexec_pid == 0:
                 self._exec_successor()
 
     def _exec_successor(self) -> NoReturn:
-        self.cfg.pre_exec(self)
-        handed_over = {"GUNICORN_PID": str(os.getppid())}
-        handed_over |= listeners.hand_over(self.LISTENERS) | metrics.hand_over()
-        environ = {**self.cfg.env_orig, **handed_over}
-        os.chdir(self.START_CTX["cwd"])
-        command = [sys.executable, "-m", "api_hour", *sys.argv[1:]]
-        os.execve(sys.executable, command, environ)  # noqa: S606 - no shell is wanted
+        """Become the new program, or end: this process is a copy of the master, and never one."""
+        try:
+            hooks.call(self.cfg, "pre_exec", self)
+            handed_over = {"GUNICORN_PID": str(os.getppid())}
+            handed_over |= listeners.hand_over(self.LISTENERS) | metrics.hand_over()
+            environ = {**self.cfg.env_orig, **handed_over}
+            self._enter_start_folder()
+            command = [sys.executable, "-m", "api_hour", *sys.argv[1:]]
+            os.execve(sys.executable, command, environ)  # noqa: S606 - no shell is wanted
+        except BaseException as error:
+            log.error("USR2 failed: %s", error if isinstance(error, HookError) else repr(error))
+        finally:
+            os._exit(1)
 
     # Stop
 
@@ -426,6 +727,7 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         balancers stop sending before the listeners close.
         """
         self._stopping = True
+        self._answer_reload_requests("the daemon is stopping", ok=False)
         systemd.notify(STOPPING=1, STATUS="Stopping")
         self._stop_booting()
         if graceful and not self.cfg.reload:
@@ -434,10 +736,8 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
             self._run_until(time.monotonic() + self.cfg.stop_delay)
         # During an upgrade the other master still needs the files of the unix sockets.
         unlink = self.reexec_pid == self.master_pid == 0
-        for listener in self.LISTENERS:
-            listener.close(unlink=unlink)
-        self.LISTENERS = []
-        for worker in list(self.WORKERS.values()):  # Gunicorn removes one that cannot be killed
+        self._close_listeners(unlink=unlink)
+        for worker in list(self.WORKERS.values()):
             if worker.state.phase is not Phase.DRAINING:
                 self._drain(worker)
         if not graceful:
@@ -445,6 +745,14 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         self._run_until(math.inf)
         if unlink:
             metrics.remove_folder()
+
+    def _close_listeners(self, *, unlink: bool) -> None:
+        for listener in self.LISTENERS:
+            try:
+                listener.close(unlink=unlink)
+            except OSError as error:
+                log.error("The file of listener %s stays: %s", listener.name, error.strerror)
+        self.LISTENERS = []
 
     def _stop_booting(self) -> None:
         """Kill workers that are still booting: their copies of the sockets would hold connections.
@@ -476,10 +784,15 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
     def halt(self, reason: str | None = None, exit_status: int = 0) -> NoReturn:
         """Say why, stop the workers, and exit."""
         if reason is not None:
-            self.log.critical("%s", reason)
+            log.critical("%s", reason)
         self.stop()
-        self.log.info("Shutting down: %s", self.master_name)
-        if self.pidfile is not None:
-            self.pidfile.unlink()
-        self.cfg.on_exit(self)
+        log.info("Shutting down: %s", self.master_name)
+        self._remove_pidfile()
+        self._tell("on_exit", self)
         sys.exit(exit_status)
+
+
+def _refuse_no_workers(generation: Generation) -> None:
+    """Raise ConfigError for a number of workers that would leave the listeners unserved."""
+    if generation.cfg.workers < 1:
+        raise ConfigError("workers must be above zero, got 0: nobody would serve the listeners")

@@ -1,14 +1,23 @@
-"""The master's only wait: for signals, and for what its workers send."""
+"""The master's only wait: for signals, and for what its workers and operators send."""
 
 import selectors
 import signal
 import socket
+from collections.abc import Callable
+from typing import Protocol
 
-from api_hour.worker.process import Worker
+TakeIn = Callable[[], None]  # reads what has arrived
+
+
+class Source(Protocol):
+    """What has a descriptor that becomes readable."""
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
 
 
 class Poller:
-    """Wakes the master for a signal and for a worker's channel.
+    """Wakes the master for a signal, and for every source that it watches.
 
     Signals come through a socket pair that Python's own signal handler writes to
     (``signal.set_wakeup_fd``), so that one ``select`` waits for both and no signal can slip in
@@ -26,17 +35,17 @@ class Poller:
         """Let every handled signal end the wait."""
         signal.set_wakeup_fd(self._wakeup_write.fileno(), warn_on_full_buffer=False)
 
-    def add(self, worker: Worker) -> None:
-        """Watch a worker's channel."""
-        self._selector.register(worker.channel, selectors.EVENT_READ, worker)
+    def watch(self, source: Source, take_in: TakeIn) -> None:
+        """Return ``take_in`` from ``wait`` whenever ``source`` can be read."""
+        self._selector.register(source, selectors.EVENT_READ, take_in)
 
-    def remove(self, worker: Worker) -> None:
-        """Stop watching a worker's channel; does nothing if it is not watched."""
-        if worker.channel in self._selector.get_map():
-            self._selector.unregister(worker.channel)
+    def forget(self, source: Source) -> None:
+        """Stop watching a source; does nothing if it is not watched."""
+        if source in self._selector.get_map():
+            self._selector.unregister(source)
 
-    def wait(self, seconds: float) -> list[Worker]:
-        """Return the workers whose channel can be read, after at most ``seconds``."""
+    def wait(self, seconds: float) -> list[TakeIn]:
+        """Return what reads the sources that can be read, after at most ``seconds``."""
         keys = [key for key, _ in self._selector.select(max(0.0, seconds))]
         if any(key.data is None for key in keys):
             self._wakeup_read.recv(4096)  # only its arrival counts: Gunicorn queues the signals

@@ -39,8 +39,11 @@ class WorkerState:
     phase: Phase = Phase.BOOTING
     kill_at: float = math.inf  # deadline of the phase, by time.monotonic()
     killed_for: str = ""  # why the master killed it; empty while it did not
+    doing: str = ""  # what it does while it boots
     failure: str = ""  # why it could not boot
     replace_for: str = ""  # why it asks for a replacement; empty while it does not
+    told: bool = False  # asks because somebody told it to leave, so it is replaced in any case
+    hurried: bool = False  # was told to end its drain
     slots: set[int] = field(default_factory=set)  # its own, and those it covers for others
 
 
@@ -128,12 +131,14 @@ def _is_of(worker: Member, generation: Generation) -> bool:
 
 def _due_for_recycling(live: Collection[M], target: Target) -> M | None:
     """Return the worker that may be replaced now because it asked for it: one at a time."""
-    if not target.recycling or target.candidate:
+    if target.candidate:
         return None
     asking = [
         worker
         for worker in _ready(live)
-        if worker.state.replace_for and _is_of(worker, target.current)
+        if worker.state.replace_for
+        and (target.recycling or worker.state.told)
+        and _is_of(worker, target.current)
     ]
     return min(asking, key=_least_useful, default=None)
 

@@ -5,18 +5,23 @@ master holds the other end of that pipe, so the reloader ends with the master, h
 It is a process because watching is a thread and blocks, and the master forks.
 """
 
+import logging
 import os
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterable
 from importlib.machinery import PathFinder
 from importlib.util import find_spec
 
 from api_hour.config.generation import Generation
 from api_hour.exceptions import ConfigError
+from api_hour.logs import NonBlockingHandler
+from api_hour.worker.importer import shorten
 
 DEBOUNCE = 50  # milliseconds of silence that end a burst of changes
+log = logging.getLogger("api_hour.master.reloader")
 
 
 def start(generation: Generation) -> "subprocess.Popen[bytes]":
@@ -47,16 +52,32 @@ def main() -> None:
     """Send HUP to the master for every burst of changes, until standard input ends."""
     import watchfiles
 
+    log.addHandler(NonBlockingHandler())
+    log.setLevel(logging.INFO)
     master, paths = int(sys.argv[1]), sys.argv[2:]
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
     )  # Ctrl-C reaches the whole terminal: the master handles it
     threading.Thread(target=_exit_on_stdin_eof, daemon=True).start()
     try:
-        for _ in watchfiles.watch(*paths, debounce=1600, step=DEBOUNCE, raise_interrupt=False):
+        for changes in watchfiles.watch(
+            *paths, debounce=1600, step=DEBOUNCE, raise_interrupt=False
+        ):
+            log.info("%s: reloading", describe(path for _, path in changes))
             os.kill(master, signal.SIGHUP)
     except ProcessLookupError:
         return
+
+
+def describe(paths: Iterable[str]) -> str:
+    """Return what has changed, in words: a name, and how many more."""
+    first, *others = sorted({shorten(path) for path in paths})
+    files = "file" if len(others) == 1 else "files"
+    return (
+        f"{first} has changed"
+        if not others
+        else f"{first} and {len(others)} {files} more have changed"
+    )
 
 
 def _exit_on_stdin_eof() -> None:

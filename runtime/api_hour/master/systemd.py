@@ -31,11 +31,10 @@ def notify(**state: object) -> None:
     if address.startswith("@"):  # a name in Linux' abstract namespace
         address = "\0" + address[1:]
     lines = "\n".join(f"{key}={value}" for key, value in state.items())
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+    # A full queue, a socket that is gone, or no descriptor left: none may block or end the master.
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.setblocking(False)
-        # A full queue, or a socket that is gone, must neither block nor end the master.
-        with suppress(OSError):
-            sock.sendto(lines.encode(), address)
+        sock.sendto(lines.encode(errors="replace"), address)
 
 
 def reloading() -> None:

@@ -3,43 +3,70 @@
 import faulthandler
 import logging
 import os
+import re
 import signal
 import tempfile
+from typing import BinaryIO
+
+from api_hour.worker.importer import innermost
 
 MAX_STACKS = 20_000  # bytes that go into the log
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("api_hour.worker")
 
 
 class CrashReport:
     """An unnamed file that a dying worker writes its stacks to, and the master reads.
 
     The file is opened before the fork, so both processes have it, and nothing has to be sent by a
-    worker whose loop is blocked.
+    worker whose loop is blocked. On Linux it is memory: a worker starts without any folder that
+    can be written. Elsewhere it lies in ``folder``.
     """
 
-    def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker
+    def __init__(self, folder: str | None = None) -> None:
+        self._file: BinaryIO
+        if hasattr(os, "memfd_create"):
+            self._file = os.fdopen(os.memfd_create("api_hour-crash-report"), "w+b")
+        else:
+            self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - lives as long as we do
 
     def collect(self) -> None:
         """Write all stacks on SIGABRT and on a crash; works in a blocked loop, too."""
         faulthandler.enable(self._file, all_threads=True)
 
-    def describe(self, status: int, killed_for: str) -> str:
-        """Return the status of ``os.waitpid`` in words, and log the stacks if there are any."""
+    def describe(self, status: int, killed_for: str, project: str) -> str:
+        """Return the status of ``os.waitpid`` in words, and log the stacks if there are any.
+
+        For a worker that was aborted, the words end with its place in the code below ``project``.
+        """
         if os.WIFEXITED(status):
             return f"exit code {os.WEXITSTATUS(status)}"
-        name = signal.Signals(os.WTERMSIG(status)).name
+        number = os.WTERMSIG(status)
+        known = number in {member.value for member in signal.Signals}
+        name = signal.Signals(number).name if known else str(number)  # a real-time signal has none
         end = f"it {killed_for}" if killed_for else f"signal {name}"
         if name == "SIGKILL" and not killed_for:
             end += ": out of memory?"
-        self._file.seek(0)
-        if stacks := self._file.read(MAX_STACKS).decode(errors="replace").strip():
+        if stacks := self._stacks():
             record = logger.makeRecord(
-                __name__, logging.WARNING, __file__, 0, "Where the worker's threads stood", (), None
+                logger.name,
+                logging.WARNING,
+                __file__,
+                0,
+                "Where the worker's threads stood",
+                (),
+                None,
             )
             record.stack_info = stacks
             logger.handle(record)
+            # The thread that the signal met, which is the main one.
+            current = re.search(r"^Current thread .*?(?=\n\n|\Z)", stacks, re.MULTILINE | re.DOTALL)
+            place = innermost(current[0], project) if current else ""
+            end += place and f", at {place}"
         return end
+
+    def _stacks(self) -> str:
+        self._file.seek(0)
+        return self._file.read(MAX_STACKS).decode(errors="replace").strip()
 
     def close(self) -> None:
         """Close the file."""

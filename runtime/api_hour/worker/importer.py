@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import re
 import traceback
 from pathlib import Path
 from types import TracebackType
@@ -36,16 +37,41 @@ def explain(spec: str, error: BaseException) -> str:
 
 def shorten(filename: str) -> str:
     """Return a path relative to the working directory if it lies below it."""
+    folder = working_folder()
     path = Path(filename)
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else filename
+    below = folder and path.is_absolute() and path.is_relative_to(folder)
+    return str(path.relative_to(folder)) if below else filename
+
+
+def working_folder() -> str:
+    """Return the working directory, or "" if it was removed."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return ""
+
+
+def innermost(stack: str, folder: str) -> str:
+    """Return where a stack of ``faulthandler`` stands in the code below ``folder``, or "".
+
+    A stack begins with its innermost frame.
+    """
+    for filename, line, function in re.findall(r'File "(.+)", line (\d+) in (.+)', stack):
+        if _is_of_project(filename, folder):
+            return f"{os.path.relpath(filename, folder)}:{line} in {function}"
+    return ""
 
 
 def _location(trace: TracebackType | None) -> str:
     """Return file:line of the innermost frame in the project's own code, or ""."""
-    project = os.getcwd() + os.sep
     frames = [
         frame
         for frame in traceback.extract_tb(trace)
-        if frame.filename.startswith(project) and "site-packages" not in frame.filename
+        if _is_of_project(frame.filename, working_folder())
     ]
     return f"{shorten(frames[-1].filename)}:{frames[-1].lineno}" if frames else ""
+
+
+def _is_of_project(filename: str, folder: str) -> bool:
+    below = bool(folder) and filename.startswith(folder.rstrip(os.sep) + os.sep)
+    return below and "site-packages" not in filename

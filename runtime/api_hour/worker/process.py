@@ -2,18 +2,27 @@
 
 A worker's life, in the order of this file::
 
-    fork -> init_process: signals, logs, TLS keys (as root), then the user's privileges
+    fork -> live: the guard around everything that follows; it never returns
+         -> init_process: signals, logs, TLS keys (as root), then the user's privileges
          -> run: import the project, read its settings, make the loop
          -> _serve: open the engines, start the servers, say READY
          -> heartbeat and messages, until something asks for the drain
-         -> _drain: stop accepting, finish, close the engines -> exit 0
+         -> _drain: stop accepting, finish, close the engines
+         -> _leave: hooks, exit handlers, what is buffered -> os._exit(0)
 
 The worker knows the master only as the other end of a channel, and knows no other worker: the
 master decides, the worker obeys. End of file on the channel means that the master died; then the
-worker drains and exits as well. TERM, QUIT and an operator's ``kill`` work without the master.
+worker drains and exits as well.
+
+Signals: TERM asks the master for a replacement and changes nothing else, because whoever sent it
+may have sent it to the whole group, and the master then decides when workers stop accepting. A
+second TERM drains at once, and QUIT without waiting for requests; neither needs the master.
 """
 
 import asyncio
+import atexit
+import inspect
+import logging
 import os
 import signal
 import socket
@@ -21,9 +30,10 @@ import ssl
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import fields
-from typing import Any
+from typing import Any, NoReturn
 
 from gunicorn import util
 from gunicorn.workers.base import Worker as GunicornWorker
@@ -35,7 +45,7 @@ from api_hour.config.generation import Generation
 from api_hour.container import Container, Server, ServerOptions
 from api_hour.exceptions import ConfigError
 from api_hour.logs import setup
-from api_hour.worker import importer, tls
+from api_hour.worker import forks, hooks, importer, tls
 from api_hour.worker.channel import Channel, Message
 from api_hour.worker.crash_report import CrashReport
 from api_hour.worker.recycling import RecyclingLimits
@@ -44,15 +54,16 @@ HEARTBEAT = 1.0  # seconds between two heartbeats; never more than a quarter of 
 CLOSE_GRACE = 2.0  # seconds for cancelled work and for engines to end, after the drain's deadline
 HANDLED = (signal.SIGTERM, signal.SIGQUIT, signal.SIGUSR1)  # by the loop, once it serves
 FOR_THE_MASTER = signal.SIGINT, signal.SIGHUP, signal.SIGWINCH, signal.SIGUSR1, signal.SIGUSR2
-BOOT_FAILED = 1  # exit code; Gunicorn's own 3 and 4 would stop the whole master
+FAILED = 1  # exit code
+log = logging.getLogger("api_hour.worker")
 
 
 class Worker(GunicornWorker):  # type: ignore[misc]
     """Runs the Container of one generation.
 
     The master makes this object before the fork, so ``__init__`` only keeps values, and the
-    master and the child each go on with their copy: ``forked`` and ``close`` run in the master,
-    everything else in the child.
+    master and the child each go on with their copy: ``forked``, ``discard`` and ``close`` run in
+    the master, everything else in the child.
     """
 
     def __init__(self, *args: Any, generation: Generation, slot: int, started_for: str) -> None:
@@ -61,7 +72,8 @@ class Worker(GunicornWorker):  # type: ignore[misc]
         self.slot = slot  # the number of its socket, where an address has one for each worker
         self.started_for = started_for  # start, reload, recycling or death
         self.channel, self._to_master = Channel.pair()
-        self.crash_report = CrashReport()
+        self.crash_report = CrashReport(self.cfg.worker_tmp_dir)
+        self._told_to_leave = False
 
     # In the master
 
@@ -70,6 +82,11 @@ class Worker(GunicornWorker):  # type: ignore[misc]
         self.pid = pid
         self._to_master.close()
 
+    def discard(self) -> None:
+        """Close everything of a worker that was not forked."""
+        self._to_master.close()
+        self.close()
+
     def close(self) -> None:
         """Close what the master holds of a worker that is gone."""
         for end in (self.channel, self.crash_report, self.tmp):
@@ -77,26 +94,48 @@ class Worker(GunicornWorker):  # type: ignore[misc]
 
     # In the child: boot
 
+    def live(self, master: object, let_go: Callable[[], None], mask: Iterable[int]) -> NoReturn:
+        """Be this worker from the fork to the end of the process; never returns, never raises.
+
+        The frames below are a copy of the master's, which must not run here. ``let_go`` closes
+        what only the master needs; ``mask`` is that of the signals once ours are handled; hooks
+        are given ``master``.
+        """
+        status = FAILED
+        try:
+            try:
+                self.pid = os.getpid()
+                self.channel.close()
+                self.init_signals()
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+                let_go()
+                sockets = [sock for listener in self.sockets for sock in listener.slots]
+                forks.protect(sockets, [self._to_master.fileno()])
+                log.info("Booting worker with pid: %s", self.pid)
+                hooks.call(self.cfg, "post_fork", master, self)
+                self.init_process()
+                status = 0
+            except BaseException as error:
+                self._report_failure(error)
+            self._leave(master)
+        finally:
+            os._exit(status)
+
     def init_process(self) -> None:
         """Turn the forked process into a worker, and run it to its end.
 
         Order matters: a TLS key may be readable to root only, so it is read before the
         privileges are dropped.
         """
-        self.channel.close()
-        self.init_signals()
         os.environ.update(self.cfg.env)
         setup.apply(self.generation.logs, self.log)
         addresses = self.generation.addresses
-        try:
-            self._tls = {name: tls.context(address) for name, address in addresses.items()}
-        except ConfigError as error:
-            self._fail(error)
+        self._tls = {name: tls.context(address) for name, address in addresses.items()}
         util.set_owner_process(self.cfg.uid, self.cfg.gid, initgroups=self.cfg.initgroups)
         util.seed()
         self.crash_report.collect()
         threading.Thread(target=self._exit_if_master_dies, daemon=True).start()
-        self.cfg.post_worker_init(self)
+        hooks.call(self.cfg, "post_worker_init", self)
         self.run()
 
     def init_signals(self) -> None:
@@ -115,45 +154,60 @@ class Worker(GunicornWorker):  # type: ignore[misc]
         """Exit if the master dies during the boot, when no loop watches the channel yet."""
         while not self.booted:
             if self._to_master.hung_up(HEARTBEAT) and not self.booted:
-                os._exit(BOOT_FAILED)
+                os._exit(FAILED)
 
     def run(self) -> None:
         """Import the project, then serve on a fresh loop."""
-        try:
-            if self.cfg.metrics:
-                metrics.start_counting(self.started_for)
-            container = self._load()
-            with asyncio.Runner(loop_factory=_loop_factory(self.cfg.loop)) as runner:
-                runner.run(self._serve(container))
-        except (Exception, SystemExit) as error:
-            self._fail(error)
+        if self.cfg.metrics:
+            metrics.start_counting(self.started_for)
+        container = self._load()
+        with asyncio.Runner(loop_factory=_loop_factory(self.cfg.loop)) as runner:
+            runner.run(self._serve(container))
 
     def _load(self) -> Container:
         """Import the project and return its Container; raises what the project raises."""
+        spec = self.generation.spec
+        self._tell_master(f"importing {spec}")
         self.generation.enter()
         if self.cfg.reload:
             sys.dont_write_bytecode = True  # two edits in one second would share a stale .pyc
-        kind = importer.load(self.generation.spec)
+        kind = importer.load(spec)
         if not (isinstance(kind, type) and issubclass(kind, Container)):
-            raise ConfigError(
-                f"{self.generation.spec} is not an api_hour.Container: name a class that extends it"
-            )
+            raise ConfigError(f"{spec} is not an api_hour.Container: name a class that extends it")
         document = self.generation.document
-        return kind(convert.convert(document, kind.settings) if kind.settings else document.data)
+        self._tell_master(f"making {spec}")
+        return make(
+            kind, convert.convert(document, kind.settings) if kind.settings else document.data
+        )
 
-    def _fail(self, error: BaseException) -> None:
-        """Exit, and tell the master why.
+    def _tell_master(self, doing: str) -> None:
+        """Say what comes next, for the message of a worker that is not ready in time."""
+        self._to_master.send(Message.BOOTS, doing)
+
+    def _report_failure(self, error: BaseException) -> None:
+        """Tell why the worker ends.
 
         The master shows one line. A traceback is printed where it helps: in development, or after
         the boot, when the error is nobody's setting.
         """
         if self.booted:
-            self.log.error("Worker failed", exc_info=error)
-            sys.exit(BOOT_FAILED)
+            log.error("Worker failed", exc_info=error)
+            return
         if not isinstance(error, ConfigError) and self.cfg.reload:
             traceback.print_exception(error)
         self._to_master.send(Message.FAILED, importer.explain(self.generation.spec, error))
-        sys.exit(BOOT_FAILED)
+
+    def _leave(self, master: object) -> None:
+        """Do what a process owes before its end: ``os._exit`` does none of it."""
+        try:
+            hooks.call(self.cfg, "worker_exit", master, self)
+        except ConfigError as error:
+            log.error("%s", error)
+        threading._shutdown()  # type: ignore[attr-defined] # waits for threads, as multiprocessing
+        atexit._run_exitfuncs()
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            with suppress(Exception):  # closed, or nobody reads it
+                stream.flush()
 
     # In the child: serve
 
@@ -168,8 +222,10 @@ class Worker(GunicornWorker):  # type: ignore[misc]
         self._covering: list[asyncio.Future[None]] = []  # a loop refers to tasks weakly
         heartbeat = loop.create_task(self._heartbeat())
         try:
-            async with container.engines():
-                servers = self._servers = container.servers()
+            self._tell_master("opening the engines")
+            async with opened(container):
+                self._tell_master("making the servers")
+                servers = self._servers = made_servers(container)
                 self._check_names(servers)
                 await self._start(servers)
                 self._become_ready(loop)
@@ -198,6 +254,7 @@ class Worker(GunicornWorker):  # type: ignore[misc]
 
     async def _start(self, servers: Mapping[str, Server]) -> None:
         for listener in self.sockets:
+            self._tell_master(f"starting the server {listener.name}")
             server = servers[listener.name]
             if hasattr(server, "options"):
                 tls_context = self._tls[listener.name]
@@ -207,9 +264,9 @@ class Worker(GunicornWorker):  # type: ignore[misc]
 
     def _become_ready(self, loop: asyncio.AbstractEventLoop) -> None:
         loop.add_reader(self._to_master.fileno(), self._read_channel)
-        loop.add_signal_handler(signal.SIGTERM, self._drain_unasked)
+        loop.add_signal_handler(signal.SIGTERM, self._ask_to_leave)
         loop.add_signal_handler(signal.SIGQUIT, self._drain_at_once)
-        loop.add_signal_handler(signal.SIGUSR1, self.log.reopen_files)
+        loop.add_signal_handler(signal.SIGUSR1, self._reopen_logs)
         self.booted = self._container.ready = True
         self._to_master.send(Message.READY)
 
@@ -245,6 +302,8 @@ class Worker(GunicornWorker):  # type: ignore[misc]
             self._cover(text.split())
         elif message is Message.DRAIN:
             self._draining.set()
+        elif message is Message.HURRY:
+            self._hurry()
 
     def _cover(self, names: list[str]) -> None:
         """Accept on the sockets of a worker that is gone as well."""
@@ -255,17 +314,35 @@ class Worker(GunicornWorker):  # type: ignore[misc]
 
     # In the child: drain
 
+    def _ask_to_leave(self) -> None:
+        """Ask the master for a replacement, because of TERM; drain at the second one."""
+        if self._told_to_leave:
+            self._drain_unasked()
+            return
+        self._told_to_leave = True
+        self._to_master.send(Message.TOLD, "it was sent TERM")
+
     def _drain_unasked(self) -> None:
-        """Drain because of TERM, and tell the master, which did not ask for it."""
+        """Drain, and tell the master, which did not ask for it."""
         if not self._draining.is_set():
             self._to_master.send(Message.DRAINING)
             self._draining.set()
 
     def _drain_at_once(self) -> None:
-        self._drain_timeout = 0.0
+        self._hurry()
         self._drain_unasked()
+
+    def _hurry(self) -> None:
+        """Make now the deadline of the drain: what is left is cancelled."""
+        self._drain_timeout = 0.0
         for drain in self._drains:
             drain.cancel()
+
+    def _reopen_logs(self) -> None:
+        try:
+            self.log.reopen_files()
+        except Exception as error:  # of any handler
+            log.error("The files of the logs cannot be opened again: %s", error)
 
     async def _drain(self, servers: Mapping[str, Server]) -> None:
         """Let every server finish; one that misses the deadline is cancelled."""
@@ -281,7 +358,80 @@ class Worker(GunicornWorker):  # type: ignore[misc]
             drain.cancel()
         for drain in done:
             if not drain.cancelled() and (error := drain.exception()):
-                self.log.error("A server failed while draining", exc_info=error)
+                log.error("A server failed while draining", exc_info=error)
+
+
+def make(kind: type[Container], config: object) -> Container:
+    """Return a container of ``kind``; raises ConfigError if its ``__init__`` does not fit."""
+    name = f"{kind.__qualname__}.__init__"
+    try:
+        inspect.signature(kind).bind(config)
+    except TypeError as error:
+        raise ConfigError(
+            f"{_place(kind.__init__)}{name} must take one argument, the configuration: {error}"
+        ) from None
+    container = kind(config)
+    if not hasattr(container, "ready"):
+        raise ConfigError(
+            f"{_place(kind.__init__)}{name} must call super().__init__(config), which keeps it"
+        )
+    return container
+
+
+def opened(container: Container) -> AbstractAsyncContextManager[object]:
+    """Return the engines' context manager; raises ConfigError if ``engines()`` is none."""
+    engines: object = container.engines()
+    generator = getattr(engines, "gen", None)  # what asynccontextmanager has decorated
+    fits = generator is None or inspect.isasyncgen(generator)
+    if isinstance(engines, AbstractAsyncContextManager) and fits:
+        return engines
+    if inspect.iscoroutine(generator):
+        generator.close()
+    if inspect.iscoroutine(engines):
+        engines.close()  # it is never awaited
+    raise ConfigError(
+        f"{_place(container.engines)}{type(container).__qualname__}.engines() must be an async "
+        f"context manager, got {_a(engines)}: write `@asynccontextmanager` (of contextlib) above "
+        "`async def engines(self)`, and one `yield` inside"
+    )
+
+
+def made_servers(container: Container) -> Mapping[str, Server]:
+    """Return the servers by name; raises ConfigError if ``servers()`` returns anything else."""
+    servers: object = container.servers()
+    name = f"{_place(container.servers)}{type(container).__qualname__}.servers()"
+    if inspect.iscoroutine(servers):
+        servers.close()
+        raise ConfigError(
+            f"{name} must be a plain function: write `def`, and open what it needs in engines()"
+        )
+    if not isinstance(servers, Mapping):
+        raise ConfigError(
+            f"{name} must return a dict of servers by the names of their listeners, "
+            f"got {_a(servers)}: return {{'http': ...}}"
+        )
+    for key, server in servers.items():
+        methods = [getattr(server, method, None) for method in ("start", "drain")]
+        if isinstance(server, type) or not all(map(callable, methods)):
+            raise ConfigError(
+                f"{name} gives the listener {key} {_a(server)}, which has no start() and drain(): "
+                "make an api_hour.HTTPServer, StreamServer, DatagramServer or SocketServer of it"
+            )
+    return servers
+
+
+def _place(function: object) -> str:
+    """Return "file:line: " of a function of the project, or "" for any other object."""
+    code = getattr(inspect.unwrap(function), "__code__", None) if callable(function) else None
+    return f"{importer.shorten(code.co_filename)}:{code.co_firstlineno}: " if code else ""
+
+
+def _a(value: object) -> str:
+    """Return what a value is, in words."""
+    if isinstance(value, type):
+        return f"the class {value.__qualname__}"
+    kind = type(value).__name__
+    return "None" if value is None else f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
 
 
 def server_options(

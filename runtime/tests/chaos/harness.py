@@ -18,7 +18,7 @@ from testkit.waiting import until
 
 WORKERS = 2
 MAX_CONNECTIONS = 500  # by then one worker of two has surely accepted one
-STARTING = r"\[(\d+)\] \[INFO\] \[gunicorn\.error\] Starting API-Hour"  # group 1: the master's pid
+STARTING = r"\[(\d+)\] \[INFO\] \[api_hour\.master\] Starting API-Hour"  # group 1: the master's pid
 GRACE = 20.0  # seconds of graceful_timeout
 
 

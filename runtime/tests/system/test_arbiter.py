@@ -6,10 +6,11 @@ import os
 import re
 import signal
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
-from testkit.processes import Daemon
+from testkit.processes import Daemon, tcp_sockets
 from testkit.waiting import TIMEOUT, until
 
 Run = Callable[..., Daemon]
@@ -20,10 +21,11 @@ def in_flight(daemon: Daemon, seconds: float) -> "threading.Thread":
 
     def request() -> None:
         connection = http.client.HTTPConnection("127.0.0.1", daemon.port(), timeout=TIMEOUT)
-        connection.request("GET", f"/slow?seconds={seconds}")
-        sent.set()
-        response = connection.getresponse()
-        thread.answer = response.status, response.getheader("Connection")  # type: ignore[attr-defined]
+        with contextlib.closing(connection):
+            connection.request("GET", f"/slow?seconds={seconds}")
+            sent.set()
+            response = connection.getresponse()
+            thread.answer = response.status, response.getheader("Connection")  # type: ignore[attr-defined]
 
     sent = threading.Event()
     thread = threading.Thread(target=request)
@@ -71,7 +73,7 @@ def test_broken_code_and_broken_settings_keep_the_old_workers(run: Run, project:
         mark = daemon.mark()
         (project / name).write_text(text)
         daemon.send(signal.SIGHUP)
-        daemon.wait_for(rf"\[ERROR\] \[gunicorn\.error\] Reload failed.*{violation}", after=mark)
+        daemon.wait_for(rf"\[ERROR\] \[api_hour\.master\] Reload failed.*{violation}", after=mark)
         assert daemon.get()[1]["message"] == "first"
         (project / name).write_text(code if name == "hello.py" else "")
     mark = daemon.mark()
@@ -115,10 +117,11 @@ def unanswered(daemon: Daemon, path: str) -> "threading.Thread":
 
     def request() -> None:
         connection = http.client.HTTPConnection("127.0.0.1", daemon.port(), timeout=TIMEOUT)
-        connection.request("GET", path)
-        sent.set()
-        with contextlib.suppress(ConnectionError, http.client.HTTPException):
-            connection.getresponse().read()
+        with contextlib.closing(connection):
+            connection.request("GET", path)
+            sent.set()
+            with contextlib.suppress(ConnectionError, http.client.HTTPException):
+                connection.getresponse().read()
 
     sent = threading.Event()
     thread = threading.Thread(target=request)
@@ -173,4 +176,104 @@ def test_usr1_and_winch_interrupt_nothing(run: Run, project: Path) -> None:
     connection.request("GET", "/")
     assert connection.getresponse().status == 200
     connection.close()
+    assert daemon.stop() == 0
+
+
+def test_term_to_the_whole_group_stops_as_term_to_the_master_does(run: Run) -> None:
+    daemon = run("hello:Container", "--workers", "2", "--stop-delay", "600").ready(2)
+    os.killpg(daemon.pid, signal.SIGTERM)
+    daemon.wait_for("asks to be replaced: it was sent TERM", count=2)
+    for _ in range(4):  # the workers accept until the delay is over
+        assert daemon.get()[0] == 200
+    assert daemon.stop() == 0  # a second TERM shortens the delay
+    assert "died" not in daemon.output
+
+
+def test_a_stop_of_all_processes_is_forgiven(run: Run) -> None:
+    daemon = run("hello:Container", "--workers", "2", "--timeout", "3").ready(2)
+    workers = daemon.workers()
+    request = in_flight(daemon, 1.0)
+    until(lambda: daemon.get()[0] == 200, "no answer")
+    daemon.send_all(signal.SIGSTOP)
+    stopped = time.monotonic()
+    until(lambda: time.monotonic() > stopped + 6, "time stands still")
+    daemon.send_all(signal.SIGCONT)
+    request.join(TIMEOUT)
+    assert request.answer[0] == 200  # type: ignore[attr-defined]
+    mark = daemon.mark()
+    daemon.send(signal.SIGTTIN)  # some turns later
+    daemon.ready(after=mark)
+    assert daemon.workers()[:2] == workers
+    assert "is blocked" not in daemon.output
+    blocked = unanswered(daemon, "/block")  # and is still noticed
+    daemon.wait_for("is blocked: no heartbeat", after=mark)
+    blocked.join(TIMEOUT)
+
+
+def test_draining_workers_are_bounded_and_the_oldest_ends_first(run: Run) -> None:
+    daemon = run("hello:Container", "--max-draining", "1").ready()
+    requests: list[threading.Thread] = []
+    workers: list[int] = []
+
+    def none_accepts() -> bool:
+        return not any(map(listens, workers))
+
+    for _ in range(2):
+        until(none_accepts, "an old worker accepts")
+        workers += [pid for pid in daemon.workers() if pid not in workers]
+        mark = daemon.mark()
+        requests.append(unanswered(daemon, "/slow?seconds=600"))
+        until(lambda: daemon.get()[0] == 200, "no answer")
+        daemon.send(signal.SIGHUP)
+        daemon.ready(after=mark)
+    oldest, second = workers
+    daemon.wait_for(rf"\(pid: {oldest}\) is told to hurry: 2 drain, and max_draining is 1")
+    daemon.wait_for(rf"Worker \(pid: {oldest}\) left: exit code 0")
+    requests[0].join(TIMEOUT)
+    assert second in daemon.workers()
+    assert daemon.stop(signal.SIGINT) == 0
+    requests[1].join(TIMEOUT)
+
+
+def listens(pid: int) -> bool:
+    return bool(tcp_sockets(pid, state="0A"))
+
+
+def test_a_real_time_signal_to_a_worker_costs_one_worker(run: Run) -> None:
+    daemon = run("hello:Container", "--workers", "2").ready(2)
+    mark = daemon.mark()
+    os.kill(daemon.workers()[0], signal.SIGRTMIN + 5)
+    daemon.wait_for(r"died: signal \d+; next in", after=mark)
+    daemon.ready(after=mark)
+    assert daemon.get()[0] == 200
+    assert "Traceback" not in daemon.output
+
+
+BABBLER = """\
+import gc
+
+from api_hour.worker.channel import Channel
+
+
+class Container(Hello):
+    def servers(self):
+        for channel in gc.get_objects():
+            if isinstance(channel, Channel) and not channel.closed:
+                channel._sock.send(b"garbage\\n")
+        return super().servers()
+"""
+
+
+def test_a_worker_that_babbles_is_killed_and_the_others_serve(run: Run, project: Path) -> None:
+    daemon = run().ready()
+    code = (project / "hello.py").read_text()
+    (project / "hello.py").write_text(code.replace("class Container(", "class Hello(") + BABBLER)
+    mark = daemon.mark()
+    daemon.send(signal.SIGHUP)
+    daemon.wait_for(
+        "Reload failed, the running workers stay: it sent what is no message: b'garbage', and was "
+        "killed",
+        after=mark,
+    )
+    assert daemon.get()[0] == 200
     assert daemon.stop() == 0

@@ -147,6 +147,11 @@ MISTAKES = {
         {},
         "preload_app cannot be set: the master never imports the project's code",
     ),
+    "nobody would serve": (
+        ["hello:Container", "--workers", "0"],
+        {},
+        "workers must be above zero, got 0: nobody would serve the listeners",
+    ),
     "a setting on the command line is bad": (
         ["hello:Container", "--max-surge", "0"],
         {},

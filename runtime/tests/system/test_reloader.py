@@ -20,6 +20,7 @@ def test_edits_are_served_and_mistakes_are_survived(
     until(lambda: len(daemon.workers()) == 1, "the old worker stayed")
     mark = daemon.mark()
     file.write_text(code + "\ndef f(:\n")
+    daemon.wait_for(r"\[INFO\] \[api_hour.master.reloader\] hello.py has changed", after=mark)
     daemon.wait_for("Reload failed, the running workers stay: hello.py", after=mark)
     assert any("SyntaxError: invalid syntax" in line for line in daemon.lines[mark:])
     assert "Traceback (most recent call last):" in daemon.lines[mark:]
@@ -62,3 +63,39 @@ def test_the_reloader_ends_with_a_killed_master(run: Callable[..., Daemon]) -> N
     daemon = run("hello:Container", "--reload").ready()
     daemon.process.kill()
     daemon.wait()
+
+
+def test_a_start_with_a_mistake_waits_for_its_mend(
+    run: Callable[..., Daemon], project: Path
+) -> None:
+    file = project / "hello.py"
+    code = file.read_text()
+    mistakes = {
+        "def f(:\n": r"hello.py:1: SyntaxError: invalid syntax",
+        "import nothing_of_this_name\n": r"hello.py:1: ModuleNotFoundError: .*",
+    }
+    file.write_text(next(iter(mistakes)))
+    daemon = run("hello:Container", "--reload")
+    daemon.wait_for(r"\[ERROR\] .*hello.py:1: SyntaxError: invalid syntax; waiting for a change")
+    until_watching(daemon, file)
+    for mistake, told in mistakes.items():
+        mark = daemon.mark()
+        file.write_text(mistake + "\n")
+        daemon.wait_for(rf"Reload failed: {told}", after=mark)
+        assert not daemon.workers()
+    mark = daemon.mark()
+    file.write_text(code)
+    daemon.ready(after=mark)
+    assert says(daemon, "first")
+    assert daemon.stop() == 0
+
+
+def test_who_stands_in_a_debugger_is_not_killed(run: Callable[..., Daemon], project: Path) -> None:
+    file = project / "hello.py"
+    code = file.read_text().replace("time.sleep(60)", "time.sleep(4); return await index(request)")
+    file.write_text("import time\ntime.sleep(2)\n" + code)  # as breakpoint() would at the import
+    daemon = run("hello:Container", "--reload", "--timeout", "1", "--boot-timeout", "1").ready()
+    worker = daemon.workers()[0]
+    assert daemon.get("/block") == (200, {"message": "first", "pid": worker})
+    assert daemon.get() == (200, {"message": "first", "pid": worker})
+    assert daemon.stop() == 0

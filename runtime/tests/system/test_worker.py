@@ -89,11 +89,37 @@ def test_workers_leave_when_their_master_is_killed(run: Run) -> None:
 
 
 def test_a_worker_that_cannot_become_ready_ends_the_first_start(run: Run, project: Path) -> None:
-    (project / "hang.py").write_text("import time\ntime.sleep(600)\n")
-    daemon = run("hang:Container", "--boot-timeout", "5")
+    (project / "hang.py").write_text(
+        "import time\n\n\ndef connect():\n    time.sleep(600)\n\n\nconnect()\n"
+    )
+    daemon = run("hang:Container", "--boot-timeout", "3")
     assert daemon.wait() == 1
-    assert "was not ready in time" in daemon.output
-    assert "hang.py" in daemon.output
+    daemon.wait_for(
+        r"\[CRITICAL\] .*it was not ready in time \(boot_timeout: 3 s\) while importing "
+        r"hang:Container, at hang.py:5 in connect"
+    )
+    assert "Where the worker's threads stood" in daemon.output
+
+
+@pytest.mark.parametrize(
+    ("phase", "method"), [("opening the engines", "engines"), ("making the servers", "servers")]
+)
+def test_a_boot_timeout_says_what_the_worker_did(
+    run: Run, project: Path, phase: str, method: str
+) -> None:
+    bodies = {
+        "engines": "@asynccontextmanager\n    async def engines(self):\n"
+        "        await asyncio.sleep(600)\n        yield",
+        "servers": "def servers(self):\n        time.sleep(600)",
+    }
+    (project / "hang.py").write_text(
+        "import asyncio, time\nfrom contextlib import asynccontextmanager\nimport api_hour\n\n"
+        f"class Container(api_hour.Container):\n    {bodies[method]}\n"
+    )
+    daemon = run("hang:Container", "--boot-timeout", "3")
+    assert daemon.wait() == 1
+    place = "" if method == "engines" else ", at hang.py:7 in servers"
+    daemon.wait_for(rf"not ready in time \(boot_timeout: 3 s\) while {phase}{place}$")
 
 
 def test_term_during_a_hanging_reload_ends_everything(run: Run, project: Path) -> None:

@@ -173,6 +173,17 @@ def test_nobody_is_recycled_after_a_failed_reload() -> None:
     assert master.settle() == []
 
 
+def test_a_worker_that_was_told_to_leave_is_replaced_even_then_and_drains_last() -> None:
+    master = started()
+    master.recycling = False
+    told = master.members[0]
+    told.state.replace_for, told.state.told = "TERM", True
+    assert master.settle() == ["Spawn"]
+    master.boot_all()
+    assert told.state.phase is Phase.DRAINING
+    assert len(master.having(Phase.READY)) == 2
+
+
 events = st.lists(
     st.sampled_from(["ready", "die", "hup", "give up", "more", "fewer", "tired", "left"]),
     max_size=40,

@@ -1,6 +1,11 @@
 """The channel: whole lines arrive in order, and each side notices the other's death."""
 
-from api_hour.worker.channel import MAX_TEXT, Channel, Message
+import os
+import socket
+
+import pytest
+
+from api_hour.worker.channel import MAX_LINE, MAX_LINES, MAX_TEXT, Channel, Message
 
 
 def test_messages_arrive_in_order_with_their_reasons() -> None:
@@ -41,3 +46,51 @@ def test_a_reason_is_bounded_and_a_dead_receiver_is_no_error() -> None:
     left.send(Message.READY)
     assert left.closed
     left.close()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(b"garbage", b"", b"7", b'"ready"', b"{}", b'["ready"]', b'["ready", "", ""]'),
+        *(b'["nonsense", ""]', b'["ready", 7]', b'[["ready"], ""]', b"\xff", b"[" * 20_000),
+    ],
+)
+def test_what_is_no_message_breaks_the_channel_and_raises_nothing(line: bytes) -> None:
+    left, right = Channel.pair()
+    right.send(Message.READY)
+    right._sock.send(line + b"\n")
+    right.send(Message.READY)
+    assert left.receive() == [(Message.READY, "")]
+    assert left.broken.startswith("sent what is no message: ")
+    assert left.receive() == []
+    left.close()
+    right.close()
+
+
+def test_a_stream_without_lines_and_a_flood_of_them_break_the_channel() -> None:
+    left, right = Channel.pair()
+    for _ in range(MAX_LINE // 1000 + 1):
+        right._sock.send(b"x" * 1000)
+        left.receive()
+    assert left.broken == "sent a line without an end"
+    left.close()
+    right.close()
+    left, right = Channel.pair()
+    for _ in range(MAX_LINES + 1):
+        right.send(Message.REPLACE)
+    assert len(left.receive()) == MAX_LINES
+    assert left.broken == "sent more than 100 messages at once"
+    left.close()
+    right.close()
+
+
+def test_the_master_takes_no_descriptors() -> None:
+    left, right = Channel.pair()
+    read, write = os.pipe()
+    socket.send_fds(right._sock, [b'["ready", ""]\n'], [write])
+    os.close(write)
+    assert left.receive() == [(Message.READY, "")]
+    assert os.read(read, 1) == b""  # no copy of the other end is left
+    os.close(read)
+    left.close()
+    right.close()

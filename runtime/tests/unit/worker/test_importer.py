@@ -1,5 +1,6 @@
 """Importing ``module:Name``, and the one line about a project that cannot be imported."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -36,3 +37,18 @@ def test_a_module_that_is_not_there_comes_with_the_cure(here: Path) -> None:
         "not_there_at_all:Container: ModuleNotFoundError: No module named 'not_there_at_all'; "
         "run it in the folder that holds not_there_at_all, or install it"
     )
+
+
+def test_a_removed_working_directory_changes_only_the_place(here: Path) -> None:
+    (here / "gone_one.py").write_text("raise ValueError('why')\n")
+    with pytest.raises(ValueError, match="why") as failure:
+        importer.load("gone_one:Container")
+    (here / "gone_one.py").unlink()
+    gone = here / "gone"
+    gone.mkdir()
+    os.chdir(gone)
+    gone.rmdir()
+    assert importer.explain("gone_one:Container", failure.value) == (
+        "gone_one:Container: ValueError: why"
+    )
+    assert importer.shorten("gone_one.py") == "gone_one.py"

@@ -1,6 +1,10 @@
-"""The options of a server: every field has one source, and none has to be copied by hand."""
+"""What the worker makes of a project: the options of its servers, and its mistakes in words."""
 
+import asyncio
+import re
 import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import pytest
@@ -10,8 +14,9 @@ import api_hour.config.settings  # noqa: F401 - it registers the settings that C
 from api_hour.config.addresses import Address
 from api_hour.config.generation import Generation
 from api_hour.config.yaml_document import Document
-from api_hour.container import ServerOptions
-from api_hour.worker.process import server_options
+from api_hour.container import Container, ServerOptions
+from api_hour.exceptions import ConfigError
+from api_hour.worker.process import made_servers, make, opened, server_options
 
 
 def generation(logs: dict[str, Any] | None = None, **settings: object) -> Generation:
@@ -53,3 +58,156 @@ def test_access_is_logged_if_asked_for_or_by_logging_yaml_outside_of_development
 
 def test_a_developer_does_not_wait_for_idle_connections() -> None:
     assert server_options(generation(reload=True, drain_idle=9), "http", None).drain_idle == 0.0
+
+
+def said(container: Container, check: Any) -> str:
+    """Return the error about a container, without the place in this file that it begins with."""
+    with pytest.raises(ConfigError) as raised:
+        check(container)
+    text = str(raised.value)
+    assert re.match(r"\S*test_process\.py:\d+: ", text)
+    return text.partition(": ")[2]
+
+
+ENGINES_CURE = (
+    "write `@asynccontextmanager` (of contextlib) above `async def engines(self)`, and one `yield` "
+    "inside"
+)
+
+
+class Bare(Container):
+    async def engines(self) -> AsyncIterator[None]:  # type: ignore[override]
+        yield
+
+
+class Awaited(Container):
+    async def engines(self) -> None:  # type: ignore[override]
+        pass
+
+
+class Plain(Container):
+    @contextmanager
+    def engines(self) -> Any:  # type: ignore[override]
+        yield
+
+
+class NotAsync(Container):
+    @asynccontextmanager
+    def engines(self) -> Any:
+        yield
+
+
+class WithoutYield(Container):
+    @asynccontextmanager  # type: ignore[arg-type]
+    async def engines(self) -> None:
+        pass
+
+
+class Nothing(Container):
+    def engines(self) -> None:  # type: ignore[override]
+        pass
+
+
+@pytest.mark.parametrize(
+    ("kind", "got"),
+    [
+        (Bare, "an async_generator"),
+        (Awaited, "a coroutine"),
+        (Plain, "a _GeneratorContextManager"),
+        (NotAsync, "a _AsyncGeneratorContextManager"),
+        (WithoutYield, "a _AsyncGeneratorContextManager"),
+        (Nothing, "None"),
+    ],
+)
+def test_engines_that_are_no_async_context_manager_come_with_the_cure(
+    kind: type[Container], got: str
+) -> None:
+    assert said(kind(), opened) == (
+        f"{kind.__name__}.engines() must be an async context manager, got {got}: {ENGINES_CURE}"
+    )
+
+
+def test_good_engines_are_opened() -> None:
+    async def open_and_close() -> None:
+        async with opened(Container()):
+            pass
+
+    asyncio.run(open_and_close())
+
+
+class Served(Container):
+    """Returns what it is given as its servers."""
+
+    def servers(self) -> Any:
+        return self.config
+
+
+class ServedAsync(Container):
+    async def servers(self) -> Any:  # type: ignore[override]
+        return {}
+
+
+class Stub:
+    def start(self) -> None:
+        pass
+
+    def drain(self) -> None:
+        pass
+
+
+WRAP = "make an api_hour.HTTPServer, StreamServer, DatagramServer or SocketServer of it"
+
+
+@pytest.mark.parametrize(
+    ("returned", "expected"),
+    [
+        ([Stub()], "must return a dict of servers by the names of their listeners, got a list"),
+        (None, "must return a dict of servers by the names of their listeners, got None"),
+        (
+            {"http": "app"},
+            f"gives the listener http a str, which has no start() and drain(): {WRAP}",
+        ),
+        (
+            {"http": Stub},
+            f"gives the listener http the class Stub, which has no start() and drain(): {WRAP}",
+        ),
+    ],
+)
+def test_servers_that_are_none_come_with_the_cure(returned: object, expected: str) -> None:
+    container = Served()
+    container.config = returned
+    text = said(container, made_servers)
+    assert text.startswith("Served.servers() " + expected)
+
+
+def test_servers_may_not_be_awaited() -> None:
+    assert said(ServedAsync(), made_servers) == (
+        "ServedAsync.servers() must be a plain function: write `def`, and open what it needs in "
+        "engines()"
+    )
+
+
+def test_good_servers_are_returned() -> None:
+    server: Any = Stub()
+    assert made_servers(Served({"http": server})) == {"http": server}
+
+
+class Forgetful(Container):
+    def __init__(self, config: object) -> None:
+        self.mine = config
+
+
+class WithoutConfig(Container):
+    def __init__(self) -> None:
+        super().__init__({})
+
+
+def test_an_init_that_does_not_fit_comes_with_the_cure() -> None:
+    assert said(Forgetful, lambda kind: make(kind, {})) == (  # type: ignore[arg-type]
+        "Forgetful.__init__ must call super().__init__(config), which keeps it"
+    )
+    assert said(WithoutConfig, lambda kind: make(kind, {})) == (  # type: ignore[arg-type]
+        "WithoutConfig.__init__ must take one argument, the configuration: "
+        "too many positional arguments"
+    )
+    assert make(Container, {"a": 1}).config == {"a": 1}
