@@ -123,8 +123,7 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
             self.master_pid = int(os.environ["GUNICORN_PID"])
             self.proc_name, self.master_name = self.proc_name + ".2", "Master.2"
         slots = self.num_workers if self.cfg.balance == "slots" else 0
-        addresses = self._current.addresses
-        self.LISTENERS = listeners.open_all(addresses, self.cfg.backlog, slots=slots)
+        self.LISTENERS = listeners.open_all(self._current.listeners, self.cfg.backlog, slots=slots)
         if self.cfg.pidfile is not None:
             self.pidfile = Pidfile(self.cfg.pidfile + (".2" if self.master_pid else ""))
             self.pidfile.create(self.pid)
@@ -132,11 +131,21 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
             metrics.open_folder(self.cfg.uid, self.cfg.gid)
         self.cfg.on_starting(self)
         self.init_signals()
-        for listener in self.LISTENERS:
-            self.log.info("Listening on %s at %s", listener.name, listener)
+        self._log_listeners()
         if self.cfg.reload:
             reloader.start(self._current)
         self.cfg.when_ready(self)
+
+    def _log_listeners(self) -> None:
+        for listener in self.LISTENERS:
+            origin = self._current.listeners[listener.name].origin
+            for url in listener.urls():
+                self.log.info("Listening on %s at %s%s", listener.name, url, origin)
+        self._log_warnings(self._current)
+
+    def _log_warnings(self, generation: Generation) -> None:
+        for warning in generation.warnings:
+            self.log.warning("%s", warning)
 
     def init_signals(self) -> None:
         """Queue every signal, and let it end the master's wait."""
@@ -218,17 +227,17 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
 
     def _cover_slots(self) -> None:
         """Let ready workers accept on the slots of those that are gone."""
-        count = max((len(listener.slots) for listener in self.LISTENERS), default=0)
+        count = max((listener.slot_count for listener in self.LISTENERS), default=0)
         ready = self._in_phase(Phase.READY)
         if count <= 1 or not ready:
             return
-        slotted = [listener for listener in self.LISTENERS if len(listener.slots) > 1]
-        names = " ".join(listener.name for listener in slotted)
         for slot in uncovered(self.WORKERS.values(), count):
             worker = min(ready, key=lambda worker: len(worker.state.slots))
             worker.state.slots.add(slot)
-            fds = [listener.of_slot(slot).fileno() for listener in slotted]
-            worker.channel.send(Message.COVER, names, fds)
+            for listener in self.LISTENERS:
+                fds = [sock.fileno() for sock in listener.beside(slot)]
+                if fds:
+                    worker.channel.send(Message.COVER, " ".join([listener.name] * len(fds)), fds)
 
     # Spawn
 
@@ -387,6 +396,7 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         self.app.cfg = generation.cfg
         self.setup(self.app)
         self.log.reopen_files()
+        self._log_warnings(generation)
         self.log.info("Reloaded: new workers replace the old ones")
 
     def _reject_candidate(self, reason: str) -> None:
