@@ -136,7 +136,6 @@ class SocketOptions:
 OPTIONS = {field.name: field for field in fields(ListenerOptions)}
 SOCKET_OPTIONS = {field.name: field for field in fields(SocketOptions)}
 OF_TLS = ("key", "ca", "verify", "tls_min", "ciphers")
-OF_STREAMS = ("certificate", "certificates", "max_connections")
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +193,11 @@ class ListenerSettings(ListenerOptions):
     name: str
     addresses: tuple[Address, ...]
     origin: str = ""  # who named the addresses, if that may surprise an operator
+
+    @property
+    def options(self) -> list[str]:
+        """Return the names of the options that are given."""
+        return [key for key, option in OPTIONS.items() if getattr(self, key) != option.default]
 
     @property
     def key_pairs(self) -> tuple[KeyPair, ...]:
@@ -313,9 +317,8 @@ def _check(listener: ListenerSettings) -> None:
     for key in () if listener.key_pairs else OF_TLS:
         if getattr(listener, key):
             raise ConfigError(f"listener {name}: {key} needs a certificate: add one, or remove it")
-    for key in OF_STREAMS if kinds == {socket.SOCK_DGRAM} else ():
-        if getattr(listener, key):
-            raise ConfigError(f"listener {name}: {key} belongs to connections: remove it")
+    for key in listener.options if kinds == {socket.SOCK_DGRAM} else ():
+        raise ConfigError(f"listener {name}: {key} belongs to connections: remove it")
     if bool(listener.ca) < bool(listener.verify):
         raise ConfigError(
             f"listener {name}: verify needs the authorities of client certificates: add ca"
@@ -342,7 +345,7 @@ def _parse(name: str, url: str) -> Address:
 
 def _path(name: str, url: str, rest: str) -> str:
     path = rest[2:] if rest.startswith("//") else rest
-    if not path:
+    if not path or path.startswith("@"):  # a name of the abstract namespace has no owner or mode
         raise ConfigError(f"listener {name}: {url!r} names no path; write unix:/PATH")
     path = str(Path(path).absolute())
     if len(os.fsencode(path)) > MAX_UNIX_PATH:

@@ -74,8 +74,7 @@ REFUSED = {
     "worker_abort": "the log shows the stacks of a worker that is blocked",
     "pre_request": "write a middleware of aiohttp",
     "post_request": "write a middleware of aiohttp",
-    "proxy_protocol": "no listener speaks it; let the proxy send X-Forwarded-For, and set "
-    "trusted_proxies",
+    "proxy_protocol": "it belongs to a listener; give it proxy_protocol, and set trusted_proxies",
     "proxy_allow_ips": _PROXY,
     "protocol": "a listener speaks what its server in servers() does",
     "uwsgi_allow_ips": "API-Hour does not speak uwsgi",
@@ -129,6 +128,9 @@ REFUSED_BESIDE_LOGGING_YAML = dict.fromkeys(
     """),
     _LOGS,
 )
+
+# The master reads these at its start only; a change at a reload is warned of.
+FIXED_AT_START = ("backlog", "balance", "daemon", "pidfile", "proc_name", "pythonpath", "reload")
 
 OURS = "API-Hour"  # the section of our own settings
 OWN_WARNED = {"auto_config": "the configuration is always found by the application's name"}

@@ -14,12 +14,12 @@ import runpy
 import ssl
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import redirect_stderr, suppress
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 from gunicorn import util
@@ -47,6 +47,7 @@ DEFAULT_LISTENERS = {HTTP: "tcp://127.0.0.1:8000"}
 LISTENERS = "listeners"  # the one key of the section api_hour that is not a setting
 CONFIG_FILE = "gunicorn.conf.py"
 MAX_PORT = 65535
+ALMOST = 0.9  # how alike two names are, of which one is a misspelling
 
 # What a validator of Gunicorn wants, in words; our own say it themselves.
 EXPECTED = {
@@ -127,7 +128,9 @@ class Loader(Application):  # type: ignore[misc]
                 raise ConfigError(
                     "listeners cannot change at a reload: restart the daemon to change them"
                 )
-            return self.generation
+            return replace(
+                self.generation, warnings=(*self._warnings, *_fixed(current.cfg, self.cfg))
+            )
         except BaseException:
             with suppress(OSError):  # it may be gone; then nothing can be relative to it
                 os.chdir(current.folder)
@@ -147,6 +150,7 @@ class Loader(Application):  # type: ignore[misc]
         self._apply_yaml()
         self._apply_environment()
         self._apply(python, label)
+        self._warn_of_misspelled(python, label)
         self._apply(in_variable, _label_of_variable)
         self._apply(options, command_line.option)
         self._warn_of_unknown()
@@ -281,6 +285,15 @@ class Loader(Application):  # type: ignore[misc]
             rule = f"must be {expected}, got {value!r}" if expected else str(error)
             raise ConfigError(f"{label(name)} {rule}") from None
 
+    def _warn_of_misspelled(self, python: Values, label: Label) -> None:
+        """Warn of names of gunicorn.conf.py that are nearly settings: it may define any others."""
+        for name, value in python.items():
+            if name in self.cfg.settings or name.startswith("_") or isinstance(value, ModuleType):
+                continue
+            close = difflib.get_close_matches(name, self.cfg.settings, 1, cutoff=ALMOST)
+            if close:
+                self._warnings.append(f"{label(name)} is not a setting; did you mean {close[0]}?")
+
     def _warn_of_unknown(self) -> None:
         """Warn of settings of a newer Gunicorn, which may do nothing here."""
         known = gunicorn_settings.known()
@@ -414,6 +427,13 @@ def _is_default(setting: Any, value: object) -> bool:
         return bool(fresh.get() == before)
     except Exception:  # a bad value is not the default
         return False
+
+
+def _fixed(before: Any, after: Any) -> Iterator[str]:
+    """Yield a warning for each setting that a reload cannot change."""
+    for name in gunicorn_settings.FIXED_AT_START:
+        if getattr(before, name) != getattr(after, name):
+            yield f"{name} cannot change at a reload: restart the daemon to change it"
 
 
 def _sockets(generation: Generation) -> dict[str, tuple[Address, ...]]:

@@ -129,10 +129,13 @@ def _inherited(settings: Mapping[str, ListenerSettings]) -> dict[str, Inherited]
     sockets: dict[str, Inherited] = {}
     for name, fd, ours in given:
         os.set_inheritable(fd, False)
-        sock = socket.socket(fileno=fd)
-        sockets.setdefault(name, ([], ours))[0].append(sock)
+        sockets.setdefault(name, ([], ours))[0].append(socket.socket(fileno=fd))
+    for name, (inherited, _) in sockets.items():
+        kinds = {sock.type for sock in inherited}
         for address in settings[name].addresses:
-            if sock.type != address.kind and address.scheme != "fd":
+            if kinds != {address.kind} and address.scheme != "fd":
+                for taken, _ in sockets.values():
+                    _close(taken)
                 raise ConfigError(f"listener {name}: the inherited socket is not {address.scheme}")
     return sockets
 

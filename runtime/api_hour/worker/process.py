@@ -301,12 +301,11 @@ def server_options(generation: Generation, name: str) -> ServerOptions:
 
 def _refuse_options(listener: ListenerSettings, server: Server) -> None:
     """Raise ConfigError for an option that the server of a listener never hears of."""
-    for name in ("certificate", "certificates", "max_connections"):
-        if getattr(listener, name):
-            raise ConfigError(
-                f"listener {listener.name}: {name} has no effect on a {type(server).__name__}: "
-                "remove it, and tell the library that it serves with"
-            )
+    for name in listener.options:
+        raise ConfigError(
+            f"listener {listener.name}: {name} has no effect on a {type(server).__name__}: remove "
+            "it, and tell the library that it serves with"
+        )
 
 
 def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:

@@ -35,6 +35,8 @@ BAD = {
     "tcp://127.0.0.1:abc": "Port could not be cast",
     "tcp://[::1:8000": "Invalid IPv6 URL",
     "unix:": "names no path",
+    "unix:@abstract": "names no path",
+    "udp://127.0.0.1:80?max_connections=5": "max_connections belongs to connections: remove it",
     "unix:/" + "x" * 107: "is longer than 107 bytes",
 }
 

@@ -78,6 +78,34 @@ def test_a_generation_with_other_listeners_is_refused(load: Load, tmp_path: Path
     assert loader.generation is current
 
 
+def test_a_misspelled_setting_of_the_python_file_is_warned_of(load: Load) -> None:
+    python = "import os\n\nworker = 2\nhost = 'x'\n_backlogs = 1\n\ndef on_reloads(a):\n    pass\n"
+    warnings = load(python=python).generation.warnings
+    assert [warning.rpartition("/")[2] for warning in warnings] == [
+        "gunicorn.conf.py:3: worker is not a setting; did you mean workers?",
+        "gunicorn.conf.py:7: on_reloads is not a setting; did you mean on_reload?",
+    ]
+
+
+def test_what_only_a_start_reads_is_warned_of_at_a_reload(load: Load, tmp_path: Path) -> None:
+    loader = load(yaml="api_hour: {balance: slots, timeout: 5}")
+    (tmp_path / "main.yaml").write_text("api_hour: {timeout: 6, backlog: 9}")
+    following = loader.next_generation(loader.generation)
+    assert following.warnings == (
+        "backlog cannot change at a reload: restart the daemon to change it",
+        "balance cannot change at a reload: restart the daemon to change it",
+    )
+    assert following.cfg.timeout == 6
+
+
+def test_the_owner_of_a_unix_socket_cannot_change_at_a_reload(load: Load, tmp_path: Path) -> None:
+    yaml = "api_hour: {umask: 0, listeners: {http: 'unix:/run/x.sock'}}"
+    loader = load(yaml=yaml)
+    (tmp_path / "main.yaml").write_text(yaml.replace("umask: 0", "umask: 7"))
+    with pytest.raises(ConfigError, match=r"^listeners cannot change at a reload: restart the"):
+        loader.next_generation(loader.generation)
+
+
 def test_a_python_file_is_found_or_named(load: Load, tmp_path: Path) -> None:
     assert load(python="max_surge = 3").cfg.max_surge == 3  # beside main.yaml: config_dir
     (tmp_path / "other.py").write_text("max_surge = 4")

@@ -11,13 +11,16 @@ import pytest
 
 from api_hour.config import addresses
 from api_hour.exceptions import ConfigError
-from api_hour.master import listeners
+from api_hour.master import listeners, systemd
 from api_hour.master.listeners import Listener, hand_over, open_all
 
 
 def opened(slots: int = 0, **given: str | list[str]) -> list[Listener]:
     settings = {name: addresses.read(name, urls) for name, urls in given.items()}
     return open_all(settings, 10, slots=slots)
+
+
+LOOPBACK = {"127.0.0.1": socket.AF_INET, "::1": socket.AF_INET6}
 
 
 def port(listener: Listener) -> int:
@@ -185,3 +188,26 @@ def test_sockets_are_handed_over_by_name(monkeypatch: pytest.MonkeyPatch) -> Non
     assert not any(sock.get_inheritable() for sock in successor)
     for either in (listener, successor):
         either.close()
+
+
+def test_the_sockets_of_one_name_in_systemd_are_addresses_of_one_listener(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = [socket.create_server((host, 0), family=family) for host, family in LOOPBACK.items()]
+    ports = [sock.getsockname()[1] for sock in made]
+    given = [("hello.socket", sock.detach()) for sock in made]  # the unit's name, not a listener's
+    monkeypatch.setattr(systemd, "activated", lambda: given)
+    [listener] = opened(web="tcp://127.0.0.1:1")
+    assert listener.urls() == [f"tcp://127.0.0.1:{ports[0]}", f"tcp://[::1]:{ports[1]}"]
+    assert listener.slot_count == 1
+    assert len(listener.of_slot(1)) == 2
+    listener.close(unlink=True)
+
+
+def test_a_socket_of_systemd_that_carries_something_else_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    monkeypatch.setattr(systemd, "activated", lambda: [("web", sock.detach())])
+    with pytest.raises(ConfigError, match="listener web: the inherited socket is not tcp"):
+        opened(web="tcp://127.0.0.1:1")
