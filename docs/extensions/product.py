@@ -1,13 +1,13 @@
 """Directives that read the product itself, so that the reference cannot become stale.
 
-``settings`` describes settings of the process manager, ``refused-settings`` those that it refuses,
-``template-options`` the questions of the starter kit, ``said-by`` what a program says.
+``settings`` describes settings of the process manager, ``refused-settings`` and ``warned-settings``
+those that it refuses or warns of, ``template-options`` the questions of the starter kit,
+``said-by`` what a program says.
 """
 
 import inspect
 import json
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,12 +20,11 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.typing import ExtensionMetadata
 
-from api_hour.config import loader  # registers the settings of API-Hour, too
+from api_hour.config import command_line, gunicorn_settings
 
 ROOT = Path(__file__).parents[2]
 SETTINGS: dict[str, Any] = {setting.name: setting for setting in KNOWN_SETTINGS}
 WIDTH = "88"  # columns of what a program says
-MACHINE = {"chdir", "user", "group"}  # their defaults are those of the machine
 
 
 class Settings(SphinxDirective):
@@ -41,12 +40,23 @@ class Settings(SphinxDirective):
 
 
 class RefusedSettings(SphinxDirective):
-    """List what cannot be set, and why."""
+    """List what cannot be set, and the cures."""
+
+    settings: ClassVar[dict[str, str]] = gunicorn_settings.REFUSED
 
     def run(self) -> list[nodes.Node]:
-        """Return a list of definitions."""
-        text = "\n".join(f"``{name}``\n    {why}\n" for name, why in loader.REFUSED.items())
+        """Return a list of definitions: the names that share a cure, and the cure."""
+        cures: dict[str, list[str]] = {}
+        for name, cure in self.settings.items():
+            cures.setdefault(cure, []).append(f"``{name}``")
+        text = "\n".join(f"{', '.join(names)}\n    {cure}\n" for cure, names in cures.items())
         return self.parse_text_to_nodes(text)
+
+
+class WarnedSettings(RefusedSettings):
+    """List what has no effect, and why."""
+
+    settings = gunicorn_settings.WARNED
 
 
 class TemplateOptions(SphinxDirective):
@@ -85,21 +95,15 @@ def _entry(setting: Any) -> Iterator[str]:
     """Yield the lines of one setting."""
     yield f".. confval:: {setting.name}"
     yield ""
-    yield f"   {_sentence(setting)}"
-    if not inspect.isroutine(setting.default) and setting.name not in MACHINE:
+    yield f"   {command_line.sentence(setting)}"
+    if way := gunicorn_settings.ACTS_IN_OUR_WAY.get(setting.name):
+        yield f"   Here: {way}."
+    machines = command_line.OF_THE_MACHINE
+    if not inspect.isroutine(setting.default) and setting.name not in machines:
         yield f"   Default: ``{setting.default!r}``."
     if setting.cli:
         yield f"   Option: {', '.join(f'``{option}``' for option in setting.cli)}."
     yield ""
-
-
-def _sentence(setting: Any) -> str:
-    """Return the first sentence of a description, without references to Gunicorn's own pages."""
-    paragraph = " ".join(setting.desc.strip().split("\n\n")[0].split())
-    found = re.match(r".*?\.(?= [A-Z(]|$)", paragraph)
-    text = paragraph if setting.section == "API-Hour" or not found else found[0]
-    text = re.sub(r":\w+:`([^`<]+?)(?: ?<[^>]+>)?`", r"``\1``", text)
-    return text if text.endswith(".") else f"{text}."
 
 
 def _question(given: Any, name: str, prompts: dict[str, Any]) -> Iterator[str]:
@@ -128,6 +132,7 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     """Add the directives."""
     app.add_directive("settings", Settings)
     app.add_directive("refused-settings", RefusedSettings)
+    app.add_directive("warned-settings", WarnedSettings)
     app.add_directive("template-options", TemplateOptions)
     app.add_directive("said-by", SaidBy)
     return {"version": "1", "parallel_read_safe": True}

@@ -4,24 +4,24 @@ import os
 import sys
 from typing import NoReturn
 
-from gunicorn.app.base import BaseApplication
-
-from api_hour.config.loader import Loader
+from api_hour.config.command_line import USAGE, UsageError
+from api_hour.config.loader import BaseApplication, Loader
 from api_hour.exceptions import ConfigError
 from api_hour.master import reload_requests
 from api_hour.master.arbiter import Arbiter
 from api_hour.worker.process import Worker
 
-USAGE = "%(prog)s [OPTIONS] MODULE:CONTAINER"
-
 
 def main() -> NoReturn:
-    """Run the command; an error that the operator can mend is one line and exit code 1."""
+    """Run the command; an error that the operator can mend is one line and exit code 1 or 2."""
     _open_standard_streams()
     if sys.argv[1:2] == ["reload"]:
         sys.exit(reload_requests.main(sys.argv[2:]))
     try:
-        Command(Worker, USAGE, prog="api_hour").run()
+        Command(Worker, prog="api_hour").run()
+    except UsageError as error:
+        print(f"{USAGE}\napi_hour: error: {error}", file=sys.stderr)
+        sys.exit(2)
     except (ConfigError, RuntimeError) as error:
         sys.exit(f"api_hour: error: {error}")
     sys.exit(0)

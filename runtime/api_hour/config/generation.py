@@ -5,12 +5,13 @@ code and the same settings as its siblings, even if the files have changed in be
 """
 
 import os
+import ssl
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from api_hour.config.addresses import Address
+from api_hour.config.addresses import ListenerSettings
 from api_hour.config.yaml_document import Document
 from api_hour.exceptions import ConfigError
 
@@ -23,8 +24,10 @@ class Generation:
     folder: str  # of the release, symbolic links resolved
     cfg: Any  # gunicorn.config.Config, which is not typed
     document: Document  # the project's own part of the YAML file
-    addresses: Mapping[str, Address]  # by listener name
+    listeners: Mapping[str, ListenerSettings]  # by name
+    tls: Mapping[str, ssl.SSLContext]  # by listener name, for those that have a certificate
     logs: Mapping[str, Any]  # logging.yaml in dictConfig's form; empty without one
+    warnings: Sequence[str] = ()  # one line for each setting that has no effect
 
     def enter(self) -> None:
         """Make the release folder the working directory and the first entry of ``sys.path``."""

@@ -1,91 +1,119 @@
 """The configuration: ``etc/NAME`` (main.yaml, logging.yaml, gunicorn.conf.py), the environment and
 the command line, read into one Generation.
 
-The precedence is Gunicorn's, with the YAML file below: main.yaml < gunicorn.conf.py <
-GUNICORN_CMD_ARGS < command line. Gunicorn's Application does the work; ``init`` puts the YAML file
-before everything else. The loader never imports the project's code: workers do.
+What wins, from the least: the defaults < main.yaml < WEB_CONCURRENCY and PORT < gunicorn.conf.py <
+GUNICORN_CMD_ARGS < the command line. Each value is applied together with its place, so that an
+error names both. The loader never imports the project's code: workers do.
 """
 
+import ast
 import difflib
+import io
 import os
 import runpy
+import ssl
+import sys
 import traceback
-from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import redirect_stderr, suppress
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
+from types import MappingProxyType, ModuleType
 from typing import Any
 
+from gunicorn import util
 from gunicorn.app.base import Application
-from gunicorn.config import Config
+from gunicorn.app.base import BaseApplication as BaseApplication
+from gunicorn.config import KNOWN_SETTINGS, Config
 from gunicorn.errors import ConfigError as GunicornConfigError
 
-from api_hour.config import logging_yaml, yaml_document
-from api_hour.config import settings as settings  # registers them with Gunicorn
-from api_hour.config.addresses import Address
+from api_hour.config import (
+    READ_BY_GUNICORN,
+    addresses,
+    command_line,
+    convert,
+    gunicorn_settings,
+    logging_yaml,
+    tls,
+    yaml_document,
+)
+from api_hour.config.addresses import EVERYWHERE, Address, ListenerSettings
 from api_hour.config.generation import Generation, split
 from api_hour.exceptions import ConfigError
 
-DEFAULT_LISTENERS = {"http": "tcp://127.0.0.1:8000"}
-BY_FILE = "logging.yaml, beside main.yaml, configures the logs"
-REFUSED = {
-    "preload_app": "the master never imports the project's code, or a broken release would end it",
-    "reuse_port": "the master owns every listening socket, so that none is lost with a worker",
-    "worker_class": "a worker runs one api_hour.Container",
-    "certfile": "TLS belongs to a listener",
-    "keyfile": "TLS belongs to a listener",
-    **dict.fromkeys(["logconfig", "logconfig_dict", "logconfig_json"], BY_FILE),
-    "dirty_apps": "API-Hour runs no dirty arbiter",
-    "dirty_workers": "API-Hour runs no dirty arbiter",
+HTTP = "http"  # the listener that --bind and PORT mean
+DEFAULT_LISTENERS = {HTTP: "tcp://127.0.0.1:8000"}
+LISTENERS = "listeners"  # the one key of the section api_hour that is not a setting
+CONFIG_FILE = "gunicorn.conf.py"
+MAX_PORT = 65535
+ALMOST = 0.9  # how alike two names are, of which one is a misspelling
+
+# What a validator of Gunicorn wants, in words; our own say it themselves.
+EXPECTED = {
+    "validate_bool": "true or false",
+    "validate_string": "text",
+    "validate_list_string": "text, or a list of texts",
+    "validate_class": "a class, or its name with dots",
+    "validate_user": "a user of this machine",
+    "validate_group": "a group of this machine",
+    "_validate_callable": "a function with the arguments of its kind",
 }
 
-
-class _Config(Config):  # type: ignore[misc]
-    """Gunicorn's Config, with the setting's name in the error about a bad value."""
-
-    def set(self, name: str, value: object) -> None:
-        try:
-            super().set(name, value)
-        except (ValueError, TypeError) as error:
-            raise ConfigError(f"{name}: {error}") from None
+Values = Mapping[str, Any]  # of settings, by name
+Label = Callable[[str], str]  # from a setting's name to the words with which an error begins
 
 
 class Loader(Application):  # type: ignore[misc]
     """Gunicorn's Application, which reads the configuration when it is made.
 
-    ``worker_class`` is what Gunicorn's setting of that name shows; raises ConfigError.
+    ``worker_class`` is what Gunicorn's setting of that name shows; raises ConfigError, and
+    UsageError for the command line.
     """
 
     generation: Generation
 
-    def __init__(
-        self, worker_class: type, usage: str | None = None, *, prog: str | None = None
-    ) -> None:
+    def __init__(self, worker_class: type, *, prog: str | None = None) -> None:
         self._worker_class = worker_class
-        super().__init__(usage, prog)
+        # Both as they were at the start: a reload must find the same, though `current` may be
+        # another release by then, and raw_env may have changed our environment.
+        self._start_folder = util.getcwd()
+        self._environment = MappingProxyType(dict(os.environ))
+        super().__init__(prog=prog)
 
     def do_load_config(self) -> None:
         """Read everything into ``self.generation``; raises ConfigError.
 
         Gunicorn's own version prints the error and exits, which a reload must not do.
         """
-        self.cfg = _Config(self.usage, prog=self.prog)
+        _enter(self._start_folder)
+        self.cfg = Config(prog=self.prog)
+        self.cfg.env_orig = dict(self._environment)
+        self.cfg.set("chdir", self._start_folder)
+        self._logs: Values = {}
+        self._warnings: list[str] = []
+        # Listeners that another place than the YAML file names: name, URLs, origin, and place.
+        self._moves: list[tuple[str, list[str], str, str]] = []
         try:
             self.load_config()
             self.cfg.validate()
         except (OSError, RuntimeError, GunicornConfigError) as error:
             raise ConfigError(str(error)) from error
-        self._refuse()
         self.cfg.set("worker_class", self._worker_class)
+        self.cfg.set("default_proc_name", self._spec)
         self.cfg.set("control_socket_disable", True)
         if self.cfg.check:
             self.cfg.set("loglevel", "critical")
+        listeners = self._listeners()
         self.generation = Generation(
             spec=self._spec,
             folder=os.path.realpath(self.cfg.chdir),
             cfg=self.cfg,
             document=self._document,
-            addresses=self._addresses(),
+            listeners=listeners,
+            tls=self._tls(listeners),
             logs={} if self.cfg.check else self._logs,
+            warnings=tuple(self._warnings),
         )
 
     def next_generation(self, current: Generation) -> Generation:
@@ -96,109 +124,329 @@ class Loader(Application):  # type: ignore[misc]
         """
         try:
             self.do_load_config()
-            if _urls(self.generation) != _urls(current):
+            if _sockets(self.generation) != _sockets(current):
                 raise ConfigError(
                     "listeners cannot change at a reload: restart the daemon to change them"
                 )
-            return self.generation
+            return replace(
+                self.generation, warnings=(*self._warnings, *_fixed(current.cfg, self.cfg))
+            )
+        except BaseException:
+            with suppress(OSError):  # it may be gone; then nothing can be relative to it
+                os.chdir(current.folder)
+            raise
         finally:
             self.cfg, self.generation = current.cfg, current
 
-    def init(self, parser: ArgumentParser, opts: Namespace, args: list[str]) -> None:
-        """Apply the YAML file, which everything else overrides; Gunicorn calls this first."""
-        if len(args) != 1:
-            parser.error("name one Container: api_hour MODULE:CONTAINER, as in hello:Container")
-        self._spec = args[0]
-        name = split(self._spec)[0].partition(".")[0]
-        self.cfg.set("default_proc_name", self._spec)
-        folder = _config_folder(name, opts.config_dir)
+    def load_config(self) -> None:
+        """Read every place, then apply what each says, the strongest last; raises ConfigError."""
+        options, self._spec = command_line.parse(sys.argv[1:])
+        self._name = split(self._spec)[0].partition(".")[0]
+        variable = self._environment.get("GUNICORN_CMD_ARGS", "")
+        in_variable = command_line.parse_variable(variable) if variable else {}
+        folder, python, label = self._find_files(in_variable, options)
         self._section, self._document = yaml_document.load(folder / "main.yaml").split("api_hour")
-        for key, value in self._section.data.items():
-            if key != "listeners":
-                self._set(key, value)
-        self._logs = logging_yaml.load(folder / "logging.yaml", name)
-        file = folder / "gunicorn.conf.py"
-        if opts.config is None and file.is_file():
-            opts.config = str(file)
-
-    def _set(self, key: str, value: object) -> None:
-        """Apply one key of the section ``api_hour``."""
-        if key not in self.cfg.settings:
-            known = difflib.get_close_matches(key, [*self.cfg.settings, "listeners"], 1)
-            hint = f"; did you mean {known[0]}?" if known else "; see api_hour --help"
-            raise self._section.error((key,), f"api_hour.{key} is not a setting{hint}")
-        try:
-            self.cfg.set(key, value)
-        except ConfigError as error:
-            raise self._section.error((key,), f"api_hour.{error}") from None
-
-    def get_config_from_filename(self, filename: str) -> dict[str, Any]:
-        """Run gunicorn.conf.py; raises ConfigError with the line that failed."""
-        try:
-            return runpy.run_path(filename)
-        except FileNotFoundError:
-            raise ConfigError(f"{filename} does not exist: name another with --config") from None
-        except (Exception, SystemExit) as error:
-            line = getattr(error, "lineno", None)  # of a SyntaxError
-            for frame in traceback.extract_tb(error.__traceback__):
-                line = frame.lineno if frame.filename == filename else line
-            location = f"{filename}:{line}" if line else filename
-            raise ConfigError(f"{location}: {type(error).__name__}: {error}") from None
-
-    def _refuse(self) -> None:
-        """Raise ConfigError for a setting that cannot act here."""
-        defaults = type(self.cfg)().settings
-        by_file = dict.fromkeys(["accesslog", "errorlog", "loglevel", "syslog"], BY_FILE)
-        for name, reason in (REFUSED | by_file if self._logs else REFUSED).items():
-            if self.cfg.settings[name].get() != defaults[name].get():
-                raise ConfigError(f"{name} cannot be set: {reason}; remove it")
-
-    def _addresses(self) -> Mapping[str, Address]:
-        """Return the listeners: of the YAML file, changed by --bind and --listen."""
-        addresses = self._from_yaml()
-        default = type(self.cfg)().settings["bind"].get()
-        urls = [f"http={_from_bind(bind)}" for bind in self.cfg.bind if self.cfg.bind != default]
-        if len(urls) > 1:
-            raise ConfigError("--bind names the one listener http: use --listen for more")
-        for item in [*urls, *self.cfg.listen]:
-            name, _, url = item.partition("=")
-            addresses[name] = Address.parse(name, url, like=addresses.get(name))
-        if self.cfg.check:  # beside a running service, whose addresses are in use
-            return {name: address.anywhere() for name, address in addresses.items()}
-        return addresses
-
-    def _from_yaml(self) -> dict[str, Address]:
-        given = self._section.data.get("listeners", DEFAULT_LISTENERS)
-        if not isinstance(given, dict):
-            raise self._section.error(("listeners",), "api_hour.listeners must map names to URLs")
-        addresses = {}
-        for name, value in given.items():
-            try:
-                addresses[name] = Address.read(name, value)
-            except ConfigError as error:
-                raise self._section.error(("listeners", name), str(error)) from None
-        return addresses
+        self._logs = logging_yaml.load(folder / "logging.yaml", self._name)
+        self._apply_yaml()
+        self._apply_environment()
+        self._apply(python, label)
+        self._warn_of_misspelled(python, label)
+        self._apply(in_variable, _label_of_variable)
+        self._apply(options, command_line.option)
+        self._warn_of_unknown()
+        self.chdir()
 
     def load(self) -> None:
         """Import nothing for --check-config and --print-config; --check boots a worker."""
+        for warning in self.generation.warnings:
+            print(f"api_hour: warning: {warning}", file=sys.stderr)
+
+    # Find
+
+    def _find_files(self, in_variable: Values, options: Values) -> tuple[Path, Values, Label]:
+        """Return the folder of main.yaml, what the Python file says, and how to name its lines.
+
+        ``etc/NAME`` is looked for in the folder that ``chdir`` names, whether an option or the
+        Python file does. A path given as an option begins where the command was typed.
+        """
+        given = {**in_variable, **options}
+        if "chdir" in given:
+            self._enter_chdir(
+                given, command_line.option if "chdir" in options else _label_of_variable
+            )
+        python: Values = {}
+        label: Label = str
+        if location := given.get("config"):
+            python, label = self._run_python(location)
+            self._enter_chdir({} if "chdir" in given else python, label)
+        folder = self._config_folder(given.get("config_dir"))
+        if not location and (location := _default_file(folder)):
+            python, label = self._run_python(location)
+            self._enter_chdir({} if "chdir" in given else python, label)
+            if not folder.is_dir():
+                folder = self._config_folder(given.get("config_dir"))
+        return folder, python, label
+
+    def _config_folder(self, given: str | None) -> Path:
+        """Return ``given``, else etc/NAME in the working directory, else /etc/NAME."""
+        if given is None:
+            local = Path.cwd() / "etc" / self._name
+            return local if local.is_dir() else Path("/etc", self._name)
+        folder = Path(self._start_folder, given)
+        if not folder.is_dir():
+            raise ConfigError(f"--config-dir {given}: there is no such folder")
+        return folder
+
+    def _enter_chdir(self, values: Values, label: Label) -> None:
+        if "chdir" in values:
+            self._set("chdir", values["chdir"], label)
+            _enter(self.cfg.chdir)
+
+    def _run_python(self, location: str) -> tuple[Values, Label]:
+        """Run gunicorn.conf.py; raises ConfigError with the line that failed."""
+        if location.startswith("python:"):
+            module = location.removeprefix("python:")
+            values = _run(module, lambda: vars(import_module(module)))
+            return values, lambda name: f"{module}: {name}"
+        given = location.removeprefix("file:")
+        path = os.path.join(self._start_folder, given)
+        shown = path.removeprefix(os.getcwd() + os.sep)
+        if os.path.isdir(path):
+            raise ConfigError(
+                f"--config {given} is a folder: name a file in it, or give --config-dir {given} "
+                "for its main.yaml"
+            )
+        if not os.path.exists(path):
+            raise ConfigError(f"{shown} does not exist: name another with --config")
+        values = _run(shown, lambda: runpy.run_path(path), path)
+        return values, lambda name: f"{shown}{_line_of(name, path)}: {name}"
+
+    # Apply
+
+    def _apply_yaml(self) -> None:
+        values = {key: value for key, value in self._section.data.items() if key != LISTENERS}
+        for key in values:
+            if key not in self.cfg.settings:
+                known = difflib.get_close_matches(key, [*self.cfg.settings, LISTENERS], 1)
+                hint = f"; did you mean {known[0]}?" if known else "; see api_hour --help-all"
+                raise self._section.error((key,), f"api_hour.{key} is not a setting{hint}")
+        try:
+            self._apply(values, lambda key: str(self._section.error((key,), f"api_hour.{key}")))
+        except ConfigError as error:  # a value of !env or !file may be a secret
+            raise ConfigError(convert.censored(self._section, str(error))) from None
+
+    def _apply_environment(self) -> None:
+        """Apply what other programs of this kind read from the environment; empty is unset."""
+        given = {name: self._environment.get(name, "").strip() for name in READ_BY_GUNICORN}
+        if workers := given["WEB_CONCURRENCY"]:
+            self._set("workers", workers, lambda _: "WEB_CONCURRENCY")
+        if port := given["PORT"]:
+            if not (port.isascii() and port.isdigit() and 0 < int(port) <= MAX_PORT):
+                raise ConfigError(f"PORT must be a number from 1 to {MAX_PORT}, got {port!r}")
+            if HTTP in self._section.data.get(LISTENERS, DEFAULT_LISTENERS):
+                origin = " (PORT of the environment)"
+                self._moves.append((HTTP, [f"tcp://{EVERYWHERE}:{port}"], origin, "PORT"))
+            else:
+                self._warnings.append(f"PORT has no effect: there is no listener {HTTP}")
+        if given["FORWARDED_ALLOW_IPS"]:
+            cure = gunicorn_settings.REFUSED["forwarded_allow_ips"]
+            self._warnings.append(f"FORWARDED_ALLOW_IPS has no effect: {cure}")
+
+    def _apply(self, values: Values, label: Label) -> None:
+        """Apply the settings of one place, over those of the places before."""
+        for name, value in values.items():
+            if name in self.cfg.settings:
+                self._set(name, value, label)
+        urls: dict[str, list[str]] = {}
+        for bind in self.cfg.bind if "bind" in values else ():
+            urls.setdefault(HTTP, []).append(_from_bind(bind))
+        for item in self.cfg.listen if "listen" in values else ():
+            name, _, url = item.partition("=")
+            urls.setdefault(name, []).append(url)
+        self._moves += [(name, given, "", "") for name, given in urls.items()]
+
+    def _set(self, name: str, value: object, label: Label) -> None:
+        """Apply one setting; raises ConfigError, which begins with what ``label`` says."""
+        setting = self.cfg.settings[name]
+        refused = gunicorn_settings.refused(beside_logging_yaml=bool(self._logs))
+        warned = gunicorn_settings.WARNED | gunicorn_settings.OWN_WARNED
+        if name in refused or name in warned:
+            if _is_default(setting, value):
+                return
+            if name in refused:
+                raise ConfigError(f"{label(name)} cannot be set: {refused[name]}; remove it")
+            self._warnings.append(f"{label(name)} has no effect: {warned[name]}")
+        try:
+            if value is None and isinstance(setting.default, bool):
+                raise ValueError
+            setting.set(value)
+        except Exception as error:  # a validator may import a module, which may raise anything
+            expected = EXPECTED.get(setting.validator.__name__)
+            rule = f"must be {expected}, got {value!r}" if expected else str(error)
+            raise ConfigError(f"{label(name)} {rule}") from None
+
+    def _warn_of_misspelled(self, python: Values, label: Label) -> None:
+        """Warn of names of gunicorn.conf.py that are nearly settings: it may define any others."""
+        for name, value in python.items():
+            if name in self.cfg.settings or name.startswith("_") or isinstance(value, ModuleType):
+                continue
+            close = difflib.get_close_matches(name, self.cfg.settings, 1, cutoff=ALMOST)
+            if close:
+                self._warnings.append(f"{label(name)} is not a setting; did you mean {close[0]}?")
+
+    def _warn_of_unknown(self) -> None:
+        """Warn of settings of a newer Gunicorn, which may do nothing here."""
+        known = gunicorn_settings.known()
+        for setting in KNOWN_SETTINGS:
+            if setting.name not in known:
+                now = self.cfg.settings[setting.name].get()
+                if now != setting().get():
+                    self._warnings.append(
+                        f"{setting.name} may have no effect: this API-Hour does not know it"
+                    )
+
+    # Listeners
+
+    def _listeners(self) -> dict[str, ListenerSettings]:
+        """Return the listeners: of the YAML file, moved by what came after it."""
+        listeners = self._from_yaml()
+        for name, urls, origin, place in self._moves:
+            try:
+                moved = addresses.read(name, urls, like=listeners.get(name))
+            except ConfigError as error:
+                raise ConfigError(f"{place}: {error}" if place else str(error)) from None
+            listeners[name] = replace(moved, origin=origin)
+        found = {name: self._with_owner(listener) for name, listener in listeners.items()}
+        if self.cfg.check:  # beside a running service, whose addresses are in use
+            return {name: listener.anywhere() for name, listener in found.items()}
+        return found
+
+    def _from_yaml(self) -> dict[str, ListenerSettings]:
+        given = self._section.data.get(LISTENERS, DEFAULT_LISTENERS)
+        if not isinstance(given, dict):
+            raise self._section.error((LISTENERS,), "api_hour.listeners must map names to URLs")
+        found = {}
+        for name, value in given.items():
+            try:
+                found[name] = addresses.read(name, value)
+            except ConfigError as error:
+                raise self._at_listener(name, error) from None
+        return found
+
+    def _at_listener(self, name: str, error: ConfigError) -> ConfigError:
+        """Return the error with the place of the listener, if that is in the YAML file."""
+        keys = (LISTENERS, name)
+        text = convert.censored(self._section, str(error))
+        return self._section.error(keys, text) if keys in self._section.marks else error
+
+    def _with_owner(self, listener: ListenerSettings) -> ListenerSettings:
+        """Give unix sockets the mode and the owner that Gunicorn would give them."""
+        user = None if self.cfg.uid == os.geteuid() else self.cfg.uid
+        group = None if self.cfg.gid == os.getegid() else self.cfg.gid
+        return replace(
+            listener,
+            addresses=tuple(
+                address.owned_by(0o777 & ~self.cfg.umask, user, group)
+                for address in listener.addresses
+            ),
+        )
+
+    def _tls(self, listeners: Mapping[str, ListenerSettings]) -> dict[str, ssl.SSLContext]:
+        contexts = {}
+        for name, listener in listeners.items():
+            try:
+                context = tls.context(listener, self._call_ssl_hook)
+            except ConfigError as error:
+                raise self._at_listener(name, error) from None
+            if context:
+                contexts[name] = context
+        return contexts
+
+    def _call_ssl_hook(self, made: ssl.SSLContext) -> ssl.SSLContext:
+        """Let the hook of gunicorn.conf.py change a context, or make another one."""
+        try:
+            changed = self.cfg.ssl_context(self.cfg, lambda: made)
+        except Exception as error:  # it is the operator's code
+            raise ConfigError(f"ssl_context: {type(error).__name__}: {error}") from error
+        if not isinstance(changed, ssl.SSLContext):
+            raise ConfigError(f"ssl_context must return an ssl.SSLContext, got {changed!r}")
+        return changed
 
 
-def _urls(generation: Generation) -> dict[str, str]:
-    return {name: str(address) for name, address in generation.addresses.items()}
+def _enter(folder: str) -> None:
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        raise ConfigError(f"cannot enter the folder {folder}: {error.strerror}") from None
 
 
-def _config_folder(name: str, given: str | None) -> Path:
-    """Return ``given``, else etc/NAME in the working directory, else /etc/NAME."""
-    if given is None:
-        local = Path("etc", name)
-        return local if local.is_dir() else Path("/etc", name)
-    if not Path(given).is_dir():
-        raise ConfigError(f"--config-dir {given}: there is no such folder")
-    return Path(given)
+def _default_file(folder: Path) -> str | None:
+    """Return the gunicorn.conf.py beside main.yaml, else that of the working directory."""
+    files = [folder / CONFIG_FILE, Path.cwd() / CONFIG_FILE]
+    return next((str(file) for file in files if file.is_file()), None)
+
+
+def _run(shown: str, run: Callable[[], Values], file: str = "") -> Values:
+    """Return what Python code defines; raises ConfigError with the line that failed."""
+    try:
+        return run()
+    except (Exception, SystemExit) as error:
+        line = getattr(error, "lineno", None)  # of a SyntaxError
+        for frame in traceback.extract_tb(error.__traceback__):
+            line = frame.lineno if frame.filename == file else line
+        location = f"{shown}:{line}" if line else shown
+        raise ConfigError(f"{location}: {type(error).__name__}: {error}") from None
+
+
+def _line_of(name: str, file: str) -> str:
+    """Return the last line that defines ``name``, as an error writes it; empty if it is unknown."""
+    with suppress(OSError, SyntaxError, ValueError):
+        with open(file, "rb") as stream:
+            nodes = [*ast.walk(ast.parse(stream.read()))]
+        stored = [node for node in nodes if isinstance(node, ast.Name) and node.id == name]
+        defined = [
+            node for node in nodes if isinstance(node, ast.FunctionDef) and node.name == name
+        ]
+        lines = [node.lineno for node in stored if isinstance(node.ctx, ast.Store)]
+        lines += [node.lineno for node in defined]
+        return f":{max(lines)}" if lines else ""
+    return ""
+
+
+def _label_of_variable(name: str) -> str:
+    return f"GUNICORN_CMD_ARGS: {command_line.option(name)}"
+
+
+def _is_default(setting: Any, value: object) -> bool:
+    """Tell whether a value is the default, or means the same."""
+    fresh = type(setting)()
+    try:
+        before = fresh.get()
+        with redirect_stderr(io.StringIO()):  # one of Gunicorn's validators writes there
+            fresh.set(value)
+        return bool(fresh.get() == before)
+    except Exception:  # a bad value is not the default
+        return False
+
+
+def _fixed(before: Any, after: Any) -> Iterator[str]:
+    """Yield a warning for each setting that a reload cannot change."""
+    for name in gunicorn_settings.FIXED_AT_START:
+        if getattr(before, name) != getattr(after, name):
+            yield f"{name} cannot change at a reload: restart the daemon to change it"
+
+
+def _sockets(generation: Generation) -> dict[str, tuple[Address, ...]]:
+    return {name: listener.addresses for name, listener in generation.listeners.items()}
 
 
 def _from_bind(bind: str) -> str:
     """Return Gunicorn's ADDRESS as a listener's URL."""
-    if bind.startswith("unix:"):
+    if bind.startswith(("unix:", "fd://", "tcp://")):
         return bind
-    return f"tcp://{bind}" if ":" in bind else f"tcp://{bind}:8000"
+    host, bracket, port = bind.rpartition("]")
+    if not bracket:
+        host, _, port = bind.partition(":")
+        port = f":{port}"
+    port = port if len(port) > 1 else ":8000"
+    return f"tcp://{host or '0.0.0.0'}{bracket}{port}"  # noqa: S104 - what Gunicorn means by it

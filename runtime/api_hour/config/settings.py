@@ -9,10 +9,16 @@ To add one, declare it below. An option of a server needs a field of the same na
 
 import ipaddress
 import math
+import os
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from gunicorn.config import Setting, validate_bool, validate_string
+from gunicorn import util
+from gunicorn.config import KNOWN_SETTINGS, Setting, validate_bool, validate_string
+from gunicorn.glogging import SYSLOG_FACILITIES, Logger
+
+from api_hour.config import processors
 
 Validator = Callable[[Any], object]
 V = TypeVar("V", bound=Validator)
@@ -33,7 +39,10 @@ def _metavar(name: str) -> Callable[[V], V]:
 @_metavar("SECONDS")
 def seconds(value: Any) -> float:
     """Return a time in seconds; raises ValueError if it is negative or infinite."""
-    number = float(value)
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = -1.0
     if isinstance(value, bool) or not 0 <= number < math.inf:
         raise ValueError(f"must be seconds of zero or more, got {value!r}")
     return number
@@ -42,10 +51,10 @@ def seconds(value: Any) -> float:
 @_metavar("N")
 def at_least_one(value: Any) -> int:
     """Return a whole number above zero; raises ValueError for anything else."""
-    number = int(value)
-    if isinstance(value, bool) or number != float(value) or number < 1:
+    text = "" if isinstance(value, bool) else str(value)
+    if not (text.isascii() and text.isdigit() and int(text)):
         raise ValueError(f"must be a whole number above zero, got {value!r}")
-    return number
+    return int(text)
 
 
 @_metavar("N")
@@ -103,6 +112,87 @@ def networks(value: Any) -> list[str]:
     except ValueError as error:
         raise ValueError(f"must be networks or unix, as in 10.0.0.0/8,unix: {error}") from error
     return names
+
+
+# Validators of Gunicorn's own settings, where Gunicorn's do not tell good from bad.
+
+
+def whole_number(value: Any) -> int:
+    """Return a whole number of zero or more; raises ValueError for anything else."""
+    try:
+        number = int(value, 0) if isinstance(value, str) else value
+    except ValueError:
+        number = -1
+    if not isinstance(number, int) or isinstance(number, bool) or number < 0:
+        raise ValueError(f"must be a whole number of zero or more, got {value!r}")
+    return number
+
+
+def worker_count(value: Any) -> int:
+    """Return a number of workers; ``auto`` is that of the processors. Raises ValueError."""
+    try:
+        return processors.available() if value == "auto" else whole_number(value)
+    except ValueError:
+        raise ValueError(f"must be a whole number or auto, got {value!r}") from None
+
+
+def mask(value: Any) -> int:
+    """Return a file mode's mask; text that begins with 0 is octal. Raises ValueError."""
+    try:
+        number = whole_number(re.sub(r"^0(?=\d)", "0o", value) if isinstance(value, str) else value)
+    except ValueError:
+        number = -1
+    if not 0 <= number <= 0o777:
+        raise ValueError(f"must be a mask of file modes, as in 0o022, got {value!r}")
+    return number
+
+
+def level(value: Any) -> str:
+    """Return the name of a level of the log; raises ValueError for anything else."""
+    return _known(value, Logger.LOG_LEVELS)
+
+
+def facility(value: Any) -> str:
+    """Return the name of one of syslog's facilities; raises ValueError for anything else."""
+    return _known(value, SYSLOG_FACILITIES)
+
+
+def _known(value: Any, names: Any) -> str:
+    if not isinstance(value, str) or value.strip().lower() not in names:
+        raise ValueError(f"must be one of {', '.join(names)}, got {value!r}")
+    return value.strip().lower()
+
+
+def assignments(value: Any) -> list[str]:
+    """Return a list of NAME=VALUE; raises ValueError for an item of another form."""
+    items = value if isinstance(value, list | tuple) else [value]
+    for item in items:
+        if not isinstance(item, str) or not item.partition("=")[0] or "=" not in item:
+            raise ValueError(f"must be NAME=VALUE, got {item!r}")
+    return [item.strip() for item in items]
+
+
+def folder(value: Any) -> str:
+    """Return the path of a folder, symbolic links kept; raises ValueError if there is none."""
+    path = os.path.normpath(os.path.join(util.getcwd(), value)) if isinstance(value, str) else ""
+    if not os.path.isdir(path):
+        raise ValueError(f"must be a folder, got {value!r}")
+    return path
+
+
+STRICT: dict[str, Validator] = {
+    "workers": worker_count,
+    "umask": mask,
+    "loglevel": level,
+    "syslog_facility": facility,
+    "raw_env": assignments,
+    "chdir": folder,
+}
+for gunicorns in KNOWN_SETTINGS:
+    if gunicorns.name in STRICT:
+        gunicorns.validator = staticmethod(STRICT[gunicorns.name])
+    elif gunicorns.validator.__name__ == "validate_pos_int":
+        gunicorns.validator = staticmethod(whole_number)
 
 
 def _declare(

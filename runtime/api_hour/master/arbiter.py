@@ -183,14 +183,13 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
             self._take_pidfile(self._pid_path + (".2" if self.master_pid else ""))
         try:
             slots = self.num_workers if self.cfg.balance == "slots" else 0
-            addresses = self._current.addresses
-            self.LISTENERS = listeners.open_all(addresses, self.cfg.backlog, slots=slots)
+            wanted = self._current.listeners
+            self.LISTENERS = listeners.open_all(wanted, self.cfg.backlog, slots=slots)
             if self.cfg.metrics:
                 metrics.open_folder(self.cfg.uid, self.cfg.gid)
             self._tell("on_starting", self, may_exit=True)
             self.init_signals()
-            for listener in self.LISTENERS:
-                log.info("Listening on %s at %s", listener.name, listener)
+            self._log_listeners()
             if self.cfg.reload:
                 reloader.start(self._current)
             self._tell("when_ready", self, may_exit=True)
@@ -218,6 +217,17 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         if self.pidfile is not None:
             self.pidfile.remove()
             self.pidfile = None
+
+    def _log_listeners(self) -> None:
+        for listener in self.LISTENERS:
+            origin = self._current.listeners[listener.name].origin
+            for url in listener.urls():
+                log.info("Listening on %s at %s%s", listener.name, url, origin)
+        self._log_warnings(self._current)
+
+    def _log_warnings(self, generation: Generation) -> None:
+        for warning in generation.warnings:
+            log.warning("%s", warning)
 
     def init_signals(self) -> None:
         """Queue every signal, and let it end the master's wait."""
@@ -418,17 +428,17 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
 
     def _cover_slots(self) -> None:
         """Let ready workers accept on the slots of those that are gone."""
-        count = max((len(listener.slots) for listener in self.LISTENERS), default=0)
+        count = max((listener.slot_count for listener in self.LISTENERS), default=0)
         ready = self._in_phase(Phase.READY)
         if count <= 1 or not ready:
             return
-        slotted = [listener for listener in self.LISTENERS if len(listener.slots) > 1]
-        names = " ".join(listener.name for listener in slotted)
         for slot in uncovered(self.WORKERS.values(), count):
             worker = min(ready, key=lambda worker: len(worker.state.slots))
             worker.state.slots.add(slot)
-            fds = [listener.of_slot(slot).fileno() for listener in slotted]
-            worker.channel.send(Message.COVER, names, fds)
+            for listener in self.LISTENERS:
+                fds = [sock.fileno() for sock in listener.beside(slot)]
+                if fds:
+                    worker.channel.send(Message.COVER, " ".join([listener.name] * len(fds)), fds)
 
     # Spawn
 
@@ -654,6 +664,7 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         self.app.cfg = generation.cfg
         self.setup(self.app)
         self._reopen_logs()
+        self._log_warnings(generation)
         if self.num_workers > 1:
             log.info("Reloading: the first new worker is ready, %d to go", self.num_workers - 1)
 

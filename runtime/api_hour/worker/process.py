@@ -3,7 +3,7 @@
 A worker's life, in the order of this file::
 
     fork -> live: the guard around everything that follows; it never returns
-         -> init_process: signals, logs, TLS keys (as root), then the user's privileges
+         -> init_process: signals, logs, then the user's privileges
          -> run: import the project, read its settings, make the loop
          -> _serve: open the engines, start the servers, say READY
          -> heartbeat and messages, until something asks for the drain
@@ -26,7 +26,6 @@ import logging
 import os
 import signal
 import socket
-import ssl
 import sys
 import threading
 import traceback
@@ -40,12 +39,12 @@ from gunicorn.workers.base import Worker as GunicornWorker
 
 from api_hour import metrics
 from api_hour.config import convert
-from api_hour.config.addresses import OPTIONS
+from api_hour.config.addresses import OPTIONS, ListenerSettings
 from api_hour.config.generation import Generation
 from api_hour.container import Container, Server, ServerOptions
 from api_hour.exceptions import ConfigError
 from api_hour.logs import setup
-from api_hour.worker import forks, hooks, importer, tls
+from api_hour.worker import forks, hooks, importer
 from api_hour.worker.channel import Channel, Message
 from api_hour.worker.crash_report import CrashReport
 from api_hour.worker.recycling import RecyclingLimits
@@ -122,15 +121,9 @@ class Worker(GunicornWorker):  # type: ignore[misc]
             os._exit(status)
 
     def init_process(self) -> None:
-        """Turn the forked process into a worker, and run it to its end.
-
-        Order matters: a TLS key may be readable to root only, so it is read before the
-        privileges are dropped.
-        """
+        """Turn the forked process into a worker, and run it to its end."""
         os.environ.update(self.cfg.env)
         setup.apply(self.generation.logs, self.log)
-        addresses = self.generation.addresses
-        self._tls = {name: tls.context(address) for name, address in addresses.items()}
         util.set_owner_process(self.cfg.uid, self.cfg.gid, initgroups=self.cfg.initgroups)
         util.seed()
         self.crash_report.collect()
@@ -257,9 +250,11 @@ class Worker(GunicornWorker):  # type: ignore[misc]
             self._tell_master(f"starting the server {listener.name}")
             server = servers[listener.name]
             if hasattr(server, "options"):
-                tls_context = self._tls[listener.name]
-                server.options = server_options(self.generation, listener.name, tls_context)
-            await server.start(listener.of_slot(self.slot).dup())
+                server.options = server_options(self.generation, listener.name)
+            else:
+                _refuse_options(self.generation.listeners[listener.name], server)
+            for sock in listener.of_slot(self.slot):
+                await server.start(sock.dup())
             listener.listen()  # again: asyncio's servers set the backlog to their own default
 
     def _become_ready(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -306,7 +301,7 @@ class Worker(GunicornWorker):  # type: ignore[misc]
             self._hurry()
 
     def _cover(self, names: list[str]) -> None:
-        """Accept on the sockets of a worker that is gone as well."""
+        """Accept on the sockets of a worker that is gone as well; ``names`` has one for each."""
         fds = self._to_master.take_fds(len(names))
         for name, fd in zip(names, fds, strict=True):
             started = self._servers[name].start(socket.socket(fileno=fd))
@@ -434,28 +429,36 @@ def _a(value: object) -> str:
     return "None" if value is None else f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
 
 
-def server_options(
-    generation: Generation, name: str, tls_context: ssl.SSLContext | None
-) -> ServerOptions:
+def server_options(generation: Generation, name: str) -> ServerOptions:
     """Return the options of the server of the listener ``name``.
 
     A field is filled in from the setting or the listener's option of the same name, so that a new
     option needs no line here. The exceptions are named below.
     """
-    cfg, address = generation.cfg, generation.addresses[name]
+    cfg, listener = generation.cfg, generation.listeners[name]
     by_file = bool(generation.logs) and not cfg.reload  # in development only if asked for
+    to_syslog = cfg.syslog and not cfg.disable_redirect_access_to_syslog
     values: dict[str, Any] = {
         "listener": name,
-        "tls": tls_context,
-        "access_log": by_file or bool(cfg.accesslog),
+        "tls": generation.tls.get(name),
+        "access_log": by_file or bool(cfg.accesslog) or to_syslog,
     }
     if cfg.reload:
         values["drain_idle"] = 0.0  # a developer waits for the new code
     for field in fields(ServerOptions):
         if field.name not in values:
-            source = address if field.name in OPTIONS else cfg
+            source = listener if field.name in OPTIONS else cfg
             values[field.name] = getattr(source, field.name)
     return ServerOptions(**values)
+
+
+def _refuse_options(listener: ListenerSettings, server: Server) -> None:
+    """Raise ConfigError for an option that the server of a listener never hears of."""
+    for name in listener.options:
+        raise ConfigError(
+            f"listener {listener.name}: {name} has no effect on a {type(server).__name__}: remove "
+            "it, and tell the library that it serves with"
+        )
 
 
 def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:

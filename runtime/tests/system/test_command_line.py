@@ -1,12 +1,17 @@
 """A user's mistake gives one line that names the place and the cure, and exit code 1."""
 
+import platform
+import re
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import gunicorn
 import pytest
+
+from api_hour import __version__
 
 NO_SERVER = """\
 import api_hour
@@ -95,7 +100,7 @@ MISTAKES = {
     "a runtime setting has a bad value": (
         ["hello:Container"],
         {"etc/hello/main.yaml": "api_hour:\n  workers: many\n"},
-        "etc/hello/main.yaml:2: api_hour.workers: ",
+        "etc/hello/main.yaml:2: api_hour.workers must be a whole number or auto, got 'many'",
     ),
     "a project setting is unknown": (
         ["typed:Container"],
@@ -125,7 +130,7 @@ MISTAKES = {
     "a listener is not text": (
         ["hello:Container"],
         {"etc/hello/main.yaml": "api_hour:\n  listeners:\n    http: 8000\n"},
-        "etc/hello/main.yaml:3: listener http must be a URL, or a mapping with a url; got 8000",
+        "etc/hello/main.yaml:3: listener http must be a URL, a list of URLs, or a mapping",
     ),
     "the folder of the configuration is missing": (
         ["hello:Container", "--config-dir", "nowhere"],
@@ -145,7 +150,22 @@ MISTAKES = {
     "the application is to be preloaded": (
         ["hello:Container", "--preload"],
         {},
-        "preload_app cannot be set: the master never imports the project's code",
+        "--preload cannot be set: the master never imports the project's code",
+    ),
+    "an option is misspelled": (
+        ["hello:Container", "--max_requests", "5"],
+        {},
+        "--max_requests is not an option; did you mean --max-requests?",
+    ),
+    "the configuration file is a folder": (
+        ["hello:Container", "--config", "etc/hello"],
+        {"etc/hello/main.yaml": ""},
+        "--config etc/hello is a folder: name a file in it, or give --config-dir etc/hello",
+    ),
+    "a hook has other arguments": (
+        ["hello:Container"],
+        {"etc/hello/gunicorn.conf.py": "workers = 1\n\ndef on_exit():\n    pass\n"},
+        "etc/hello/gunicorn.conf.py:3: on_exit must be a function with the arguments of its kind",
     ),
     "nobody would serve": (
         ["hello:Container", "--workers", "0"],
@@ -155,7 +175,7 @@ MISTAKES = {
     "a setting on the command line is bad": (
         ["hello:Container", "--max-surge", "0"],
         {},
-        "max_surge: must be a whole number above zero, got '0'",
+        "--max-surge must be a whole number above zero, got '0'",
     ),
 }
 
@@ -184,7 +204,7 @@ def test_a_mistake_gives_one_line_and_no_traceback(mistake: str, project: Path) 
     assert len(errors(ended.stderr)) == 1, ended.stderr
     assert expected in errors(ended.stderr)[0]
     assert "Traceback" not in ended.stderr
-    assert ended.returncode == (1 if arguments else 2)
+    assert ended.returncode == (2 if "usage:" in ended.stderr else 1)
 
 
 @pytest.fixture
@@ -228,7 +248,38 @@ def test_gunicorns_own_checks_of_the_configuration_import_nothing(
     assert ("boot_timeout " in ended.stdout) == (option == "--print-config")
 
 
-def test_the_help_names_the_settings_of_the_process_manager(project: Path) -> None:
-    text = api_hour(project, "--help").stdout
-    for option in ("--config-dir", "--config_dir", "-ac", "--auto_config", "--listen", "--check"):
-        assert option in text
+def test_the_help_is_one_screen_and_all_of_it_has_no_markup(project: Path) -> None:
+    screen = api_hour(project, "--help").stdout
+    assert len(screen.splitlines()) <= 40
+    assert max(map(len, screen.splitlines())) <= 100
+    assert screen.startswith("usage: api_hour [OPTIONS] MODULE:CONTAINER\n")
+    everything = api_hour(project, "--help-all").stdout
+    assert max(map(len, everything.splitlines())) <= 100
+    for mark in (":ref:", "``", "::", "versionadded", "`"):
+        assert mark not in everything, mark
+    described = re.findall(r"^  (-\S.*)\n((?:      .*\n?)+)", everything, re.MULTILINE)
+    assert [spelled for spelled, text in described if not text.rstrip().endswith(".")] == []
+    options = [re.findall(r"--[a-z0-9-]+", spelled)[-1] for spelled, _ in described]
+    for option in re.findall(r"^  .*?(--[a-z-]+)", screen, re.MULTILINE):
+        assert option in [*options, "--help"]
+    assert options.index("--max-surge") < options.index("--workers")
+    assert not {"--threads", "--certfile", "--http-parser", "--statsd-host"} & {*options}
+
+
+def test_the_version_names_both(project: Path) -> None:
+    said = api_hour(project, "--version").stdout
+    assert said == (
+        f"api_hour {__version__} (Gunicorn {gunicorn.__version__}, "
+        f"Python {platform.python_version()})\n"
+    )
+
+
+def test_without_arguments_the_command_shows_what_is_missing(project: Path) -> None:
+    (project / "etc" / "hello").mkdir(parents=True)
+    ended = api_hour(project)
+    assert ended.returncode == 2
+    assert ended.stderr == (
+        "usage: api_hour [OPTIONS] MODULE:CONTAINER\n"
+        "api_hour: error: name one Container: api_hour MODULE:CONTAINER, as in "
+        "api_hour hello:Container; api_hour --help shows the options\n"
+    )

@@ -1,5 +1,7 @@
 """The loader: what overrides what, and a reload that changes nothing until it is proved."""
 
+import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,14 +20,25 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
     monkeypatch.chdir(tmp_path)  # Gunicorn changes the working directory and the path
     monkeypatch.setattr(sys, "path", list(sys.path))
 
-    def write_and_load(*options: str, yaml: str = "", python: str = "") -> Loader:
+    for variable in ("PORT", "WEB_CONCURRENCY", "GUNICORN_CMD_ARGS", "FORWARDED_ALLOW_IPS"):
+        monkeypatch.delenv(variable, raising=False)
+
+    def write_and_load(
+        *options: str, yaml: str = "", python: str = "", **environment: str
+    ) -> Loader:
         (tmp_path / "main.yaml").write_text(yaml)
         (tmp_path / "gunicorn.conf.py").write_text(python)
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
         command = ["api_hour", "hello:Container", "--config-dir", str(tmp_path), *options]
         monkeypatch.setattr(sys, "argv", command)
         return Loader(object)
 
     return write_and_load
+
+
+def urls(loader: Loader, name: str = "http") -> list[str]:
+    return [str(address) for address in loader.generation.listeners[name].addresses]
 
 
 @pytest.mark.parametrize(
@@ -63,3 +76,177 @@ def test_a_generation_with_other_listeners_is_refused(load: Load, tmp_path: Path
     with pytest.raises(ConfigError, match=r"^listeners cannot change at a reload: restart the"):
         loader.next_generation(current)
     assert loader.generation is current
+
+
+def test_a_misspelled_setting_of_the_python_file_is_warned_of(load: Load) -> None:
+    python = "import os\n\nworker = 2\nhost = 'x'\n_backlogs = 1\n\ndef on_reloads(a):\n    pass\n"
+    warnings = load(python=python).generation.warnings
+    assert [warning.rpartition("/")[2] for warning in warnings] == [
+        "gunicorn.conf.py:3: worker is not a setting; did you mean workers?",
+        "gunicorn.conf.py:7: on_reloads is not a setting; did you mean on_reload?",
+    ]
+
+
+def test_what_only_a_start_reads_is_warned_of_at_a_reload(load: Load, tmp_path: Path) -> None:
+    loader = load(yaml="api_hour: {balance: slots, timeout: 5}")
+    (tmp_path / "main.yaml").write_text("api_hour: {timeout: 6, backlog: 9}")
+    following = loader.next_generation(loader.generation)
+    assert following.warnings == (
+        "backlog cannot change at a reload: restart the daemon to change it",
+        "balance cannot change at a reload: restart the daemon to change it",
+    )
+    assert following.cfg.timeout == 6
+
+
+def test_the_owner_of_a_unix_socket_cannot_change_at_a_reload(load: Load, tmp_path: Path) -> None:
+    yaml = "api_hour: {umask: 0, listeners: {http: 'unix:/run/x.sock'}}"
+    loader = load(yaml=yaml)
+    (tmp_path / "main.yaml").write_text(yaml.replace("umask: 0", "umask: 7"))
+    with pytest.raises(ConfigError, match=r"^listeners cannot change at a reload: restart the"):
+        loader.next_generation(loader.generation)
+
+
+def test_a_python_file_is_found_or_named(load: Load, tmp_path: Path) -> None:
+    assert load(python="max_surge = 3").cfg.max_surge == 3  # beside main.yaml: config_dir
+    (tmp_path / "other.py").write_text("max_surge = 4")
+    for named in ("other.py", "file:other.py", f"{tmp_path}/other.py", "python:other"):
+        sys.path.insert(0, str(tmp_path))
+        assert load("--config", named, python="max_surge = 3").cfg.max_surge == 4
+    sys.modules.pop("other")
+
+
+@pytest.mark.parametrize(
+    ("bind", "url"),
+    [
+        ("127.0.0.1:80", "tcp://127.0.0.1:80"),
+        ("127.0.0.1:8000", "tcp://127.0.0.1:8000"),  # the default, named over main.yaml
+        ("example.org", "tcp://example.org:8000"),
+        (":80", "tcp://0.0.0.0:80"),
+        ("[::1]", "tcp://[::1]:8000"),
+        ("[::1]:80", "tcp://[::1]:80"),
+        ("tcp://127.0.0.1:80", "tcp://127.0.0.1:80"),
+        ("unix:/run/x.sock", "unix:/run/x.sock"),
+        ("fd://7", "fd://7"),
+    ],
+)
+def test_gunicorns_addresses_mean_the_listener_http(load: Load, bind: str, url: str) -> None:
+    yaml = "api_hour: {listeners: {http: 'tcp://0.0.0.0:1', admin: 'tcp://0.0.0.0:2'}}"
+    loader = load("--bind", bind, yaml=yaml)
+    assert (urls(loader), urls(loader, "admin")) == ([url], ["tcp://0.0.0.0:2"])
+
+
+def test_a_listener_has_as_many_addresses_as_it_is_given(load: Load) -> None:
+    yaml = "api_hour: {listeners: {http: ['tcp://0.0.0.0:1', 'tcp://[::]:1?ipv6only=on']}}"
+    assert urls(load(yaml=yaml)) == ["tcp://0.0.0.0:1", "tcp://[::]:1"]
+    options = ["--listen", "http=tcp://127.0.0.1:3", "--listen", "http=unix:/run/x.sock"]
+    assert urls(load(*options, yaml=yaml)) == ["tcp://127.0.0.1:3", "unix:/run/x.sock"]
+    assert urls(load("-b", "[::1]:4", "-b", "127.0.0.1:4")) == [
+        "tcp://[::1]:4",
+        "tcp://127.0.0.1:4",
+    ]
+
+
+def test_port_and_web_concurrency_win_over_main_yaml_only(load: Load) -> None:
+    yaml = "api_hour: {workers: 2, listeners: {http: {url: 'tcp://[::1]:1', max_connections: 7}}}"
+    loader = load(yaml=yaml, PORT="5000", WEB_CONCURRENCY="3")
+    http = loader.generation.listeners["http"]
+    assert urls(loader) == ["tcp://*:5000"]
+    assert (http.max_connections, http.origin) == (7, " (PORT of the environment)")
+    assert loader.cfg.workers == 3
+    loader = load("-b", "127.0.0.1:6000", yaml=yaml, python="workers = 4")
+    assert (urls(loader), loader.cfg.workers) == (["tcp://127.0.0.1:6000"], 4)
+    assert loader.generation.listeners["http"].origin == ""
+    loader = load(yaml="api_hour: {listeners: {dns: 'udp://[::1]:53'}}")
+    assert loader.generation.warnings == ("PORT has no effect: there is no listener http",)
+
+
+def test_an_empty_variable_is_not_set_and_a_bad_one_is_named(load: Load) -> None:
+    empty = {"PORT": "", "WEB_CONCURRENCY": "", "GUNICORN_CMD_ARGS": "", "FORWARDED_ALLOW_IPS": ""}
+    loader = load(**empty)
+    assert (urls(loader), loader.cfg.workers) == (["tcp://127.0.0.1:8000"], 1)
+    for port in ("65536", "0", "http", "tcp://10.0.0.1:80"):
+        with pytest.raises(ConfigError) as error:
+            load(PORT=port)
+        assert str(error.value) == f"PORT must be a number from 1 to 65535, got {port!r}"
+    with pytest.raises(ConfigError) as error:
+        load(PORT="", WEB_CONCURRENCY="many")
+    assert str(error.value) == "WEB_CONCURRENCY must be a whole number or auto, got 'many'"
+
+
+def test_forwarded_allow_ips_of_the_environment_is_warned_of(load: Load) -> None:
+    [warning] = load(FORWARDED_ALLOW_IPS="*").generation.warnings
+    assert warning.startswith("FORWARDED_ALLOW_IPS has no effect: give trusted_proxies")
+
+
+@pytest.mark.parametrize("place", ["option", "variable", "python", "default python", "relative"])
+def test_etc_is_found_in_the_folder_that_chdir_names_whoever_names_it(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, start = tmp_path / "app", tmp_path / "start"
+    (app / "etc" / "hello").mkdir(parents=True)
+    start.mkdir()
+    (app / "etc" / "hello" / "main.yaml").write_text("api_hour: {max_surge: 5}")
+    python = f"chdir = {str(app)!r}\n"
+    (start / "conf.py").write_text(python)
+    if place == "default python":
+        (start / "gunicorn.conf.py").write_text(python)
+    options = {
+        "option": ["--chdir", str(app)],
+        "relative": ["--chdir", "../app"],
+        "python": ["--config", "conf.py"],
+    }
+    monkeypatch.chdir(start)
+    monkeypatch.setenv("GUNICORN_CMD_ARGS", f"--chdir {app}" if place == "variable" else "")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "argv", ["api_hour", "hello:Container", *options.get(place, [])])
+    loader = Loader(object)
+    assert (loader.cfg.max_surge, loader.generation.folder) == (5, str(app))
+    # At a reload as well, when the working directory is another one.
+    (app / "etc" / "hello" / "main.yaml").write_text("api_hour: {max_surge: 6}")
+    assert loader.next_generation(loader.generation).cfg.max_surge == 6
+
+
+def test_a_reload_takes_the_folder_that_a_link_names_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in ("1", "2"):
+        (tmp_path / number / "etc" / "hello").mkdir(parents=True)
+        (tmp_path / number / "etc/hello/main.yaml").write_text(f"api_hour: {{max_surge: {number}}}")
+    current = tmp_path / "current"
+    current.symlink_to("1")
+    monkeypatch.chdir(current)
+    monkeypatch.setenv("PWD", str(current))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "argv", ["api_hour", "hello:Container", "--chdir", str(current)])
+    loader = Loader(object)
+    current.unlink()
+    current.symlink_to("2")
+    shutil.rmtree(tmp_path / "1")
+    following = loader.next_generation(loader.generation)
+    assert (following.cfg.max_surge, following.folder) == (2, str(tmp_path / "2"))
+    current.unlink()
+    with pytest.raises(ConfigError, match=r"cannot enter the folder .*/current: No such file"):
+        loader.next_generation(following)
+
+
+def test_what_raw_env_sets_does_not_move_the_listeners_at_a_reload(load: Load) -> None:
+    loader = load(yaml="api_hour: {raw_env: ['PORT=9', 'WEB_CONCURRENCY=x']}")
+    os.environ.update(loader.cfg.env)  # as Gunicorn's Arbiter does
+    try:
+        assert urls(loader) == ["tcp://127.0.0.1:8000"]
+        assert loader.next_generation(loader.generation).cfg.workers == 1
+    finally:
+        for name in loader.cfg.env:
+            os.environ.pop(name)
+
+
+def test_a_unix_socket_has_the_mode_that_umask_leaves_and_another_user_as_owner(load: Load) -> None:
+    yaml = "api_hour: {listeners: {http: 'unix:/run/x.sock'}}"
+    [address] = load(yaml=yaml).generation.listeners["http"].addresses
+    assert (address.mode, address.user, address.group) == (0o777, None, None)
+    options = ["--umask", "007", "--user", "65534", "--group", "65533"]
+    [address] = load(*options, yaml=yaml).generation.listeners["http"].addresses
+    assert (address.mode, address.user, address.group) == (0o770, 65534, 65533)
+    yaml = "api_hour: {listeners: {http: 'unix:/run/x.sock?mode=0600&user=0'}}"
+    [address] = load(*options, yaml=yaml).generation.listeners["http"].addresses
+    assert (address.mode, address.user, address.group) == (0o600, 0, 65533)

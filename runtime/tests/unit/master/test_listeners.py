@@ -1,31 +1,42 @@
 """Listeners: the sockets of an address, and the error that names the cure."""
 
+import errno
 import os
 import socket
+import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from api_hour.config.addresses import Address
+from api_hour.config import addresses
 from api_hour.exceptions import ConfigError
+from api_hour.master import listeners, systemd
 from api_hour.master.listeners import Listener, hand_over, open_all
 
 
-def opened(**urls: str) -> list[Listener]:
-    addresses = {name: Address.parse(name, url) for name, url in urls.items()}
-    return open_all(addresses, 10)
+def opened(slots: int = 0, **given: str | list[str]) -> list[Listener]:
+    settings = {name: addresses.read(name, urls) for name, urls in given.items()}
+    return open_all(settings, 10, slots=slots)
+
+
+LOOPBACK = {"127.0.0.1": socket.AF_INET, "::1": socket.AF_INET6}
+
+
+def port(listener: Listener) -> int:
+    return int(next(iter(listener)).getsockname()[1])
 
 
 def test_port_zero_shows_the_port_that_was_given() -> None:
-    [listener] = open_all({"web": Address.parse("web", "tcp://127.0.0.1:0")}, 10)
-    assert str(listener) == f"tcp://127.0.0.1:{listener.sock.getsockname()[1]}"
+    [listener] = opened(web="tcp://127.0.0.1:0")
+    assert listener.urls() == [f"tcp://127.0.0.1:{port(listener)}"]
     listener.close()
 
 
 def test_an_ipv6_listener_accepts() -> None:
-    [listener] = open_all({"web": Address.parse("web", "tcp://[::1]:0")}, 10)
-    with socket.create_connection(listener.sock.getsockname()[:2]):
-        listener.sock.accept()[0].close()
+    [listener] = opened(web="tcp://[::1]:0")
+    with socket.create_connection(("::1", port(listener))):
+        next(iter(listener)).accept()[0].close()
     listener.close()
 
 
@@ -42,7 +53,7 @@ def test_a_socket_file_left_by_a_killed_master_is_taken_over(tmp_path: Path) -> 
     path = tmp_path / "web.sock"
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
-    [listener] = open_all({"web": Address.parse("web", f"unix:{path}")}, 10)
+    [listener] = opened(web=f"unix:{path}")
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(path))
     listener.close(unlink=True)
@@ -71,16 +82,132 @@ def test_a_missing_folder_and_a_foreign_address_are_named(tmp_path: Path) -> Non
         opened(web="tcp://203.0.113.1:0")
 
 
+def test_everywhere_means_both_families_and_ipv6only_does_not() -> None:
+    for host in ("[::]", "*"):
+        [listener] = opened(web=f"tcp://{host}:0")
+        for target in ("127.0.0.1", "::1"):
+            socket.create_connection((target, port(listener))).close()
+        listener.close()
+    [listener] = opened(web="tcp://[::]:0?ipv6only=on")
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port(listener)))
+    # So IPv4 is left to another address of the same port.
+    [beside] = opened(web=f"tcp://0.0.0.0:{port(listener)}")
+    for either in (listener, beside):
+        either.close()
+
+
+def test_a_machine_without_ipv6_serves_ipv4_everywhere_and_names_the_lack(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = socket.socket
+
+    def without_ipv6(family: int = -1, *arguments: Any, **named: Any) -> socket.socket:
+        if family == socket.AF_INET6:
+            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+        return real(family, *arguments, **named)
+
+    monkeypatch.setattr(socket, "socket", without_ipv6)
+    [listener] = opened(web="tcp://*:0")
+    assert listener.urls() == [f"tcp://0.0.0.0:{port(listener)}"]
+    listener.close()
+    with pytest.raises(ConfigError, match=r"listener web: tcp://\[::\]:0 needs IPv6, which this"):
+        opened(web="tcp://[::]:0")
+
+
+def test_a_name_binds_every_address_that_it_has() -> None:
+    found = {where[0] for *_, where in socket.getaddrinfo("localhost", 0)}
+    [listener] = opened(web="tcp://localhost:0")
+    assert {sock.getsockname()[0] for sock in listener} == found
+    assert len({sock.getsockname()[1] for sock in listener}) == 1
+    listener.close()
+
+
+@pytest.mark.parametrize("slots", [0, 2])
+def test_one_address_for_two_listeners_is_refused_in_any_notation(slots: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        number = free.getsockname()[1]
+    for other in (f"tcp://127.0.0.1:{number}", f"tcp://[::ffff:127.0.0.1]:{number}"):
+        with pytest.raises(ConfigError, match=r"listener admin: .* listener web "):
+            opened(slots, web=f"tcp://127.0.0.1:{number}", admin=other)
+    with pytest.raises(ConfigError, match="is given twice: choose another one"):
+        opened(slots, web=[f"tcp://[{host}]:{number}" for host in ("::1", "0:0:0:0:0:0:0:1")])
+    if not slots:
+        with pytest.raises(ConfigError, match=r"in use by this daemon: listener web listens at ::"):
+            opened(web=f"tcp://*:{number}", admin=f"tcp://0.0.0.0:{number}")
+
+
+def test_every_address_of_a_listener_has_slots() -> None:
+    [listener] = opened(2, web=["tcp://127.0.0.1:0", "tcp://[::1]:0"])
+    assert listener.slot_count == 2
+    assert [len(listener.of_slot(slot)) for slot in (0, 1, 2)] == [2, 2, 2]
+    assert listener.of_slot(2) == listener.of_slot(0) == listener.beside(0)
+    assert len(listener.urls()) == 2
+    assert len({*listener}) == 4
+    listener.close()
+
+
+def test_a_socket_file_has_its_mode_and_owner_and_the_umask_is_as_before(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    path = tmp_path / "web.sock"
+    try:
+        [listener] = opened(web=f"unix:{path}?mode=0602&group={os.getegid()}")
+        assert os.umask(0o027) == 0o027
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o602
+    listener.close(unlink=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a file away")
+def test_root_gives_a_socket_file_away_and_only_that_file(tmp_path: Path) -> None:
+    path = tmp_path / "web.sock"
+    [listener] = opened(web=f"unix:{path}?mode=0660&user=65534&group=65533")
+    found = path.stat()
+    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (65534, 65533, 0o660)
+    listener.close(unlink=True)
+    # Somebody who may write to the folder puts a link in its place.
+    precious = tmp_path / "precious"
+    precious.write_text("root's")
+    address = addresses.read("web", f"unix:{path}?user=65534").addresses[0]
+    path.symlink_to(precious)
+    with pytest.raises(OSError, match=r"Too many levels|was replaced"):
+        listeners._give_away(address)
+    assert precious.stat().st_uid == 0
+
+
 def test_sockets_are_handed_over_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    address = Address.parse("web", "tcp://127.0.0.1:0")
-    [listener] = open_all({"web": address}, 10)
-    copy = os.dup(listener.fileno())
-    environ = hand_over([listener])
-    monkeypatch.setenv(
-        "API_HOUR_FDS", environ["API_HOUR_FDS"].replace(str(listener.fileno()), str(copy))
-    )
-    [successor] = open_all({"web": address}, 10)
-    assert str(successor) == str(listener)
-    assert not successor.sock.get_inheritable()
+    urls: list[str] = ["tcp://127.0.0.1:0", "tcp://[::1]:0"]
+    [listener] = opened(2, web=urls)
+    items = [item.split("=") for item in hand_over([listener])["API_HOUR_FDS"].split(",")]
+    copies = ",".join(f"{name}={os.dup(int(fd))}={owner}" for name, fd, owner in items)
+    monkeypatch.setenv("API_HOUR_FDS", copies)
+    [successor] = opened(2, web=urls)
+    assert successor.urls() == listener.urls()
+    assert successor.slot_count == 2
+    assert not any(sock.get_inheritable() for sock in successor)
     for either in (listener, successor):
         either.close()
+
+
+def test_the_sockets_of_one_name_in_systemd_are_addresses_of_one_listener(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = [socket.create_server((host, 0), family=family) for host, family in LOOPBACK.items()]
+    ports = [sock.getsockname()[1] for sock in made]
+    given = [("hello.socket", sock.detach()) for sock in made]  # the unit's name, not a listener's
+    monkeypatch.setattr(systemd, "activated", lambda: given)
+    [listener] = opened(web="tcp://127.0.0.1:1")
+    assert listener.urls() == [f"tcp://127.0.0.1:{ports[0]}", f"tcp://[::1]:{ports[1]}"]
+    assert listener.slot_count == 1
+    assert len(listener.of_slot(1)) == 2
+    listener.close(unlink=True)
+
+
+def test_a_socket_of_systemd_that_carries_something_else_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    monkeypatch.setattr(systemd, "activated", lambda: [("web", sock.detach())])
+    with pytest.raises(ConfigError, match="listener web: the inherited socket is not tcp"):
+        opened(web="tcp://127.0.0.1:1")

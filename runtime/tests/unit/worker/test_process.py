@@ -11,7 +11,7 @@ import pytest
 from gunicorn.config import Config
 
 import api_hour.config.settings  # noqa: F401 - it registers the settings that Config() knows
-from api_hour.config.addresses import Address
+from api_hour.config import addresses
 from api_hour.config.generation import Generation
 from api_hour.config.yaml_document import Document
 from api_hour.container import Container, ServerOptions
@@ -19,13 +19,16 @@ from api_hour.exceptions import ConfigError
 from api_hour.worker.process import made_servers, make, opened, server_options
 
 
-def generation(logs: dict[str, Any] | None = None, **settings: object) -> Generation:
+def generation(
+    logs: dict[str, Any] | None = None, tls: ssl.SSLContext | None = None, **settings: object
+) -> Generation:
     cfg = Config()
     for name, value in settings.items():
         cfg.set(name, value)
     listener = {"url": "tcp://127.0.0.1:0", "max_connections": 7}
-    addresses = {"http": Address.read("http", listener)}
-    return Generation("hello:Container", "/", cfg, Document(), addresses, logs or {})
+    listeners = {"http": addresses.read("http", listener)}
+    contexts = {"http": tls} if tls else {}
+    return Generation("hello:Container", "/", cfg, Document(), listeners, contexts, logs or {})
 
 
 def test_each_option_comes_from_the_setting_or_the_listeners_option_of_its_name() -> None:
@@ -37,7 +40,7 @@ def test_each_option_comes_from_the_setting_or_the_listeners_option_of_its_name(
         "drain_idle": 2.5,
         "trusted_proxies": ["10.0.0.0/8", "unix"],
     }
-    options = server_options(generation(**given), "http", context)
+    options = server_options(generation(tls=context, **given), "http")
     assert options == ServerOptions(listener="http", tls=context, max_connections=7, **given)
 
 
@@ -46,6 +49,8 @@ def test_each_option_comes_from_the_setting_or_the_listeners_option_of_its_name(
     [
         ({}, {}, False),
         ({}, {"accesslog": "-"}, True),
+        ({}, {"syslog": True}, True),
+        ({}, {"syslog": True, "disable_redirect_access_to_syslog": True}, False),
         ({"root": {}}, {}, True),
         ({"root": {}}, {"reload": True}, False),
     ],
@@ -53,11 +58,11 @@ def test_each_option_comes_from_the_setting_or_the_listeners_option_of_its_name(
 def test_access_is_logged_if_asked_for_or_by_logging_yaml_outside_of_development(
     logs: dict[str, Any], settings: dict[str, Any], logged: bool
 ) -> None:
-    assert server_options(generation(logs, **settings), "http", None).access_log is logged
+    assert server_options(generation(logs, **settings), "http").access_log is logged
 
 
 def test_a_developer_does_not_wait_for_idle_connections() -> None:
-    assert server_options(generation(reload=True, drain_idle=9), "http", None).drain_idle == 0.0
+    assert server_options(generation(reload=True, drain_idle=9), "http").drain_idle == 0.0
 
 
 def said(container: Container, check: Any) -> str:
