@@ -218,6 +218,36 @@ _declare(
     "Count requests, connections and engines for api_hour.metrics; needs prometheus-client.",
 )
 _declare(
+    "header_timeout",
+    seconds,
+    30.0,
+    "Seconds from the first byte of a request's head to its end, also for the first; 0: no limit.",
+)
+_declare(
+    "body_timeout",
+    seconds,
+    30.0,
+    "Seconds without a byte of an expected request body until the answer is 408; 0: no limit.",
+)
+_declare(
+    "body_min_rate",
+    size,
+    240,
+    "Bytes a second, on average, that a request body must bring after body_timeout; 0: any.",
+)
+_declare(
+    "request_timeout",
+    seconds,
+    0.0,
+    "Seconds that an endpoint has for its whole answer before it is cancelled (504); 0: no limit.",
+)
+_declare(
+    "send_timeout",
+    seconds,
+    60.0,
+    "Seconds in which a peer reads nothing of what is sent until it is cut off; 0: no limit.",
+)
+_declare(
     "trusted_proxies",
     networks,
     [],

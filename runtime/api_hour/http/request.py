@@ -56,6 +56,8 @@ class Request(web.Request):
     async def _prepare_hook(self, response: web.StreamResponse) -> None:
         if self._id is not None:
             response.headers.setdefault(request_id.HEADER, self._id)
+        if isinstance(response, web.WebSocketResponse):
+            self.protocol.websocket_opened(response)  # type: ignore[attr-defined]
         await super()._prepare_hook(response)
 
     async def read(self) -> bytes:

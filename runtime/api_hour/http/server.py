@@ -10,6 +10,7 @@ import inspect
 import logging
 import socket
 import warnings
+from dataclasses import replace
 from typing import Any, cast
 
 from aiohttp import web
@@ -27,9 +28,12 @@ CANCEL_GRACE = 1.0  # seconds that a cancelled handler has after the deadline
 class HTTPServer:
     """Serves an ordinary ``aiohttp.web.Application`` on one listener.
 
-    ``keepalive_timeout``: seconds that an idle connection is kept. ``header_timeout``: seconds that
-    a new connection has for its first request. ``handler_args`` are those of aiohttp's
-    ``AppRunner``. ``start()`` raises ConfigError for an endpoint that is a plain function.
+    ``keepalive_timeout``: seconds that an idle connection is kept. ``header_timeout``,
+    ``body_timeout``, ``body_min_rate``, ``send_timeout`` and ``request_timeout`` replace the
+    settings of these names for this server; 0 means no limit. ``handler_args`` are those of
+    aiohttp's ``AppRunner``.
+
+    ``start()`` raises ConfigError for an endpoint that is a plain function.
     """
 
     def __init__(
@@ -37,17 +41,28 @@ class HTTPServer:
         app: web.Application,
         *,
         keepalive_timeout: float = 75.0,
-        header_timeout: float = 30.0,
+        header_timeout: float | None = None,
+        body_timeout: float | None = None,
+        body_min_rate: int | None = None,
+        send_timeout: float | None = None,
+        request_timeout: float | None = None,
         **handler_args: Any,
     ) -> None:
         self.app = app
         self.options = ServerOptions()
         self._connections: Connections | None = None
-        timeouts = {"keepalive_timeout": keepalive_timeout, "header_timeout": header_timeout}
+        limits = {
+            "header_timeout": header_timeout,
+            "body_timeout": body_timeout,
+            "body_min_rate": body_min_rate,
+            "send_timeout": send_timeout,
+            "request_timeout": request_timeout,
+        }
+        self._limits: dict[str, Any] = {k: v for k, v in limits.items() if v is not None}
         # Only aiohttp's own logger understands a format.
         if "access_log_format" not in handler_args:
             handler_args.setdefault("access_log_class", AccessLogger)
-        self._handler_args = timeouts | handler_args
+        self._handler_args = {"keepalive_timeout": keepalive_timeout} | handler_args
 
     @property
     def requests(self) -> int:
@@ -66,7 +81,7 @@ class HTTPServer:
             connections_class = _connections_class(self.options)
             self._connections = connections_class(
                 self.app,
-                self.options,
+                replace(self.options, **self._limits),
                 handler_cancellation=server.handler_cancellation,
                 **server._kwargs,
             )

@@ -9,9 +9,12 @@ import api_hour.config.settings  # noqa: F401 - it registers the settings that C
 
 GOOD: dict[str, list[tuple[Any, Any]]] = {
     "balance": [("slots", "slots")],
+    "body_min_rate": [("1K", 1024), (0, 0)],
+    "body_timeout": [("1.5", 1.5)],
     "boot_timeout": [("1.5", 1.5), (2, 2.0)],
     "drain_idle": [("0", 0.0)],
     "fast": [("false", False), (True, True)],
+    "header_timeout": [("1", 1.0)],
     "listen": [("http=tcp://127.0.0.1:80", ["http=tcp://127.0.0.1:80"])],
     "loop": [("uvloop", "uvloop")],
     "max_surge": [("3", 3)],
@@ -21,14 +24,19 @@ GOOD: dict[str, list[tuple[Any, Any]]] = {
     "max_worker_rss_jitter": [("1K", 1024)],
     "metrics": [("true", True)],
     "request_ids": [("true", True), (False, False)],
+    "request_timeout": [("0", 0.0)],
+    "send_timeout": [(0.5, 0.5)],
     "trusted_proxies": [("10.0.0.0/8,unix", ["10.0.0.0/8", "unix"]), (["::1"], ["::1"])],
     "stop_delay": [("5", 5.0)],
 }
 BAD: dict[str, Any] = {
     "balance": "round",
+    "body_min_rate": "-1",
+    "body_timeout": "soon",
     "boot_timeout": "-1",
     "drain_idle": "inf",
     "fast": "perhaps",
+    "header_timeout": -1,
     "listen": "tcp://127.0.0.1:80",
     "loop": "trio",
     "max_surge": "0",
@@ -38,6 +46,8 @@ BAD: dict[str, Any] = {
     "max_worker_rss_jitter": "-5",
     "metrics": "some",
     "request_ids": "few",
+    "request_timeout": True,
+    "send_timeout": "never",
     "trusted_proxies": "proxy.example",
     "stop_delay": "nan",
 }
