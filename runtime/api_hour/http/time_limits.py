@@ -19,6 +19,7 @@ reads, passes ``handler`` without a coroutine or a timer.
 import asyncio
 import contextlib
 import logging
+import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, cast
 
@@ -112,6 +113,7 @@ class TimeLimits:
                 raise
         finally:
             self.body.discard(connection)
+            _free_body(request)
         begun = _abort_if_begun(request)
         if receiving is None or not receiving.late:
             self._count("request")
@@ -146,6 +148,17 @@ def _abort_if_begun(request: web.BaseRequest) -> bool:
     if begun and request.transport is not None:
         reset(request.transport)
     return begun
+
+
+def _free_body(request: web.BaseRequest) -> None:
+    """Free what was read of a body that did not come to its end.
+
+    The error that the reader was raised refers to its frames, and they to the error. Such a cycle
+    lasts until Python looks for garbage, which an idle worker seldom does.
+    """
+    error = request._payload.exception()
+    if error is not None:
+        traceback.clear_frames(error.__traceback__)
 
 
 def _request_timeout() -> web.HTTPRequestTimeout:

@@ -1,8 +1,10 @@
 """No client holds a connection by doing nothing, or next to nothing; and no slow one is cut off."""
 
 import asyncio
+import gc
 import socket
-from collections.abc import Callable, Coroutine
+import tracemalloc
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
@@ -421,5 +423,33 @@ def test_answers_do_not_pile_up_behind_a_peer_that_does_not_read(run: Any, fast:
             for peer in (together, apart):
                 await peer.until(lambda peer: len(peer.heard) > 3 * size)
                 assert peer.heard.count(b"HTTP/1.1 200") == 3
+
+    run(scenario())
+
+
+@pytest.fixture
+def no_garbage_collection() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    yield
+    tracemalloc.stop()
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_garbage_collection")
+def test_a_body_whose_client_left_is_freed_at_once(run: Any, fast: bool) -> None:
+    half = request("/", f"Content-Length: {MIB}", method="POST") + b"x" * (MIB // 2)
+
+    async def scenario() -> None:
+        async with ours(Endpoints().application(api_hour.json_errors), fast=fast) as service:
+            before, _ = tracemalloc.get_traced_memory()
+            peers = [await service.connect() for _ in range(20)]
+            for peer in peers:
+                await peer.send(half)
+            await until_async(lambda: tracemalloc.get_traced_memory()[0] > before + 8 * MIB)
+            await service.hang_up()
+            await until_async(lambda: not service.connections.open)
+            await until_async(lambda: tracemalloc.get_traced_memory()[0] < before + 4 * MIB)
 
     run(scenario())
