@@ -46,6 +46,7 @@ class ServerOptions:
     body_timeout: float = 30.0  # seconds in which nothing of a request's body comes
     body_min_rate: int = 240  # bytes a second, on average, after body_timeout
     request_timeout: float = 0.0  # seconds for an endpoint's whole answer
+    threads: int = 32  # for threaded endpoints
     send_timeout: float = 60.0  # seconds in which a peer reads nothing
     drain_idle: float = 5.0  # seconds for which idle connections are still answered in a drain
 

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from gunicorn.config import Setting, validate_bool, validate_string
+from gunicorn.config import KNOWN_SETTINGS, Setting, validate_bool, validate_string
 
 Validator = Callable[[Any], object]
 V = TypeVar("V", bound=Validator)
@@ -104,6 +104,8 @@ def _declare(
     How the option is given follows from the rest: a switch for a boolean that is off by default,
     repeated for addresses, and with a value for everything else.
     """
+    # Ours replaces one of Gunicorn's of the same name.
+    KNOWN_SETTINGS[:] = [setting for setting in KNOWN_SETTINGS if setting.name != name]
     metavar, action = _METAVARS.get(validator), None
     if validator is validate_bool:
         metavar, action = ("BOOLEAN", None) if default else (None, "store_true")
@@ -216,6 +218,12 @@ _declare(
     validate_bool,
     False,
     "Count requests, connections and engines for api_hour.metrics; needs prometheus-client.",
+)
+_declare(
+    "threads",
+    at_least_one,
+    32,
+    "Threads of a worker for endpoints that block (@api_hour.threaded).",
 )
 _declare(
     "header_timeout",

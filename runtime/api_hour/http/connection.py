@@ -8,7 +8,7 @@ import functools
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
-from aiohttp import web
+from aiohttp import WSCloseCode, web
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_server import Server as AiohttpServer
 
@@ -23,6 +23,8 @@ from api_hour.servers.acceptor import Acceptor
 if TYPE_CHECKING:
     from api_hour.http.metrics import RequestMetrics
 
+REST_CHECK = 0.05  # seconds between two looks whether a WebSocket is at rest
+
 
 class Connection(RequestHandler):
     """aiohttp's protocol, with a time limit for the first request, and a drain."""
@@ -33,8 +35,8 @@ class Connection(RequestHandler):
         "_header_timeout",
         "_idle_timeout",
         "_logs",
+        "_websocket",
         "answer_limit",
-        "websocket",
     )
 
     def __init__(self, connections: "Connections", **kwargs: Any) -> None:
@@ -44,7 +46,7 @@ class Connection(RequestHandler):
         self._connections = connections
         self._arriving = 0.0  # since when the head of a request has been arriving; 0: it is not
         self.answer_limit: asyncio.Timeout | None = None  # of the request being served, if any
-        self.websocket: web.WebSocketResponse | None = None
+        self._websocket: web.WebSocketResponse | None = None
         self._idle_timeout = self._keepalive_timeout
         self._logs = self._logging_enabled
         # aiohttp reads the clock for a request only with this flag; metrics need the time too.
@@ -116,9 +118,14 @@ class Connection(RequestHandler):
 
     def websocket_opened(self, websocket: web.WebSocketResponse) -> None:
         """Note that the request being served became a WebSocket, which may last."""
-        self.websocket = websocket
+        self._websocket = websocket
         if self.answer_limit is not None:
             self.answer_limit.reschedule(None)
+
+    def take_websocket(self) -> web.WebSocketResponse | None:
+        """Return the WebSocket of this connection, if there is one; only once."""
+        websocket, self._websocket = self._websocket, None
+        return websocket
 
     def pause_writing(self) -> None:
         """Limit the time in which the peer does not read."""
@@ -172,6 +179,19 @@ class Connection(RequestHandler):
             self.access_logger.log(request, response, seconds)
 
 
+async def _close_websocket(websocket: web.WebSocketResponse, deadline: float) -> None:
+    """Close a WebSocket when its handler waits for a message: what came before was served."""
+    loop = asyncio.get_running_loop()
+    # Nothing tells when a handler begins to wait.
+    while not (websocket.closed or _at_rest(websocket)) and loop.time() < deadline:  # noqa: ASYNC110
+        await asyncio.sleep(REST_CHECK)
+    await websocket.close(code=WSCloseCode.SERVICE_RESTART, message=b"service restart")
+
+
+def _at_rest(websocket: web.WebSocketResponse) -> bool:
+    return websocket._waiting and not cast(Any, websocket._reader)._buffer
+
+
 class Connections(AiohttpServer):
     """The connections of one server: makes them, and knows when the last one is gone."""
 
@@ -187,6 +207,7 @@ class Connections(AiohttpServer):
         super().__init__(handle, request_factory=factory, **kwargs)
         self.draining = False
         self.open: set[Connection] = set()
+        self._closing: set[asyncio.Task[None]] = set()
         self.metrics = self._make_metrics(options)
         self.acceptor = Acceptor(self, tls=options.tls, limit=options.max_connections)
 
@@ -209,6 +230,22 @@ class Connections(AiohttpServer):
         """Count a time limit that was exceeded: header, body, request or send."""
         if self.metrics is not None:
             self.metrics.count_timeout(kind)
+
+    def close_websockets(self, deadline: float) -> None:
+        """Begin to close the WebSockets that are open, with 1012, as soon as they are at rest."""
+        for connection in self.open:
+            if websocket := connection.take_websocket():
+                closing = self._loop.create_task(_close_websocket(websocket, deadline))
+                self._closing.add(closing)
+                closing.add_done_callback(self._closing.discard)
+
+    async def websockets_closed(self, timeout: float) -> None:
+        """Close all WebSockets that are left, within ``timeout`` seconds."""
+        self.close_websockets(self._loop.time())
+        if self._closing:
+            _, late = await asyncio.wait(self._closing, timeout=timeout)
+            for closing in late:
+                closing.cancel()
 
     async def shutdown(self, timeout: float | None = None) -> None:
         """Close the connections, and watch none any more."""

@@ -18,6 +18,7 @@ from aiohttp.web_server import Server as AiohttpServer
 
 from api_hour.container import ServerOptions
 from api_hour.exceptions import ConfigError
+from api_hour.http import threads
 from api_hour.http.access_log import AccessLogger
 from api_hour.http.connection import Connections
 
@@ -72,6 +73,7 @@ class HTTPServer:
     async def start(self, sock: socket.socket) -> None:
         """Start the application, then accept on ``sock``; a second call adds another socket."""
         if self._connections is None:
+            threads.endpoints.size = self.options.threads
             _refuse_plain_functions(self.app)
             log = logging.getLogger("gunicorn.access") if self.options.access_log else None
             runner = web.AppRunner(self.app, access_log=log, **self._handler_args)
@@ -92,8 +94,9 @@ class HTTPServer:
 
         A connection is closed once it has been idle for ``options.drain_idle`` seconds, even if
         its last answer, begun before the drain, promised to keep it. All others are closed at
-        ``deadline`` (``loop.time()``). The application's ``on_shutdown`` runs in between, when no
-        WebSocket can open any more: it is the place to tell their peers.
+        ``deadline`` (``loop.time()``). The application's ``on_shutdown`` runs in between: it is the
+        place to tell the peers of WebSockets in their own way. Those that are open after it are
+        closed with 1012 (service restart).
         """
         connections = self._connections
         if connections is None:
@@ -107,9 +110,12 @@ class HTTPServer:
             connections.close_idle(loop.time() - window)
             await self.app.shutdown()
             while connections.open and loop.time() < deadline:
+                connections.close_websockets(deadline)
                 await acceptor.emptied(min(loop.time() + IDLE_CHECK, deadline))
                 connections.close_idle(loop.time() - window)
+            await threads.endpoints.finish(deadline)  # also of clients that have left
         finally:
+            await connections.websockets_closed(CANCEL_GRACE)
             await connections.shutdown(CANCEL_GRACE)
             await self.app.cleanup()
 

@@ -28,6 +28,7 @@ GOOD: dict[str, list[tuple[Any, Any]]] = {
     "send_timeout": [(0.5, 0.5)],
     "trusted_proxies": [("10.0.0.0/8,unix", ["10.0.0.0/8", "unix"]), (["::1"], ["::1"])],
     "stop_delay": [("5", 5.0)],
+    "threads": [("4", 4)],
 }
 BAD: dict[str, Any] = {
     "balance": "round",
@@ -48,6 +49,7 @@ BAD: dict[str, Any] = {
     "request_ids": "few",
     "request_timeout": True,
     "send_timeout": "never",
+    "threads": "0",
     "trusted_proxies": "proxy.example",
     "stop_delay": "nan",
 }
