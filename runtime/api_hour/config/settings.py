@@ -259,5 +259,11 @@ _declare(
     "trusted_proxies",
     networks,
     [],
-    "Networks, or unix, whose X-Forwarded-For and X-Forwarded-Proto name the client and scheme.",
+    "Networks, or unix, of the proxies whose headers tell who the client is and what it asked for.",
+)
+_declare(
+    "proxy_headers",
+    one_of("auto", "x-forwarded", "forwarded"),
+    "auto",
+    "Headers that the trusted proxies write; auto: X-Forwarded-* if there is any, else Forwarded.",
 )

@@ -196,7 +196,8 @@ class Connections(AiohttpServer):
     """The connections of one server: makes them, and knows when the last one is gone."""
 
     def __init__(self, app: web.Application, options: ServerOptions, **kwargs: Any) -> None:
-        proxies = TrustedProxies(options.trusted_proxies) if options.trusted_proxies else None
+        trusted = options.trusted_proxies
+        proxies = TrustedProxies(trusted, options.proxy_headers) if trusted else None
         self.request_constants: dict[str, Any] = {"_proxies": proxies}
         kind = type("Request", (Request,), self.request_constants)
         factory = functools.partial(app._make_request, _cls=kind)
