@@ -25,6 +25,7 @@ class ListenerOptions:
 
     certificate: str = ""  # path of a PEM chain: the listener speaks TLS
     key: str = ""  # path of its key, if the certificate's file does not hold it
+    proxy_protocol: bool = False  # connections begin with HAProxy's PROXY protocol
     max_connections: int = 0  # open at once in one worker; 0 means no limit
 
 

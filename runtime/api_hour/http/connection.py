@@ -18,7 +18,9 @@ from api_hour.http.request import Request
 from api_hour.http.request_checks import checked
 from api_hour.http.time_limits import TimeLimits
 from api_hour.logs.request_id import Ids
+from api_hour.servers import proxy_protocol
 from api_hour.servers.acceptor import Acceptor
+from api_hour.servers.proxy_protocol import Addresses
 
 if TYPE_CHECKING:
     from api_hour.http.metrics import RequestMetrics
@@ -210,10 +212,21 @@ class Connections(AiohttpServer):
         self.open: set[Connection] = set()
         self._closing: set[asyncio.Task[None]] = set()
         self.metrics = self._make_metrics(options)
-        self.acceptor = Acceptor(self, tls=options.tls, limit=options.max_connections)
+        self.acceptor = Acceptor(
+            self,
+            tls=options.tls,
+            limit=options.max_connections,
+            proxies=proxy_protocol.trusted(options),
+        )
 
-    def __call__(self) -> Connection:
-        """Return the protocol of a new connection."""
+    def __call__(self, addresses: Addresses | None = None) -> Connection:
+        """Return the protocol of a new connection; ``addresses``: those of its PROXY header."""
+        connection = self._make_connection()
+        if addresses is not None:
+            connection._cache.update(peername=addresses.peer, sockname=addresses.local)
+        return connection
+
+    def _make_connection(self) -> Connection:
         return Connection(self, loop=self._loop, **self._kwargs)
 
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:

@@ -109,12 +109,13 @@ class HTTPServer:
             await acceptor.emptied(min(loop.time() + window, deadline))
             connections.close_idle(loop.time() - window)
             await self.app.shutdown()
-            while connections.open and loop.time() < deadline:
+            while acceptor.open and loop.time() < deadline:
                 connections.close_websockets(deadline)
                 await acceptor.emptied(min(loop.time() + IDLE_CHECK, deadline))
                 connections.close_idle(loop.time() - window)
             await threads.endpoints.finish(deadline)  # also of clients that have left
         finally:
+            acceptor.give_up()
             await connections.websockets_closed(CANCEL_GRACE)
             await connections.shutdown(CANCEL_GRACE)
             await self.app.cleanup()

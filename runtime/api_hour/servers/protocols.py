@@ -13,7 +13,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 from api_hour.container import ServerOptions
+from api_hour.servers import proxy_protocol
 from api_hour.servers.acceptor import Acceptor
+from api_hour.servers.proxy_protocol import Addresses, ProxiedTransport
 from api_hour.servers.time_limits import SendTimeout
 
 Handle = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -53,7 +55,10 @@ class StreamServer:
             options, limit = self.options, self._send_timeout
             self._sending = SendTimeout(options.send_timeout if limit is None else limit)
             self._acceptor = Acceptor(
-                self._make_protocol, tls=options.tls, limit=options.max_connections
+                self._make_protocol,
+                tls=options.tls,
+                limit=options.max_connections,
+                proxies=proxy_protocol.trusted(options),
             )
         self._acceptor.add(sock)
 
@@ -68,17 +73,18 @@ class StreamServer:
         finally:
             for task in self._tasks:
                 task.cancel()
+            self._acceptor.give_up()
             cast(SendTimeout, self._sending).close()
             for transport in list(self.transports):
                 cast(asyncio.Transport, transport).abort()
             if self._tasks:
                 await asyncio.wait(self._tasks, timeout=CANCEL_GRACE)
 
-    def _make_protocol(self) -> asyncio.BaseProtocol:
+    def _make_protocol(self, addresses: Addresses | None = None) -> asyncio.BaseProtocol:
         if not inspect.iscoroutinefunction(self._serve):
-            return self._observe(cast(Factory, self._serve)())
+            return self._observe(cast(Factory, self._serve)(), addresses)
         reader = asyncio.StreamReader(limit=self._limit)
-        return self._observe(asyncio.StreamReaderProtocol(reader, self._handle))
+        return self._observe(asyncio.StreamReaderProtocol(reader, self._handle), addresses)
 
     async def _handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Run the handler, and close its connection even if it forgets to."""
@@ -98,7 +104,9 @@ class StreamServer:
         if stream.get_write_buffer_size():
             cast(SendTimeout, self._sending).watch(stream)
 
-    def _observe(self, protocol: asyncio.BaseProtocol) -> asyncio.BaseProtocol:
+    def _observe(
+        self, protocol: asyncio.BaseProtocol, addresses: Addresses | None
+    ) -> asyncio.BaseProtocol:
         """Add the connection's begin and end to the protocol's own methods.
 
         The methods are replaced on the instance, because the class belongs to the project or to a
@@ -109,6 +117,8 @@ class StreamServer:
 
         @functools.wraps(made)
         def connection_made(transport: asyncio.BaseTransport) -> None:
+            if addresses is not None:
+                transport = cast(asyncio.BaseTransport, ProxiedTransport(transport, addresses))
             self.transports.add(transport)
             protocol.connection_lost = functools.partial(self._lost, transport, lost)  # type: ignore[method-assign]
             protocol.pause_writing = functools.partial(self._paused, transport, pause_writing)  # type: ignore[method-assign]

@@ -203,6 +203,11 @@ class Worker(GunicornWorker):  # type: ignore[misc]
             if hasattr(server, "options"):
                 tls_context = self._tls[listener.name]
                 server.options = server_options(self.generation, listener.name, tls_context)
+            elif self.generation.addresses[listener.name].proxy_protocol:
+                raise ConfigError(
+                    f"listener {listener.name}: {type(server).__name__} does not speak the PROXY "
+                    "protocol: remove proxy_protocol, or serve by an HTTPServer or a StreamServer"
+                )
             await server.start(listener.of_slot(self.slot).dup())
             listener.listen()  # again: asyncio's servers set the backlog to their own default
 

@@ -303,8 +303,7 @@ class FastConnections(Connections):
         constants |= self.request_constants
         self.request_class = type("Request", (FastRequest,), constants)
 
-    def __call__(self) -> FastConnection:
-        """Return the protocol of a new connection."""
+    def _make_connection(self) -> FastConnection:
         return FastConnection(self, loop=self._loop, **self._kwargs)
 
     async def shutdown(self, timeout: float | None = None) -> None:
