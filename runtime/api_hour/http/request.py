@@ -7,10 +7,12 @@ from typing import Any, cast
 
 from aiohttp import hdrs, web
 from aiohttp.helpers import reify
+from aiohttp.http import SERVER_SOFTWARE
 
 from api_hour.http.proxy_headers import Client, TrustedProxies, authority
 from api_hour.logs import request_id
 
+SERVER = "api_hour"  # the header of that name; versions would tell whom to attack, and how
 MAPPED = "::ffff:"  # before an IPv4 address
 
 
@@ -79,6 +81,8 @@ class Request(web.Request):
         return not (self._message.should_close or self._protocol.draining)  # type: ignore[attr-defined]
 
     async def _prepare_hook(self, response: web.StreamResponse) -> None:
+        if response.headers.get(hdrs.SERVER) == SERVER_SOFTWARE:  # aiohttp's, or nobody's own
+            response.headers[hdrs.SERVER] = SERVER
         if self._id is not None:
             response.headers.setdefault(request_id.HEADER, self._id)
         if isinstance(response, web.WebSocketResponse):
