@@ -12,6 +12,7 @@ from aiohttp import web
 from prometheus_client import REGISTRY
 
 import api_hour
+from api_hour.container import ServerOptions
 from testkit.waiting import until_async
 from testkit.wire import LOOPS, Peer, ours, request, run_on, with_body
 
@@ -141,6 +142,22 @@ def test_a_body_that_stops_is_answered_408_and_closed(run: Any, fast: bool, data
                 b'"408: The body of the request did not come in time"}}'
             )
             assert struck("body") == before + 1
+
+    run(scenario())
+
+
+def test_an_argument_of_the_server_replaces_the_setting(run: Any, fast: bool) -> None:
+    async def scenario() -> None:
+        server = api_hour.HTTPServer(web.Application(), body_timeout=0, send_timeout=5)
+        server.options = ServerOptions(fast=fast, body_timeout=1, send_timeout=1, header_timeout=1)
+        with socket.create_server(("127.0.0.1", 0)) as sock:
+            sock.setblocking(False)
+            await server.start(sock.dup())
+            assert server._connections is not None
+            limits = server._connections.limits
+            kinds = (limits.body, limits.sending, limits.header)
+            assert [watch.limit for watch in kinds] == [0, 5, 1]
+            await server.drain(0)
 
     run(scenario())
 
@@ -310,6 +327,24 @@ def test_a_peer_that_does_not_read_is_cut_off(run: Any, fast: bool, path: str) -
                 assert struck("send") == before + 1
                 with pytest.raises(ConnectionResetError):
                     _read_all(peer)
+
+    run(scenario())
+
+
+def test_a_client_that_only_sends_requests_is_cut_off(run: Any, fast: bool) -> None:
+    async def hello(request: web.Request) -> web.Response:
+        return web.Response(text="hello")
+
+    async def scenario() -> None:
+        app = web.Application()
+        app.router.add_get("/", hello)
+        async with ours(app, fast=fast, send_timeout=SOON) as service:
+            peer = await service.connect()
+            sending = asyncio.create_task(peer.send(request("/") * 10_000))
+            await until_async(lambda: service.connections.open)
+            await until_async(lambda: not service.connections.open)
+            await sending
+            assert service.connections.requests_count < 10_000
 
     run(scenario())
 
