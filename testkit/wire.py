@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import uvloop
 from aiohttp import web
+from aiohttp.http import SERVER_SOFTWARE
 
 import api_hour
 from api_hour.container import ServerOptions
@@ -18,6 +19,7 @@ from testkit.waiting import TIMEOUT
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 QUIET = 12  # turns of the loop without a byte, after which the server has nothing more to send
 DATE = re.compile(rb"\r\nDate: [^\r]+")
+SOFTWARE = f"\r\nServer: {SERVER_SOFTWARE}".encode()  # what we send is shorter, on purpose
 
 Heard = tuple[bytes, bool]  # the bytes received, and whether the server closed
 
@@ -60,7 +62,8 @@ class Peer:
         while quiet < turns:
             await asyncio.sleep(0)
             quiet = 0 if self.listen() else quiet + 1
-        return DATE.sub(b"\r\nDate: now", self.heard), self.closed
+        heard = DATE.sub(b"\r\nDate: now", self.heard)
+        return heard.replace(SOFTWARE, b"\r\nServer: api_hour"), self.closed
 
     async def until(self, reached: Callable[["Peer"], bool]) -> None:
         """Read until ``reached(self)``, however long it takes."""
@@ -132,7 +135,7 @@ async def ours(app: web.Application, **handler_args: Any) -> AsyncIterator[Servi
     """Serve ``app`` with HTTPServer."""
     options = {
         name: handler_args.pop(name)
-        for name in ("fast", "access_log", "trusted_proxies")
+        for name in ("fast", "access_log", "metrics", "proxy_headers", "trusted_proxies")
         if name in handler_args
     }
     server = api_hour.HTTPServer(app, **handler_args)

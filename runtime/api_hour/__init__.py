@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from api_hour.http.errors import json_errors as json_errors
     from api_hour.http.json_body import read_json as read_json
     from api_hour.http.metrics_endpoint import show_metrics as show_metrics
+    from api_hour.http.request import forwarded_prefix as forwarded_prefix
     from api_hour.http.responses import HTML as HTML
     from api_hour.http.responses import JSON as JSON
     from api_hour.http.server import HTTPServer as HTTPServer
@@ -40,6 +41,7 @@ _HOMES = {
     "Server": "container",
     "SocketServer": "servers.protocols",
     "StreamServer": "servers.protocols",
+    "forwarded_prefix": "http.request",
     "from_thread": "http.threads",
     "json_errors": "http.errors",
     "observed": "metrics",

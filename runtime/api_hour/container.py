@@ -41,7 +41,15 @@ class ServerOptions:
     request_ids: bool = False
     metrics: bool = False
     trusted_proxies: Sequence[str] = ()  # networks, or "unix"
+    proxy_headers: str = "auto"  # the only family that is believed: x-forwarded or forwarded
+    proxy_protocol: bool = False  # each connection begins with a header of a trusted proxy
     max_connections: int = 0  # open at once; 0 means no limit
+    header_timeout: float = 30.0  # seconds for a request's head; like the next, 0 means no limit
+    body_timeout: float = 30.0  # seconds in which nothing of a request's body comes
+    body_min_rate: int = 240  # bytes a second, on average, after body_timeout
+    request_timeout: float = 0.0  # seconds for an endpoint's whole answer
+    threads: int = 32  # for threaded endpoints
+    send_timeout: float = 60.0  # seconds in which a peer reads nothing
     drain_idle: float = 5.0  # seconds for which idle connections are still answered in a drain
 
 

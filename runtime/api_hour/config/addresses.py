@@ -120,6 +120,7 @@ class ListenerOptions:
     verify: str = _option("", _one_of("required", "optional"))  # client certificates
     tls_min: str = _option("", _one_of(*TLS_VERSIONS))
     ciphers: str = ""  # of TLS 1.2, as OpenSSL writes them
+    proxy_protocol: bool = False  # connections begin with HAProxy's PROXY protocol
     max_connections: int = 0  # open at once in one worker; 0 means no limit
 
 

@@ -50,7 +50,6 @@ _LOGS = "logging.yaml, beside main.yaml, configures the logs"
 REFUSED = {
     "wsgi_app": "name the Container on the command line, api_hour MODULE:CONTAINER",
     "worker_class": "a worker runs one api_hour.Container",
-    "threads": "a worker is one event loop; decorate a blocking endpoint with @api_hour.threaded",
     "worker_connections": "set max_connections of a listener",
     "keepalive": "give HTTPServer a keepalive_timeout",
     "limit_request_line": "give HTTPServer a max_line_size",

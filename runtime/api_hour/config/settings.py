@@ -203,6 +203,8 @@ def _declare(
     How the option is given follows from the rest: a switch for a boolean that is off by default,
     repeated for addresses, and with a value for everything else.
     """
+    # Ours replaces one of Gunicorn's of the same name.
+    KNOWN_SETTINGS[:] = [setting for setting in KNOWN_SETTINGS if setting.name != name]
     metavar, action = _METAVARS.get(validator), None
     if validator is validate_bool:
         metavar, action = ("BOOLEAN", None) if default else (None, "store_true")
@@ -323,8 +325,50 @@ _declare(
     "Count requests, connections and engines for api_hour.metrics; needs prometheus-client.",
 )
 _declare(
+    "threads",
+    at_least_one,
+    32,
+    "Threads of a worker for endpoints that block (@api_hour.threaded).",
+)
+_declare(
+    "header_timeout",
+    seconds,
+    30.0,
+    "Seconds from the first byte of a request's head to its end, also for the first; 0: no limit.",
+)
+_declare(
+    "body_timeout",
+    seconds,
+    30.0,
+    "Seconds without a byte of an expected request body until the answer is 408; 0: no limit.",
+)
+_declare(
+    "body_min_rate",
+    size,
+    240,
+    "Bytes a second, on average, that a request body must bring after body_timeout; 0: any.",
+)
+_declare(
+    "request_timeout",
+    seconds,
+    0.0,
+    "Seconds that an endpoint has for its whole answer before it is cancelled (504); 0: no limit.",
+)
+_declare(
+    "send_timeout",
+    seconds,
+    60.0,
+    "Seconds in which a peer reads nothing of what is sent until it is cut off; 0: no limit.",
+)
+_declare(
     "trusted_proxies",
     networks,
     [],
-    "Networks, or unix, whose X-Forwarded-For and X-Forwarded-Proto name the client and scheme.",
+    "Networks, or unix, of the proxies whose headers tell who the client is and what it asked for.",
+)
+_declare(
+    "proxy_headers",
+    one_of("auto", "x-forwarded", "forwarded"),
+    "auto",
+    "Headers that the trusted proxies write; auto: X-Forwarded-* if there is any, else Forwarded.",
 )

@@ -5,11 +5,10 @@ Everything here holds with the fast path and without it: ``http/fast/`` extends 
 
 import asyncio
 import functools
-from collections.abc import Coroutine
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
-from aiohttp import web
+from aiohttp import WSCloseCode, web
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_server import Server as AiohttpServer
 
@@ -17,29 +16,45 @@ from api_hour.container import ServerOptions
 from api_hour.http.proxy_headers import TrustedProxies
 from api_hour.http.request import Request
 from api_hour.http.request_checks import checked
+from api_hour.http.time_limits import TimeLimits
 from api_hour.logs.request_id import Ids
+from api_hour.servers import proxy_protocol
 from api_hour.servers.acceptor import Acceptor
+from api_hour.servers.proxy_protocol import Addresses
 
 if TYPE_CHECKING:
     from api_hour.http.metrics import RequestMetrics
+
+REST_CHECK = 0.05  # seconds between two looks whether a WebSocket is at rest
 
 
 class Connection(RequestHandler):
     """aiohttp's protocol, with a time limit for the first request, and a drain."""
 
-    __slots__ = ("_arriving", "_connections", "_header_timeout", "_idle_timeout", "_logs")
+    __slots__ = (
+        "_arriving",
+        "_connections",
+        "_header_timeout",
+        "_idle_timeout",
+        "_logs",
+        "_websocket",
+        "answer_limit",
+    )
 
-    def __init__(self, connections: "Connections", *, header_timeout: float, **kwargs: Any) -> None:
+    def __init__(self, connections: "Connections", **kwargs: Any) -> None:
         super().__init__(connections, **kwargs)
         # The parser may stop one message early, and then nobody would wake it up again.
         self._max_msg_queue_size -= 1
         self._connections = connections
-        self._arriving = False  # a request has begun to arrive, and is not complete
+        self._arriving = 0.0  # since when the head of a request has been arriving; 0: it is not
+        self.answer_limit: asyncio.Timeout | None = None  # of the request being served, if any
+        self._websocket: web.WebSocketResponse | None = None
         self._idle_timeout = self._keepalive_timeout
         self._logs = self._logging_enabled
         # aiohttp reads the clock for a request only with this flag; metrics need the time too.
         self._logging_enabled = self._logs or connections.metrics is not None
         # One timer serves both limits, so the shorter one holds before the first request.
+        header_timeout = connections.options.header_timeout
         limits = [limit for limit in (header_timeout, self._idle_timeout) if limit > 0]
         self._header_timeout = min(limits, default=0.0)
 
@@ -54,15 +69,15 @@ class Connection(RequestHandler):
         super().connection_made(transport)
         _ = self.ssl_context, self.peername, self.sockname
 
-    def start(self) -> Coroutine[Any, Any, None]:
+    async def start(self) -> None:
         """Serve requests with the idle timeout in force.
 
-        ``connection_made`` calls this after it has set the first timer. The first step of aiohttp's
-        ``start`` copies the timeout, and runs within this call or before ``connection_made``
-        returns where tasks start eagerly: restoring the timeout any later is too late.
+        ``connection_made`` calls this after it has set the first timer, and aiohttp's ``start``
+        copies the timeout in its first step: restoring it any later is too late.
         """
         self._keepalive_timeout = self._idle_timeout
-        return super().start()
+        await super().start()
+        self._limit_sending(self.transport)  # which is closing, once its buffer is empty
 
     def data_received(self, data: bytes) -> None:
         """Take in bytes; those that are no body and complete no request begin the next one."""
@@ -72,7 +87,69 @@ class Connection(RequestHandler):
         else:
             at_rest = request._payload.is_eof()
         super().data_received(data)
-        self._arriving = bool(data) and self._request_count == count and at_rest
+        if data and self._request_count == count and at_rest:
+            self._begin_to_arrive()
+        else:
+            self._arriving = 0.0
+
+    def _begin_to_arrive(self) -> None:
+        """Note that a part of a request's head has come, and limit the time of the rest."""
+        if not self._arriving:
+            header = self._connections.limits.header
+            self._arriving = header.now()
+            header.add(self, None)
+
+    @property
+    def arriving(self) -> float:
+        """Return since when the head of a request has been arriving, 0 if none has begun."""
+        return self._arriving
+
+    @property
+    def waits_for_request(self) -> bool:
+        """Return whether no request is at work or queued."""
+        return self._waiter is not None and not self._waiter.done() and not self._messages
+
+    @property
+    def reading_paused(self) -> bool:
+        """Return whether the server itself does not read at the moment."""
+        return self._reading_paused or self._buffer_paused
+
+    def do_not_linger(self) -> None:
+        """Close after this answer, without waiting for the rest of the request."""
+        self._lingering_time = 0.0
+
+    def websocket_opened(self, websocket: web.WebSocketResponse) -> None:
+        """Note that the request being served became a WebSocket, which may last."""
+        self._websocket = websocket
+        if self.answer_limit is not None:
+            self.answer_limit.reschedule(None)
+
+    def take_websocket(self) -> web.WebSocketResponse | None:
+        """Return the WebSocket of this connection, if there is one; only once."""
+        websocket, self._websocket = self._websocket, None
+        return websocket
+
+    def pause_writing(self) -> None:
+        """Limit the time in which the peer does not read."""
+        super().pause_writing()
+        self._limit_sending(self.transport)
+
+    def force_close(self) -> None:
+        """Close; what is still unsent is sent first, while the peer reads it."""
+        transport = self.transport
+        super().force_close()
+        self._limit_sending(transport)
+
+    def _limit_sending(self, transport: asyncio.Transport | None) -> None:
+        if transport is not None and transport.get_write_buffer_size():
+            self._connections.limits.sending.watch(transport)
+
+    def _process_keepalive(self) -> None:
+        """Close an idle connection; one that never sent a whole head has exceeded its limit."""
+        closed = self._force_close
+        super()._process_keepalive()
+        if self._force_close and not closed and not self._request_count:
+            self._connections.count_timeout("header")
 
     def resume_reading(self, resume_parser: bool = True) -> None:
         """Read on, if reading is paused: aiohttp calls this after every piece of a body."""
@@ -84,10 +161,9 @@ class Connection(RequestHandler):
 
         ``since`` is in the loop's clock.
         """
-        waiting = self._waiter is not None and not self._waiter.done()
         timeout = self._keepalive_timeout if self._request_count else self._header_timeout
         last_use = self._next_keepalive_close_time - timeout
-        if waiting and not self._messages and not self._arriving and last_use <= since:
+        if self.waits_for_request and not self._arriving and last_use <= since:
             self.force_close()
 
     def log_access(
@@ -105,23 +181,52 @@ class Connection(RequestHandler):
             self.access_logger.log(request, response, seconds)
 
 
+async def _close_websocket(websocket: web.WebSocketResponse, deadline: float) -> None:
+    """Close a WebSocket when its handler waits for a message: what came before was served."""
+    loop = asyncio.get_running_loop()
+    # Nothing tells when a handler begins to wait.
+    while not (websocket.closed or _at_rest(websocket)) and loop.time() < deadline:  # noqa: ASYNC110
+        await asyncio.sleep(REST_CHECK)
+    await websocket.close(code=WSCloseCode.SERVICE_RESTART, message=b"service restart")
+
+
+def _at_rest(websocket: web.WebSocketResponse) -> bool:
+    return websocket._waiting and not cast(Any, websocket._reader)._buffer
+
+
 class Connections(AiohttpServer):
     """The connections of one server: makes them, and knows when the last one is gone."""
 
     def __init__(self, app: web.Application, options: ServerOptions, **kwargs: Any) -> None:
-        proxies = TrustedProxies(options.trusted_proxies) if options.trusted_proxies else None
+        trusted = options.trusted_proxies
+        proxies = TrustedProxies(trusted, options.proxy_headers) if trusted else None
         self.request_constants: dict[str, Any] = {"_proxies": proxies}
         kind = type("Request", (Request,), self.request_constants)
         factory = functools.partial(app._make_request, _cls=kind)
         self.ids = Ids() if options.request_ids else None
-        super().__init__(checked(app._handle, self.ids), request_factory=factory, **kwargs)
+        self.options = options
+        self.limits = TimeLimits(options, self.count_timeout)
+        handle = self.limits.handler(checked(app._handle, self.ids))
+        super().__init__(handle, request_factory=factory, **kwargs)
         self.draining = False
         self.open: set[Connection] = set()
+        self._closing: set[asyncio.Task[None]] = set()
         self.metrics = self._make_metrics(options)
-        self.acceptor = Acceptor(self, tls=options.tls, limit=options.max_connections)
+        self.acceptor = Acceptor(
+            self,
+            tls=options.tls,
+            limit=options.max_connections,
+            proxies=proxy_protocol.trusted(options),
+        )
 
-    def __call__(self) -> Connection:
-        """Return the protocol of a new connection."""
+    def __call__(self, addresses: Addresses | None = None) -> Connection:
+        """Return the protocol of a new connection; ``addresses``: those of its PROXY header."""
+        connection = self._make_connection()
+        if addresses is not None:
+            connection._cache.update(peername=addresses.peer, sockname=addresses.local)
+        return connection
+
+    def _make_connection(self) -> Connection:
         return Connection(self, loop=self._loop, **self._kwargs)
 
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
@@ -134,6 +239,32 @@ class Connections(AiohttpServer):
         super().connection_lost(handler, exc)
         self.open.discard(cast(Connection, handler))
         self.acceptor.release()
+
+    def count_timeout(self, kind: str) -> None:
+        """Count a time limit that was exceeded: header, body, request or send."""
+        if self.metrics is not None:
+            self.metrics.count_timeout(kind)
+
+    def close_websockets(self, deadline: float) -> None:
+        """Begin to close the WebSockets that are open, with 1012, as soon as they are at rest."""
+        for connection in self.open:
+            if websocket := connection.take_websocket():
+                closing = self._loop.create_task(_close_websocket(websocket, deadline))
+                self._closing.add(closing)
+                closing.add_done_callback(self._closing.discard)
+
+    async def websockets_closed(self, timeout: float) -> None:
+        """Close all WebSockets that are left, within ``timeout`` seconds."""
+        self.close_websockets(self._loop.time())
+        if self._closing:
+            _, late = await asyncio.wait(self._closing, timeout=timeout)
+            for closing in late:
+                closing.cancel()
+
+    async def shutdown(self, timeout: float | None = None) -> None:
+        """Close the connections, and watch none any more."""
+        await super().shutdown(timeout)
+        self.limits.close()
 
     def close_idle(self, since: float) -> None:
         """Close the connections that have been idle since ``since`` (``loop.time()``)."""

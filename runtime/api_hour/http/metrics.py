@@ -14,6 +14,7 @@ from api_hour.metrics import on_sample
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # seconds
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE"}
+KINDS = ("header", "body", "request", "send")  # of time limits, see http/time_limits.py
 
 Key = tuple[str, str, int]  # route, method, status
 
@@ -30,6 +31,7 @@ CONNECTIONS = Gauge(
 IN_FLIGHT = Gauge(
     "http_requests_in_flight", "Requests in flight", ["listener"], multiprocess_mode="livesum"
 )
+TIMEOUTS = Counter("http_timeouts", "Time limits exceeded, by kind", ["kind"])
 
 
 class RequestMetrics:
@@ -40,6 +42,7 @@ class RequestMetrics:
         self._counts: dict[Key, list[Any]] = {}
         self._connections = CONNECTIONS.labels(listener)
         self._in_flight = IN_FLIGHT.labels(listener)
+        self._timeouts = {kind: TIMEOUTS.labels(kind) for kind in KINDS}  # shown from zero on
         on_sample(self.flush)
 
     def count(self, route: str, method: str, status: int, seconds: float) -> None:
@@ -49,6 +52,10 @@ class RequestMetrics:
             counts = self._counts[route, method, status] = [*[0] * (len(BUCKETS) + 1), 0.0]
         counts[bisect_left(BUCKETS, seconds)] += 1
         counts[-1] += seconds
+
+    def count_timeout(self, kind: str) -> None:
+        """Count a time limit that was exceeded: header, body, request or send."""
+        self._timeouts[kind].inc()
 
     def flush(self) -> None:
         """Add what was counted since the last flush to the metrics."""

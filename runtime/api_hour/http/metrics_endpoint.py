@@ -2,11 +2,11 @@
 
 from aiohttp import web
 
-from api_hour.http.threads import threaded
+from api_hour.http.threads import threaded_apart
 from api_hour.metrics import CONTENT_TYPE, text
 
 
-@threaded
+@threaded_apart
 def show_metrics(request: web.Request) -> web.Response:
     """Answer with the metrics of all workers in Prometheus' text format."""
     return web.Response(body=text(), headers={"Content-Type": CONTENT_TYPE})

@@ -1,58 +1,170 @@
-"""Proxy headers: the client's address and scheme, as a trusted proxy reports them.
+"""Proxy headers: who the client is and what it asked for, as trusted proxies report it.
 
 A client can write these headers too. So they are read from the right, where the last proxy added
-the address it saw, and no further than the first address that is not a trusted proxy.
+what it saw, and no further than the first address that is not a trusted proxy.
+
+One family of headers is believed for a request, and the other ignored: ``X-Forwarded-*`` if any of
+it is there, else ``Forwarded`` (RFC 7239). A proxy writes one and passes on the other as the client
+sent it, so the families are never mixed. The setting ``proxy_headers`` names the only one.
+
+========================== =================================================================
+X-Forwarded-For            the addresses; without it X-Real-IP has the client's
+X-Forwarded-Proto, -Host,  one value, or one for each proxy: then the value that the last
+-Port, -Prefix             trusted proxy wrote, counted from the right as the addresses are
+Forwarded                  ``for``, ``proto`` and ``host`` of the element that the last
+                           trusted proxy wrote
+========================== =================================================================
 """
 
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from ipaddress import ip_address, ip_network
-from typing import Any
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
+from api_hour.http.request_checks import good_host
+from api_hour.servers.networks import Networks, address
+
+FORWARDED = "Forwarded"
 FORWARDED_FOR = "X-Forwarded-For"
+FORWARDED_HOST = "X-Forwarded-Host"
+FORWARDED_PORT = "X-Forwarded-Port"
+FORWARDED_PREFIX = "X-Forwarded-Prefix"
 FORWARDED_PROTO = "X-Forwarded-Proto"
-UNIX = "unix"  # instead of a network: whoever may open a unix socket
-SCHEMES = {"http", "https"}
+REAL_IP = "X-Real-IP"
+X_FORWARDED = (
+    *(FORWARDED_FOR, REAL_IP, FORWARDED_PROTO),
+    *(FORWARDED_HOST, FORWARDED_PORT, FORWARDED_PREFIX),
+)
+DEFAULT_PORTS = {"http": "80", "https": "443"}  # by scheme
+PORT = re.compile(r"[0-9]{1,5}")
+# Segments that are neither empty nor dots: "//" would name another host in a link.
+PREFIX = re.compile(r"(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._~!$&'()*+;=:@%-]+)+")
+# RFC 7239, section 4, but a value without quotes may also hold a colon and brackets.
+PAIR = re.compile(
+    r"""\s*([!#$%&'*+.^_`|~0-9A-Za-z-]+)=
+    (?: ([!#$%&'*+.^_`|~0-9A-Za-z:\[\]-]+) | "((?:[^"\\]|\\.)*)" )\s*(?:;|\Z)""",
+    re.VERBOSE,
+)
+
+
+class Client(NamedTuple):
+    """What is known of the client; None where no trusted proxy says it."""
+
+    address: str | None
+    scheme: str | None = None
+    host: str | None = None  # perhaps with a port
+    port: str | None = None
+    prefix: str = ""  # of the paths that the client sees, without a slash at its end
 
 
 class TrustedProxies:
-    """The networks of the trusted proxies; raises ValueError for a text that is not a network."""
+    """The trusted proxies; raises ValueError for a text that is not a network.
 
-    def __init__(self, trusted: Sequence[str]) -> None:
-        self._networks = [ip_network(network) for network in trusted if network != UNIX]
-        self._unix = UNIX in trusted
-        self._trusts = lru_cache(1024)(self._is_trusted)
+    ``family``: ``x-forwarded``, ``forwarded`` or ``auto``, which takes what is there.
+    """
 
-    def client(self, peer: str | None, headers: Any) -> str | None:
-        """Return the address of the client behind ``peer``: its own unless it is trusted."""
-        address = peer
-        hops = ",".join(headers.getall(FORWARDED_FOR, ())).split(",")
-        while self._trusts(address) and hops:
-            forwarded = _address(hops.pop())
-            if forwarded is None:
+    def __init__(self, trusted: Sequence[str], family: str = "auto") -> None:
+        self._trusts = Networks(trusted).trusts
+        self._family = family
+
+    def client(self, peer: str | None, headers: Any) -> Client:
+        """Return what is known of the client behind ``peer``, which is itself unless trusted."""
+        if not self._trusts(peer) or not headers:
+            return Client(peer)
+        if self._family != "forwarded" and any(name in headers for name in X_FORWARDED):
+            return self._by_x_forwarded(peer, headers)
+        if self._family != "x-forwarded" and FORWARDED in headers:
+            return self._by_forwarded(peer, headers)
+        return Client(peer)
+
+    def _by_x_forwarded(self, peer: str | None, headers: Any) -> Client:
+        client, proxies = peer, 0
+        hops = _values(headers, FORWARDED_FOR) or _values(headers, REAL_IP)[-1:]
+        while self._trusts(client):
+            proxies += 1  # and this one has written the last value that is not taken yet
+            found = address(hops.pop()) if hops else None
+            if found is None:
                 break
-            address = forwarded
-        return address
+            client = found
 
-    def scheme(self, peer: str | None, headers: Mapping[str, str]) -> str | None:
-        """Return the scheme that the client used towards ``peer``; None unless it is trusted."""
-        forwarded = headers.get(FORWARDED_PROTO, "").lower()
-        return forwarded if forwarded in SCHEMES and self._trusts(peer) else None
+        def said(name: str) -> str:
+            values = _values(headers, name)
+            return values[-min(proxies, len(values))].strip() if values else ""
 
-    def _is_trusted(self, address: str | None) -> bool:
-        if not address or address.startswith(("/", "\0")):  # a unix socket's peer has no address
-            return self._unix
-        found = _address(address)
-        return found is not None and any(ip_address(found) in network for network in self._networks)
+        return Client(
+            client,
+            _scheme(said(FORWARDED_PROTO)),
+            _host(said(FORWARDED_HOST)),
+            said(FORWARDED_PORT) if PORT.fullmatch(said(FORWARDED_PORT)) else None,
+            _prefix(said(FORWARDED_PREFIX)),
+        )
+
+    def _by_forwarded(self, peer: str | None, headers: Any) -> Client:
+        client, element = peer, dict[str, str]()
+        elements = _from_the_right(",".join(headers.getall(FORWARDED)))
+        while self._trusts(client):
+            text = next(elements, None)
+            element = element if text is None else _pairs(text)
+            found = None if text is None else address(element.get("for", ""))
+            if found is None:  # also of "unknown" and of "_hidden"
+                break
+            client = found
+        return Client(client, _scheme(element.get("proto", "")), _host(element.get("host", "")))
 
 
-def _address(text: str) -> str | None:
-    """Return an address without its port; None for anything else."""
-    text = text.strip()
-    host, _, port = text.rpartition(":")
-    for candidate in (text, host.strip("[]") if port.isdigit() else "", text.strip("[]")):
-        try:
-            return str(ip_address(candidate))
-        except ValueError:
-            continue
-    return None
+def authority(host: str, port: str | None, scheme: str) -> str:
+    """Return ``host`` with ``port``, unless it has one, or the port is the scheme's own."""
+    if port is None or port == DEFAULT_PORTS.get(scheme) or re.search(r":[0-9]*\Z", host):
+        return host
+    return f"{host}:{port}"
+
+
+def _values(headers: Any, name: str) -> list[str]:
+    """Return the values of a list, of all its lines."""
+    return ",".join(headers.getall(name)).split(",") if name in headers else []
+
+
+def _scheme(value: str) -> str | None:
+    scheme = value.lower()
+    return scheme if scheme in DEFAULT_PORTS else None
+
+
+def _host(value: str) -> str | None:
+    return value if value and good_host(value) else None
+
+
+def _prefix(value: str) -> str:
+    prefix = value.rstrip("/")
+    return prefix if PREFIX.fullmatch(prefix) else ""
+
+
+def _from_the_right(text: str) -> Iterator[str]:
+    """Yield the elements of Forwarded, the last one first.
+
+    Quotes are matched from the right, too: an open one that a client sent on the left would hide
+    the comma before the element of the proxy.
+    """
+    end, quoted = len(text), False
+    for index in range(len(text) - 1, -1, -1):
+        if text[index] == '"':
+            start = index
+            while start and text[start - 1] == "\\":
+                start -= 1
+            quoted ^= (index - start) % 2 == 0
+        elif text[index] == "," and not quoted:
+            yield text[index + 1 : end]
+            end = index
+    yield text[:end]
+
+
+def _pairs(element: str) -> dict[str, str]:
+    """Return the pairs of an element by name, in lower case; none if it is malformed."""
+    pairs, position = dict[str, str](), 0
+    element = element.strip()
+    while position < len(element):
+        match = PAIR.match(element, position)
+        if match is None or match[1].lower() in pairs:
+            return {}
+        position = match.end()
+        quoted = re.sub(r"\\(.)", r"\1", match[3] or "")
+        pairs[match[1].lower()] = match[2] or quoted
+    return pairs

@@ -3,13 +3,26 @@
 import json
 from collections.abc import Callable
 from time import monotonic
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import hdrs, web
 from aiohttp.helpers import reify
+from aiohttp.http import SERVER_SOFTWARE
 
-from api_hour.http.proxy_headers import TrustedProxies
+from api_hour.http.proxy_headers import Client, TrustedProxies, authority
 from api_hour.logs import request_id
+
+SERVER = "api_hour"  # the header of that name; versions would tell whom to attack, and how
+MAPPED = "::ffff:"  # before an IPv4 address
+
+
+def forwarded_prefix(request: web.Request) -> str:
+    """Return the part of the path that a trusted proxy has cut off, such as ``/app``; or ``""``.
+
+    A link to a path of the application, as its client sees it, begins with this prefix.
+    """
+    known = isinstance(request, Request) and request._proxies
+    return cast(Request, request)._client.prefix if known else ""
 
 
 class Request(web.Request):
@@ -34,19 +47,33 @@ class Request(web.Request):
     @reify
     def remote(self) -> str | None:
         """Return the client's address, which is the peer's unless a trusted proxy names another."""
-        peer = self._peer
-        return self._proxies.client(peer, self.headers) if self._proxies else peer
+        return self._client.address if self._proxies else self._peer
 
     @reify
     def scheme(self) -> str:
         """Return ``https`` or ``http``, as the client used it."""
-        forwarded = self._proxies.scheme(self._peer, self.headers) if self._proxies else None
+        forwarded = self._client.scheme if self._proxies else None
         return forwarded or ("https" if self._transport_sslcontext else "http")
+
+    @reify
+    def host(self) -> str:
+        """Return the host, perhaps with a port, as the client asked for it."""
+        host: str = super().host
+        if not self._proxies:
+            return host
+        client = self._client
+        return authority(client.host or host, client.port, self.scheme)
+
+    @reify
+    def _client(self) -> Client:
+        return cast(TrustedProxies, self._proxies).client(self._peer, self.headers)
 
     @property
     def _peer(self) -> str | None:
         name = self._transport_peername
-        return name and str(name[0] if isinstance(name, list | tuple) else name)
+        peer = name and str(name[0] if isinstance(name, list | tuple) else name)
+        # A listener of both IPv6 and IPv4 shows IPv4 addresses in this form.
+        return peer[len(MAPPED) :] if peer and peer.startswith(MAPPED) and "." in peer else peer
 
     @property
     def keep_alive(self) -> bool:
@@ -54,8 +81,12 @@ class Request(web.Request):
         return not (self._message.should_close or self._protocol.draining)  # type: ignore[attr-defined]
 
     async def _prepare_hook(self, response: web.StreamResponse) -> None:
+        if response.headers.get(hdrs.SERVER) == SERVER_SOFTWARE:  # aiohttp's, or nobody's own
+            response.headers[hdrs.SERVER] = SERVER
         if self._id is not None:
             response.headers.setdefault(request_id.HEADER, self._id)
+        if isinstance(response, web.WebSocketResponse):
+            self.protocol.websocket_opened(response)  # type: ignore[attr-defined]
         await super()._prepare_hook(response)
 
     async def read(self) -> bytes:

@@ -10,6 +10,7 @@ import inspect
 import logging
 import socket
 import warnings
+from dataclasses import replace
 from typing import Any, cast
 
 from aiohttp import web
@@ -17,6 +18,7 @@ from aiohttp.web_server import Server as AiohttpServer
 
 from api_hour.container import ServerOptions
 from api_hour.exceptions import ConfigError
+from api_hour.http import threads
 from api_hour.http.access_log import AccessLogger
 from api_hour.http.connection import Connections
 
@@ -27,9 +29,12 @@ CANCEL_GRACE = 1.0  # seconds that a cancelled handler has after the deadline
 class HTTPServer:
     """Serves an ordinary ``aiohttp.web.Application`` on one listener.
 
-    ``keepalive_timeout``: seconds that an idle connection is kept. ``header_timeout``: seconds that
-    a new connection has for its first request. ``handler_args`` are those of aiohttp's
-    ``AppRunner``. ``start()`` raises ConfigError for an endpoint that is a plain function.
+    ``keepalive_timeout``: seconds that an idle connection is kept. ``header_timeout``,
+    ``body_timeout``, ``body_min_rate``, ``send_timeout`` and ``request_timeout`` replace the
+    settings of these names for this server; 0 means no limit. ``handler_args`` are those of
+    aiohttp's ``AppRunner``.
+
+    ``start()`` raises ConfigError for an endpoint that is a plain function.
     """
 
     def __init__(
@@ -37,17 +42,28 @@ class HTTPServer:
         app: web.Application,
         *,
         keepalive_timeout: float = 75.0,
-        header_timeout: float = 30.0,
+        header_timeout: float | None = None,
+        body_timeout: float | None = None,
+        body_min_rate: int | None = None,
+        send_timeout: float | None = None,
+        request_timeout: float | None = None,
         **handler_args: Any,
     ) -> None:
         self.app = app
         self.options = ServerOptions()
         self._connections: Connections | None = None
-        timeouts = {"keepalive_timeout": keepalive_timeout, "header_timeout": header_timeout}
+        limits = {
+            "header_timeout": header_timeout,
+            "body_timeout": body_timeout,
+            "body_min_rate": body_min_rate,
+            "send_timeout": send_timeout,
+            "request_timeout": request_timeout,
+        }
+        self._limits: dict[str, Any] = {k: v for k, v in limits.items() if v is not None}
         # Only aiohttp's own logger understands a format.
         if "access_log_format" not in handler_args:
             handler_args.setdefault("access_log_class", AccessLogger)
-        self._handler_args = timeouts | handler_args
+        self._handler_args = {"keepalive_timeout": keepalive_timeout} | handler_args
 
     @property
     def requests(self) -> int:
@@ -57,6 +73,7 @@ class HTTPServer:
     async def start(self, sock: socket.socket) -> None:
         """Start the application, then accept on ``sock``; a second call adds another socket."""
         if self._connections is None:
+            threads.endpoints.size = self.options.threads
             _refuse_plain_functions(self.app)
             log = logging.getLogger("gunicorn.access") if self.options.access_log else None
             runner = web.AppRunner(self.app, access_log=log, **self._handler_args)
@@ -66,7 +83,7 @@ class HTTPServer:
             connections_class = _connections_class(self.options)
             self._connections = connections_class(
                 self.app,
-                self.options,
+                replace(self.options, **self._limits),
                 handler_cancellation=server.handler_cancellation,
                 **server._kwargs,
             )
@@ -77,8 +94,9 @@ class HTTPServer:
 
         A connection is closed once it has been idle for ``options.drain_idle`` seconds, even if
         its last answer, begun before the drain, promised to keep it. All others are closed at
-        ``deadline`` (``loop.time()``). The application's ``on_shutdown`` runs in between, when no
-        WebSocket can open any more: it is the place to tell their peers.
+        ``deadline`` (``loop.time()``). The application's ``on_shutdown`` runs in between: it is the
+        place to tell the peers of WebSockets in their own way. Those that are open after it are
+        closed with 1012 (service restart).
         """
         connections = self._connections
         if connections is None:
@@ -91,10 +109,14 @@ class HTTPServer:
             await acceptor.emptied(min(loop.time() + window, deadline))
             connections.close_idle(loop.time() - window)
             await self.app.shutdown()
-            while connections.open and loop.time() < deadline:
+            while acceptor.open and loop.time() < deadline:
+                connections.close_websockets(deadline)
                 await acceptor.emptied(min(loop.time() + IDLE_CHECK, deadline))
                 connections.close_idle(loop.time() - window)
+            await threads.endpoints.finish(deadline)  # also of clients that have left
         finally:
+            acceptor.give_up()
+            await connections.websockets_closed(CANCEL_GRACE)
             await connections.shutdown(CANCEL_GRACE)
             await self.app.cleanup()
 

@@ -34,6 +34,9 @@ transport; with TLS that includes the handshake, which may fail before the proto
 ``_serve`` itself releases it. In every other case the protocol's owner does, in
 ``connection_lost``.
 
+With ``proxies``, ``_serve`` first reads the header of the PROXY protocol, from trusted proxies
+only, and gives the factory the addresses that it names.
+
 ``close()`` takes what the queue holds by then, because the kernel has completed those connections
 and their clients may have sent a request already. It closes this worker's copy of the socket; the
 master's stays open, and so does the queue.
@@ -42,32 +45,43 @@ master's stays open, and so does the queue.
 import asyncio
 import contextlib
 import errno
+import functools
 import logging
+import math
 import socket
 import ssl
 from collections.abc import Callable
+from typing import cast
+
+from api_hour.servers import proxy_protocol
+from api_hour.servers.networks import Networks
 
 BURST_GAP = 1.0  # seconds without a connection after which the next ones are a new burst
 EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 EXHAUSTED_PAUSE = 0.5  # seconds without accepting after one of these
-HANDSHAKE_TIMEOUT = 10.0  # seconds for TLS
+HANDSHAKE_TIMEOUT = 10.0  # seconds for TLS, and for the PROXY protocol before it
+BEGIN_GRACE = 1.0  # seconds that a drain waits for them before it tells the others
+TELL_INTERVAL = 60.0  # seconds between two warnings of refused connections
 log = logging.getLogger(__name__)
 
 
 class Acceptor:
     """Gives each connection of its sockets a protocol; at most ``limit`` are open at once.
 
-    ``limit`` 0 means no limit. Whoever owns the protocols calls ``release()`` for each connection
-    that has ended.
+    ``limit`` 0 means no limit. With ``proxies`` each connection begins with the PROXY protocol, and
+    ``factory`` is called with the ``Addresses`` of its header, if it has any. Whoever owns the
+    protocols calls ``release()`` for each connection that has ended.
     """
 
     def __init__(
         self,
-        factory: Callable[[], asyncio.BaseProtocol],
+        factory: Callable[..., asyncio.BaseProtocol],
         *,
         tls: ssl.SSLContext | None = None,
         limit: int = 0,
+        proxies: Networks | None = None,
     ) -> None:
+        self._proxies, self._told = proxies, -math.inf
         self._factory, self._tls, self._limit = factory, tls, limit
         self._loop = asyncio.get_running_loop()
         self._sockets: list[socket.socket] = []
@@ -93,8 +107,16 @@ class Acceptor:
             self._empty.set()
         self._watch()
 
+    @property
+    def open(self) -> int:
+        """Return the number of connections, with those that have not begun to be served."""
+        return self._open
+
     async def close(self) -> None:
-        """Accept what is queued by now, then close the sockets."""
+        """Accept what is queued by now, then close the sockets.
+
+        Connections that have no protocol yet have ``BEGIN_GRACE`` seconds to get one.
+        """
         if self._pause_timer:
             self._pause_timer.cancel()
         self._unwatch()
@@ -104,7 +126,12 @@ class Acceptor:
             sock.close()
         self._sockets.clear()
         if self._starting:
-            await asyncio.wait(self._starting)
+            await asyncio.wait(self._starting, timeout=BEGIN_GRACE)
+
+    def give_up(self) -> None:
+        """Close the connections that have not begun to be served: TLS or a header is missing."""
+        for task in self._starting:
+            task.cancel()
 
     async def emptied(self, until: float) -> None:
         """Wait until no connection is open, at most until ``until`` (``loop.time()``)."""
@@ -147,13 +174,39 @@ class Acceptor:
     async def _serve(self, connection: socket.socket) -> None:
         timeout = HANDSHAKE_TIMEOUT if self._tls else None
         try:
+            factory = self._factory if self._proxies is None else await self._proxied(connection)
             await self._loop.connect_accepted_socket(
-                self._factory, connection, ssl=self._tls, ssl_handshake_timeout=timeout
+                factory, connection, ssl=self._tls, ssl_handshake_timeout=timeout
             )
-        except (OSError, ssl.SSLError) as error:  # a peer that left or does not speak TLS
-            log.debug("A connection ended before it began: %s", error)
+        except (OSError, ssl.SSLError, asyncio.CancelledError) as error:
+            # A peer that left, is too slow, or speaks neither TLS nor the PROXY protocol.
+            log.debug("A connection ended before it began: %r", error)
             connection.close()
             self.release()
+
+    async def _proxied(self, connection: socket.socket) -> Callable[[], asyncio.BaseProtocol]:
+        """Return the factory of a connection that begins with the PROXY protocol.
+
+        Raises OSError if it does not, or does not come from a trusted proxy.
+        """
+        name = connection.getpeername()
+        peer = str(name[0] if isinstance(name, tuple) else name)
+        try:
+            if not cast(Networks, self._proxies).trusts(peer):
+                raise proxy_protocol.ProxyProtocolError("it is not one of trusted_proxies")
+            async with asyncio.timeout(HANDSHAKE_TIMEOUT):
+                addresses = await proxy_protocol.read(connection)
+        except OSError as error:
+            self._tell_refusal(peer, error)
+            raise
+        return self._factory if addresses is None else functools.partial(self._factory, addresses)
+
+    def _tell_refusal(self, peer: str, error: OSError) -> None:
+        """Log a refused connection, at most once a minute: anybody may connect, again and again."""
+        now = self._loop.time()
+        level = logging.DEBUG if now - self._told < TELL_INTERVAL else logging.WARNING
+        self._told = now if level == logging.WARNING else self._told
+        log.log(level, "Refused a connection of %s (proxy_protocol): %r", peer or "unix", error)
 
     def _full(self) -> bool:
         return bool(self._limit) and self._open >= self._limit

@@ -13,7 +13,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 from api_hour.container import ServerOptions
+from api_hour.servers import proxy_protocol
 from api_hour.servers.acceptor import Acceptor
+from api_hour.servers.proxy_protocol import Addresses, ProxiedTransport
+from api_hour.servers.time_limits import SendTimeout
 
 Handle = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 Factory = Callable[[], asyncio.BaseProtocol]
@@ -26,24 +29,36 @@ class StreamServer:
     """Serves ``async def handle(reader, writer)``, or a protocol factory, on a stream listener.
 
     ``transports`` holds the open connections. At the drain's deadline the handlers are cancelled
-    and the connections aborted. ``limit``: bytes that a StreamReader buffers.
+    and the connections aborted. ``limit``: bytes that a StreamReader buffers. ``send_timeout``
+    replaces the setting of that name for this server; 0 means no limit.
     """
 
     def __init__(
-        self, serve: Handle | Factory, *, on_drain: OnDrain | None = None, limit: int = 65536
+        self,
+        serve: Handle | Factory,
+        *,
+        on_drain: OnDrain | None = None,
+        limit: int = 65536,
+        send_timeout: float | None = None,
     ) -> None:
         self.options = ServerOptions()
         self.transports: set[asyncio.BaseTransport] = set()
         self._serve, self._on_drain, self._limit = serve, on_drain, limit
+        self._send_timeout = send_timeout
         self._acceptor: Acceptor | None = None
+        self._sending: SendTimeout | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self, sock: socket.socket) -> None:
         """Accept on ``sock``; may be called again with another socket of the same listener."""
         if self._acceptor is None:
-            options = self.options
+            options, limit = self.options, self._send_timeout
+            self._sending = SendTimeout(options.send_timeout if limit is None else limit)
             self._acceptor = Acceptor(
-                self._make_protocol, tls=options.tls, limit=options.max_connections
+                self._make_protocol,
+                tls=options.tls,
+                limit=options.max_connections,
+                proxies=proxy_protocol.trusted(options),
             )
         self._acceptor.add(sock)
 
@@ -58,16 +73,18 @@ class StreamServer:
         finally:
             for task in self._tasks:
                 task.cancel()
+            self._acceptor.give_up()
+            cast(SendTimeout, self._sending).close()
             for transport in list(self.transports):
                 cast(asyncio.Transport, transport).abort()
             if self._tasks:
                 await asyncio.wait(self._tasks, timeout=CANCEL_GRACE)
 
-    def _make_protocol(self) -> asyncio.BaseProtocol:
+    def _make_protocol(self, addresses: Addresses | None = None) -> asyncio.BaseProtocol:
         if not inspect.iscoroutinefunction(self._serve):
-            return self._observe(cast(Factory, self._serve)())
+            return self._observe(cast(Factory, self._serve)(), addresses)
         reader = asyncio.StreamReader(limit=self._limit)
-        return self._observe(asyncio.StreamReaderProtocol(reader, self._handle))
+        return self._observe(asyncio.StreamReaderProtocol(reader, self._handle), addresses)
 
     async def _handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Run the handler, and close its connection even if it forgets to."""
@@ -79,23 +96,40 @@ class StreamServer:
         finally:
             self._tasks.discard(task)
             writer.close()
+            self._limit_sending(writer.transport)
 
-    def _observe(self, protocol: asyncio.BaseProtocol) -> asyncio.BaseProtocol:
+    def _limit_sending(self, transport: asyncio.BaseTransport) -> None:
+        """Limit the time in which the peer may leave unread what was sent."""
+        stream = cast(asyncio.Transport, transport)
+        if stream.get_write_buffer_size():
+            cast(SendTimeout, self._sending).watch(stream)
+
+    def _observe(
+        self, protocol: asyncio.BaseProtocol, addresses: Addresses | None
+    ) -> asyncio.BaseProtocol:
         """Add the connection's begin and end to the protocol's own methods.
 
         The methods are replaced on the instance, because the class belongs to the project or to a
         library, and a wrapper around the protocol would cost a call for each piece of data.
         """
         made, lost = protocol.connection_made, protocol.connection_lost
+        pause_writing = protocol.pause_writing
 
         @functools.wraps(made)
         def connection_made(transport: asyncio.BaseTransport) -> None:
+            if addresses is not None:
+                transport = cast(asyncio.BaseTransport, ProxiedTransport(transport, addresses))
             self.transports.add(transport)
             protocol.connection_lost = functools.partial(self._lost, transport, lost)  # type: ignore[method-assign]
+            protocol.pause_writing = functools.partial(self._paused, transport, pause_writing)  # type: ignore[method-assign]
             made(transport)
 
         protocol.connection_made = connection_made  # type: ignore[method-assign]
         return protocol
+
+    def _paused(self, transport: asyncio.BaseTransport, pause_writing: Callable[[], None]) -> None:
+        self._limit_sending(transport)
+        pause_writing()
 
     def _lost(
         self,

@@ -47,6 +47,7 @@ from api_hour.logs import setup
 from api_hour.worker import forks, hooks, importer
 from api_hour.worker.channel import Channel, Message
 from api_hour.worker.crash_report import CrashReport
+from api_hour.worker.memory import FreeMemory
 from api_hour.worker.recycling import RecyclingLimits
 
 HEARTBEAT = 1.0  # seconds between two heartbeats; never more than a quarter of the timeout
@@ -108,7 +109,7 @@ class Worker(GunicornWorker):  # type: ignore[misc]
                 self.init_signals()
                 signal.pthread_sigmask(signal.SIG_SETMASK, mask)
                 let_go()
-                sockets = [sock for listener in self.sockets for sock in listener.slots]
+                sockets = [sock for listener in self.sockets for sock in listener]
                 forks.protect(sockets, [self._to_master.fileno()])
                 log.info("Booting worker with pid: %s", self.pid)
                 hooks.call(self.cfg, "post_fork", master, self)
@@ -272,10 +273,12 @@ class Worker(GunicornWorker):  # type: ignore[misc]
         """
         pause = min(HEARTBEAT, self.cfg.timeout / 4 or HEARTBEAT)
         limits = RecyclingLimits(self.cfg, self.max_requests)
+        free_memory = FreeMemory()
         loop = asyncio.get_running_loop()
         due = loop.time()
         while True:
             self.notify()
+            free_memory.give_back()
             metrics.sample(max(0.0, loop.time() - due))
             requests = sum(getattr(server, "requests", 0) for server in self._servers.values())
             if self.booted and (reason := limits.exceeded(requests)):

@@ -22,7 +22,7 @@ class RecyclingLimits:
 
     def exceeded(self, requests: int) -> str:
         """Return which limit is exceeded, the first time; otherwise an empty text."""
-        age, rss = time.monotonic() - self._born, _resident() if self._rss else 0
+        age, rss = time.monotonic() - self._born, resident() if self._rss else 0
         if self._asked:
             return ""
         if requests >= self._requests:
@@ -41,7 +41,7 @@ def _with_jitter(limit: float, jitter: float) -> float:
     return limit + random.uniform(0, jitter) if limit else 0.0  # noqa: S311 - not a secret
 
 
-def _resident() -> int:
+def resident() -> int:
     """Return the resident memory of this process in bytes; 0 without Linux' /proc."""
     if not sys.platform.startswith("linux"):
         return 0

@@ -331,7 +331,11 @@ def test_datagrams_are_all_answered(run: Run, project: Path) -> None:
         assert daemon.stop() == 0
 
 
-@pytest.mark.parametrize("code", [AIOHTTP, WEBSOCKETS], ids=["aiohttp", "websockets"])
+@pytest.mark.parametrize(
+    "code",
+    [AIOHTTP, AIOHTTP.replace("        app.on_shutdown.append(close_all)\n", ""), WEBSOCKETS],
+    ids=["aiohttp", "aiohttp by default", "websockets"],
+)
 def test_websockets_are_closed_with_service_restart(run: Run, project: Path, code: str) -> None:
     """The library websockets answers 503 to a handshake that its close() finds under way."""
     daemon = start(run, project, code)

@@ -8,6 +8,7 @@ import sys
 from asyncio import _enter_task, _leave_task
 from collections.abc import Coroutine, Sequence
 from contextvars import Context, copy_context
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -76,7 +77,7 @@ class FastConnection(Connection):
             return self._leave_to_aiohttp([(error, EMPTY_PAYLOAD)], False, b"")
         if len(messages) != 1 or upgraded:
             return self._answer_batch(messages, upgraded, tail)
-        self._arriving = False
+        self._arriving = 0.0
         message, payload = messages[0]
         answer = self._answer(message, payload)
         if answer is None:
@@ -87,7 +88,10 @@ class FastConnection(Connection):
 
     def _answer_batch(self, messages: Messages, upgraded: bool, tail: bytes) -> None:
         """Answer pipelined requests with one write, up to the first that must wait."""
-        self._arriving = not messages
+        if messages:
+            self._arriving = 0.0
+        else:
+            self._begin_to_arrive()
         served = 0
         if not upgraded and len(messages) < self._max_msg_queue_size:
             for message, payload in messages:
@@ -201,7 +205,10 @@ class FastConnection(Connection):
 
         ``pooled.step`` is what the handler waits for, or IDLE when it has returned or raised.
         """
-        steps: Steps = self._handle_as_aiohttp(request, start, pooled.remaining_steps)
+        handle: Any = pooled.remaining_steps
+        if self._connections.options.request_timeout and pooled.step is not IDLE:
+            handle = partial(self._connections.limits.within, handle)
+        steps: Steps = self._handle_as_aiohttp(request, start, handle)
         if pooled.step is IDLE:
             pooled.take_first_step(steps, context)
             if pooled.step is IDLE:
@@ -296,8 +303,7 @@ class FastConnections(Connections):
         constants |= self.request_constants
         self.request_class = type("Request", (FastRequest,), constants)
 
-    def __call__(self) -> FastConnection:
-        """Return the protocol of a new connection."""
+    def _make_connection(self) -> FastConnection:
         return FastConnection(self, loop=self._loop, **self._kwargs)
 
     async def shutdown(self, timeout: float | None = None) -> None:

@@ -10,12 +10,13 @@ from typing import Any
 
 from aiohttp import hdrs, web
 from aiohttp.helpers import rfc822_formatted_time
-from aiohttp.http import SERVER_SOFTWARE, HttpVersion11
+from aiohttp.http import HttpVersion11
 from aiohttp.http_writer import _serialize_headers
 
 from api_hour.http.access_log import AccessLogger
 from api_hour.http.connection import Connections
 from api_hour.http.fast.route_table import with_subapps
+from api_hour.http.request import SERVER
 from api_hour.http.responses import HTML, JSON
 from api_hour.logs.request_id import HEADER
 
@@ -85,7 +86,7 @@ class ResponseWriter:
             self._connections._loop.call_later(1 - time.time() % 1, self._forget_heads)
         head = (
             f"HTTP/1.1 200 OK\r\nContent-Type: {kind._media}\r\nContent-Length: {length}\r\n"
-            f"Date: {rfc822_formatted_time()}\r\nServer: {SERVER_SOFTWARE}\r\n{self._head_end}"
+            f"Date: {rfc822_formatted_time()}\r\nServer: {SERVER}\r\n{self._head_end}"
         ).encode()
         if len(self._heads[kind]) < MAX_HEADS:
             self._heads[kind][length] = head
@@ -140,5 +141,5 @@ def _add_headers(response: Any, body: bytes) -> bool:
         headers.setdefault(hdrs.CONTENT_TYPE, "application/octet-stream")
     if hdrs.DATE not in headers:
         headers[hdrs.DATE] = rfc822_formatted_time()
-    headers.setdefault(hdrs.SERVER, SERVER_SOFTWARE)
+    headers.setdefault(hdrs.SERVER, SERVER)
     return True

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import re
 import tracemalloc
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+import api_hour
 from runtime.tests.unit.http.endpoints import application, soon
 from testkit.wire import LOOPS, Peer, chunked, ours, peers_leave, request, run_on, with_body
 
@@ -252,6 +254,58 @@ def test_no_part_of_a_head_may_hold_them(run: Any, fast: bool, place: str, value
             for path in ("/", "/?late=1"):
                 heard, _ = await service.ask(request(path))
                 assert value.encode() not in heard
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        request("/json"),
+        request("/own"),
+        request("/stream"),
+        request("/nothing"),
+        request("/fails"),
+        request("/json", "Host: two"),
+        b"GARBAGE\r\n\r\n",
+        request(
+            "/socket", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"
+        ),
+    ],
+    ids=["simple", "own", "stream", "404", "500", "400", "no HTTP", "upgrade"],
+)
+def test_no_answer_tells_versions(run: Any, fast: bool, data: bytes) -> None:
+    async def json(request: web.Request) -> web.Response:
+        return api_hour.JSON({})
+
+    async def own(request: web.Request) -> web.Response:
+        return web.Response(headers={"Server": "own"})
+
+    async def stream(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        return response
+
+    async def fails(request: web.Request) -> web.Response:
+        raise ZeroDivisionError
+
+    async def socket(request: web.Request) -> web.WebSocketResponse:
+        response = web.WebSocketResponse()
+        await response.prepare(request)
+        return response
+
+    async def scenario() -> None:
+        app = web.Application()
+        for endpoint in (json, own, stream, fails, socket):
+            app.router.add_get(f"/{endpoint.__name__}", endpoint)
+        async with ours(app, fast=fast) as service:
+            peer = await service.connect()
+            await peer.send(data)
+            await peer.until(lambda peer: b"\r\n\r\n" in peer.heard)
+            expected = b"own" if b"/own" in data else b"api_hour"
+            assert re.findall(rb"Server: (.*)\r", peer.heard) == [expected]
+            assert b"aiohttp" not in peer.heard
+            assert b"Python" not in peer.heard
 
     run(scenario())
 

@@ -2,10 +2,12 @@
 
 import asyncio
 import socket
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
+import aiohttp
 import pytest
 import uvloop
 from aiohttp import web
@@ -13,6 +15,7 @@ from aiohttp import web
 import api_hour
 from api_hour.container import ServerOptions
 from api_hour.http.connection import Connections
+from testkit.waiting import until_async
 
 Run = Callable[[Coroutine[None, None, None]], None]
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
@@ -242,5 +245,104 @@ def test_a_plain_function_is_refused_by_name_with_the_cure(run: Run) -> None:
             pytest.raises(api_hour.ConfigError, match=r"report is a plain.*@api_hour\.threaded"),
         ):
             await api_hour.HTTPServer(app).start(sock)
+
+    run(scenario())
+
+
+class Chat:
+    """A WebSocket that answers each message, with a pause before the answer."""
+
+    def __init__(self, code: int | None = None) -> None:
+        self.received: list[str] = []
+        self.goes_on = asyncio.Event()
+        self.app = web.Application()
+        self.app.router.add_get("/", self.endpoint)
+        self._code = code
+        if code:
+            self.app.on_shutdown.append(self.close)
+
+    async def endpoint(self, request: web.Request) -> web.WebSocketResponse:
+        self.socket = web.WebSocketResponse()
+        await self.socket.prepare(request)
+        async for message in self.socket:
+            self.received.append(message.data)
+            await self.goes_on.wait()
+            await self.socket.send_str(message.data)
+        return self.socket
+
+    async def close(self, app: web.Application) -> None:
+        await self.socket.close(code=self._code or 0)
+
+
+@asynccontextmanager
+async def talking(
+    service: Service, messages: int
+) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+    async with aiohttp.ClientSession() as session:
+        url = f"http://127.0.0.1:{service.port}/"
+        async with session.ws_connect(url) as socket:
+            for number in range(messages):
+                await socket.send_str(str(number))
+            yield socket
+
+
+def test_a_websocket_is_told_of_the_drain_when_it_has_answered(run: Run) -> None:
+    async def scenario() -> None:
+        chat = Chat()
+        async with served(chat.app, drain_idle=0) as service, talking(service, 20) as socket:
+            await until_async(lambda: chat.received)
+            drain = asyncio.create_task(service.drain(30))
+            await until_draining(service)
+            chat.goes_on.set()
+            assert [await socket.receive_str() for _ in range(20)] == [str(n) for n in range(20)]
+            assert (await socket.receive()).data == 1012
+            await drain
+
+    run(scenario())
+
+
+def test_a_websocket_is_told_even_if_there_is_no_time_left(run: Run) -> None:
+    async def scenario() -> None:
+        chat = Chat()
+        async with served(chat.app, drain_idle=30) as service, talking(service, 1) as socket:
+            await until_async(lambda: chat.received)
+            drain = asyncio.create_task(service.drain(0))
+            assert (await socket.receive()).data == 1012
+            await drain
+
+    run(scenario())
+
+
+def test_a_project_may_close_its_websockets_in_its_own_way(run: Run) -> None:
+    async def scenario() -> None:
+        chat = Chat(4000)
+        async with served(chat.app, drain_idle=0) as service, talking(service, 0) as socket:
+            drain = asyncio.create_task(service.drain(30))
+            assert (await socket.receive()).data == 4000
+            await drain
+
+    run(scenario())
+
+
+def test_the_drain_waits_for_a_thread_whose_client_has_left(run: Run) -> None:
+    async def scenario() -> None:
+        entered, left, done = threading.Event(), threading.Event(), []
+
+        @api_hour.threaded
+        def work(request: web.Request) -> web.Response:
+            entered.set()
+            left.wait(30)
+            done.append(True)
+            return web.Response()
+
+        async with served(app_with(work=work), drain_idle=0) as service:
+            client = await service.connect()
+            client.send("/work")
+            await until_async(entered.is_set)
+            client.writer.transport.abort()
+            await until_async(lambda: not service.connections.open)
+            asyncio.get_running_loop().call_later(0.1, left.set)
+            await service.drain(30)
+            assert done
 
     run(scenario())

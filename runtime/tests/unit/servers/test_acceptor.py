@@ -3,11 +3,13 @@
 import asyncio
 import resource
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import pairwise
 
 import pytest
+import trustme
 
 from api_hour.servers import acceptor as module
 from api_hour.servers.acceptor import BURST_GAP, EXHAUSTED_PAUSE, Acceptor
@@ -46,13 +48,15 @@ class Peer:
 
 
 @asynccontextmanager
-async def accepting(limit: int = 0) -> AsyncIterator[tuple[Acceptor, int]]:
+async def accepting(
+    limit: int = 0, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[tuple[Acceptor, int]]:
     def make() -> Echo:
         protocol = Echo()
         protocol.acceptor = acceptor
         return protocol
 
-    acceptor = Acceptor(make, limit=limit)
+    acceptor = Acceptor(make, limit=limit, tls=tls)
     sock = socket.create_server(("127.0.0.1", 0))
     sock.setblocking(False)
     acceptor.add(sock)
@@ -142,5 +146,45 @@ def test_without_descriptors_it_rests_and_recovers(caplog: pytest.LogCaptureFixt
                 assert await asyncio.get_running_loop().sock_recv(client, 1) == b"!"
                 client.close()
             served.writer.close()
+
+    asyncio.run(scenario())
+
+
+def secure() -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    trustme.CA().issue_cert("localhost").configure_cert(context)
+    return context
+
+
+def test_a_handshake_that_stalls_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HANDSHAKE_TIMEOUT", 0.2)
+
+    async def scenario() -> None:
+        async with accepting(tls=secure()) as (acceptor, port):
+            silent = await connect(port)
+            half = await connect(port)
+            half.writer.write(b"\x16\x03\x01\x02\x00\x01")  # of a ClientHello
+            async with asyncio.timeout(30):
+                assert await silent.reader.read() == await half.reader.read() == b""
+            assert acceptor.open == 0
+            for peer in (silent, half):
+                peer.writer.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_handshake_that_stalls_holds_up_no_drain() -> None:
+    async def scenario() -> None:
+        async with accepting(tls=secure()) as (acceptor, port):
+            silent = await connect(port)
+            while not acceptor.open:
+                await asyncio.sleep(0)
+            await acceptor.close()
+            acceptor.give_up()
+            await acceptor.emptied(asyncio.get_running_loop().time() + 30)
+            assert acceptor.open == 0
+            async with asyncio.timeout(30):
+                assert await silent.reader.read() == b""
+            silent.writer.close()
 
     asyncio.run(scenario())

@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 
 import api_hour
+from testkit.waiting import until_async
 from testkit.wire import LOOPS, run_on
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
@@ -179,3 +180,39 @@ def test_a_library_that_never_ends_is_left_at_the_deadline(run: Run) -> None:
             await server.drain(deadline(0.05))
 
     run(scenario())
+
+
+async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while True:
+        writer.write(b"x" * 65536)
+        await writer.drain()
+
+
+async def last_words(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"x" * (8 << 20))
+
+
+class Flood(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        cast(asyncio.Transport, transport).write(b"x" * (8 << 20))
+
+
+@pytest.mark.parametrize("serve", [flood, last_words, Flood])
+def test_a_peer_that_does_not_read_is_cut_off(run: Run, serve: Any) -> None:
+    async def scenario() -> None:
+        server = api_hour.StreamServer(serve, send_timeout=0.2)
+        sock, port = listening()
+        await server.start(sock)
+        with socket.create_connection(("127.0.0.1", port)) as peer:
+            await until_async(lambda: server.transports)
+            await until_async(lambda: not server.transports)
+            with pytest.raises(ConnectionResetError):
+                _read_all(peer)
+        await server.drain(deadline())
+
+    run(scenario())
+
+
+def _read_all(peer: socket.socket) -> None:
+    while peer.recv(1 << 20):
+        pass
