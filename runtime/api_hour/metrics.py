@@ -20,6 +20,7 @@ from importlib import util
 from pathlib import Path
 from typing import Any, Protocol
 
+from api_hour import observers
 from api_hour.exceptions import ConfigError, DatabaseError
 
 FOLDER = "API_HOUR_METRICS"  # environment variable, also of the master's successor
@@ -87,6 +88,15 @@ def start_counting(reason: str) -> None:
     starts = Counter("worker_starts", "Workers started, by reason", ["reason"])
     starts.labels(reason).inc()
     _lag.append(Gauge("event_loop_lag_seconds", LAG, multiprocess_mode="livemax").set)
+    faults = Counter("observer_faults", "Faults of logs, metrics and the like", ["observer"])
+    shown: dict[str, int] = {}
+
+    def count_faults() -> None:
+        for observer, count in observers.counts.items():
+            faults.labels(observer).inc(count - shown.get(observer, 0))
+            shown[observer] = count
+
+    on_sample(count_faults)
 
 
 def on_sample(sample: Callable[[], None]) -> None:

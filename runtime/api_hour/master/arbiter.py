@@ -55,7 +55,7 @@ from gunicorn.arbiter import Arbiter as GunicornArbiter
 from gunicorn.errors import HaltServer
 from gunicorn.pidfile import Pidfile
 
-from api_hour import __version__, metrics
+from api_hour import __version__, metrics, streams
 from api_hour.config.generation import Generation
 from api_hour.exceptions import ConfigError
 from api_hour.logs import setup
@@ -148,6 +148,7 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
     def wait_for_signals(self, timeout: float = HEARTBEAT_CHECK) -> list[int]:
         """Wait for a signal, a worker's message or the next deadline; return the signals."""
         self._report()
+        streams.drain()
         now = time.monotonic()
         deadlines = [worker.state.kill_at for worker in self.WORKERS.values()]
         deadlines += [now + timeout, self._reporter.next, self._backoff.next]

@@ -28,7 +28,7 @@ from typing import Any
 from gunicorn import util
 from gunicorn.workers.base import Worker as GunicornWorker
 
-from api_hour import metrics
+from api_hour import metrics, streams
 from api_hour.config import convert
 from api_hour.config.addresses import OPTIONS
 from api_hour.config.generation import Generation
@@ -86,6 +86,7 @@ class Worker(GunicornWorker):  # type: ignore[misc]
         self.channel.close()
         self.init_signals()
         os.environ.update(self.cfg.env)
+        streams.drain_in_background()
         setup.apply(self.generation.logs, self.log)
         addresses = self.generation.addresses
         try:
