@@ -22,6 +22,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 PIPE_BUF = 4096  # bytes that a pipe takes whole or not at all, so that lines do not mix
@@ -90,14 +91,23 @@ class Stream:
     def write(self, data: bytes) -> None:
         """Write ``data``, now or later; raises OSError if it is lost, because too much waits."""
         with self._lock:
-            if self._waiting:
-                self._send_waiting()
-                if self._waiting and self._size + len(data) > LIMIT:
-                    raise self.error or BlockingIOError(f"{self._size} bytes wait for a reader")
-            for start in range(0, len(data), PIPE_BUF):
-                self._waiting.append(data[start : start + PIPE_BUF])
-            self._size += len(data)
-            self._send_waiting()
+            if not self._waiting and len(data) <= PIPE_BUF:
+                try:
+                    data = data[self._send(data) :]
+                except OSError as error:
+                    self._note(error)
+                if not data:
+                    return
+            self._send_later(data)
+
+    def _send_later(self, data: bytes) -> None:
+        self._send_waiting()
+        if self._waiting and self._size + len(data) > LIMIT:
+            raise self.error or BlockingIOError(f"{self._size} bytes wait for a reader")
+        for start in range(0, len(data), PIPE_BUF):
+            self._waiting.append(data[start : start + PIPE_BUF])
+        self._size += len(data)
+        self._send_waiting()
 
     def drain(self, deadline: float = 0.0) -> None:
         """Write what waits until ``deadline``, in the monotonic clock, or until nothing does."""
@@ -125,14 +135,18 @@ class Stream:
                 taken = self._send(piece)
             except OSError as error:
                 self._waiting.appendleft(piece)
-                self.error = None if isinstance(error, BlockingIOError) else error
-                if self.error is None:
-                    self._start_drainer()
+                self._note(error)
                 return
             self.error = None
             self._size -= taken
             if taken < len(piece):
                 self._waiting.appendleft(piece[taken:])
+
+    def _note(self, error: OSError) -> None:
+        """Remember why nothing was taken; a reader that is only slow is waited for."""
+        self.error = None if isinstance(error, BlockingIOError) else error
+        if self.error is None:
+            self._start_drainer()
 
     def _start_drainer(self) -> None:
         if not _in_background or self._drainer is not None:
@@ -170,14 +184,14 @@ def _open_own(descriptor: int, mode: int) -> tuple[int, Send]:
         return sock.fileno(), lambda data: sock.send(data, socket.MSG_DONTWAIT)
     if not (stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)):
         own = os.dup(descriptor)
-        return own, lambda data: os.write(own, data)
+        return own, partial(os.write, own)
     flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     try:
         own = os.open(f"/proc/self/fd/{descriptor}", flags)
     except OSError:
         own = os.dup(descriptor)
         return own, lambda data: _write_if_ready(own, data)
-    return own, lambda data: os.write(own, data)
+    return own, partial(os.write, own)
 
 
 def _write_if_ready(descriptor: int, data: bytes) -> int:

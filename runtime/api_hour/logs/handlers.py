@@ -24,17 +24,30 @@ class NonBlockingHandler(logging.StreamHandler[Any]):
             self._out = streams.of(self.stream)
         self._lost = 0  # records since the last one that was written
 
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Write one record if the filters let it pass; never raises."""
+        try:
+            if self.filters:
+                passed = self.filter(record)
+                if not passed:
+                    return False
+                # From Python 3.12 on, a filter may return another record.
+                record = passed if isinstance(passed, logging.LogRecord) else record
+            with self.lock:  # type: ignore[union-attr]
+                self.emit(record)
+        except BaseException as error:  # a filter or a formatter of any class
+            observers.failed("log", error)
+        return True
+
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record, after a line that says how many were lost before it."""
         try:
-            line = self._line(record)
+            data = f"{self.format(record)}{self.terminator}".encode(errors="backslashreplace")
             out = self._out or streams.of(self.stream)
             if self._lost:
-                message = f"{self._lost} log records were lost: the log could not be written"
-                lost = logging.LogRecord(__name__, logging.WARNING, "", 0, message, None, None)
-                out.write(self._line(lost))
+                out.write(self._lost_line())
                 self._lost = 0
-            out.write(line)
+            out.write(data)
             if out.error is not None:
                 observers.failed("log", out.error)  # the record waits, and is not lost yet
         except OSError as error:
@@ -50,5 +63,7 @@ class NonBlockingHandler(logging.StreamHandler[Any]):
         """Tell that a formatter or the record itself raised, once a minute."""
         observers.failed("log", sys.exception() or RuntimeError("unknown"))
 
-    def _line(self, record: logging.LogRecord) -> bytes:
-        return (self.format(record) + self.terminator).encode(errors="backslashreplace")
+    def _lost_line(self) -> bytes:
+        message = f"{self._lost} log records were lost: the log could not be written"
+        record = logging.LogRecord(__name__, logging.WARNING, "", 0, message, None, None)
+        return (self.format(record) + self.terminator).encode()

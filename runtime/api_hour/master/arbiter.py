@@ -149,6 +149,7 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         """Wait for a signal, a worker's message or the next deadline; return the signals."""
         self._report()
         streams.drain()
+        metrics.sample_master()
         now = time.monotonic()
         deadlines = [worker.state.kill_at for worker in self.WORKERS.values()]
         deadlines += [now + timeout, self._reporter.next, self._backoff.next]

@@ -211,6 +211,7 @@ class Worker(GunicornWorker):  # type: ignore[misc]
         loop.add_signal_handler(signal.SIGTERM, self._drain_unasked)
         loop.add_signal_handler(signal.SIGQUIT, self._drain_at_once)
         loop.add_signal_handler(signal.SIGUSR1, self.log.reopen_files)
+        setup.guard()  # handlers and filters that the project has added
         self.booted = self._container.ready = True
         self._to_master.send(Message.READY)
 
@@ -221,15 +222,12 @@ class Worker(GunicornWorker):  # type: ignore[misc]
         """
         pause = min(HEARTBEAT, self.cfg.timeout / 4 or HEARTBEAT)
         limits = RecyclingLimits(self.cfg, self.max_requests)
-        loop = asyncio.get_running_loop()
-        due = loop.time()
         while True:
             self.notify()
-            metrics.sample(max(0.0, loop.time() - due))
+            metrics.sample()
             requests = sum(getattr(server, "requests", 0) for server in self._servers.values())
             if self.booted and (reason := limits.exceeded(requests)):
                 self._to_master.send(Message.REPLACE, reason)
-            due = loop.time() + pause
             await asyncio.sleep(pause)
 
     def _read_channel(self) -> None:

@@ -8,6 +8,7 @@ from gunicorn.config import Config
 import api_hour.config.settings  # noqa: F401 - it registers the settings that Config() knows
 
 GOOD: dict[str, list[tuple[Any, Any]]] = {
+    "access_log_skip": [("/metrics, /health/", ["/metrics", "/health/"]), (["/"], ["/"])],
     "balance": [("slots", "slots")],
     "boot_timeout": [("1.5", 1.5), (2, 2.0)],
     "drain_idle": [("0", 0.0)],
@@ -25,6 +26,7 @@ GOOD: dict[str, list[tuple[Any, Any]]] = {
     "stop_delay": [("5", 5.0)],
 }
 BAD: dict[str, Any] = {
+    "access_log_skip": "metrics",
     "balance": "round",
     "boot_timeout": "-1",
     "drain_idle": "inf",
