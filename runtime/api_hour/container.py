@@ -37,6 +37,7 @@ class ServerOptions:
     listener: str = ""  # its name
     tls: ssl.SSLContext | None = None
     access_log: bool = False
+    access_log_skip: Sequence[str] = ()  # paths; one that ends with "/": all below it
     fast: bool = True
     request_ids: bool = False
     metrics: bool = False

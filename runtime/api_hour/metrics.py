@@ -1,35 +1,53 @@
-"""Metrics: each worker counts in files of one folder, and a scrape adds them up.
+"""Metrics: each process keeps its samples in files of one folder, and a scrape adds them up.
 
-prometheus-client writes and reads the files. Their names end with a number. A worker holds the
-lowest free number as long as it lives, and continues the counts of the worker that had it before.
-So no count goes back when a worker exits, and there are never more files than workers that ran at
-once.
+``sample_files`` has the files. Here are what every daemon counts (its processes, event loops,
+engines and the faults of observers), the hook that brings prometheus-client's metrics into the
+files, and the scrape. A scrape either shows everything or fails, as ``up`` in Prometheus then says:
+an answer without a part of the counts would look like a service without work.
 """
 
 import asyncio
-import fcntl
-import itertools
+import errno
+import logging
 import os
+import platform
+import resource
 import shutil
 import struct
 import tempfile
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, suppress
-from functools import cache
-from importlib import util
+from functools import cache, partial
+from importlib import metadata, util
 from pathlib import Path
 from typing import Any, Protocol
 
+from api_hour import observers, sample_files
 from api_hour.exceptions import ConfigError, DatabaseError
+from api_hour.sample_files import Extra, Sample, SampleFiles, make_key
 
 FOLDER = "API_HOUR_METRICS"  # environment variable, also of the master's successor
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 MAX_ATTEMPTS = 100  # to read the files while others create and remove some
 PING_INTERVAL = 5.0  # seconds between two pings of an engine
-LAG = "Seconds that the event loop is late, in the worst worker"
-_lag: list[Callable[[float], None]] = []
+LAG_CHECK = 0.1  # seconds between two looks at the event loop's lag
+LAG_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # seconds
+LAG_HELP = "Seconds that the event loops of the workers were late"
+CPU_HELP = "CPU seconds of a process, in user and system mode"
+PROCESS_CHECK = 5.0  # seconds between two looks at a process's memory and descriptors
+MASTER_PAUSE = 1.0  # seconds between two samples of the master
+OBSERVERS = "log", "metrics"  # shown from the start, so that the first fault is an increase
+NOT_SHOWN = (
+    "The collector %s is not shown in the metrics, which are the sum of several processes: set a "
+    "Gauge in a function that api_hour.metrics.on_sample() is given"
+)
+
+logger = logging.getLogger(__name__)
+
+_files: SampleFiles | None = None  # of this process; None while it does not count
 _samplers: list[Callable[[], None]] = []
-_locks: list[Any] = []  # the lock of this process, held until it ends
+_next_of_master = 0.0  # when the master takes samples again, in the monotonic clock
 
 
 class Pool(Protocol):
@@ -51,18 +69,43 @@ class Pool(Protocol):
         """Return once the engine answers; raise api_hour.DatabaseError if it does not."""
 
 
+# In the master
+
+
 def open_folder(uid: int, gid: int) -> str:
-    """Return the folder of this daemon; create it for ``uid`` and ``gid`` if there is none."""
-    if folder := os.environ.get(FOLDER):
-        return folder
+    """Return the folder of this daemon; create it for ``uid`` and ``gid`` if there is none.
+
+    A folder that cannot be created is tried again with every sample. The master counts from here
+    on. Raises ConfigError without prometheus-client, which the workers need.
+    """
     if util.find_spec("prometheus_client") is None:
         cure = "pip install 'api-hour-runtime[metrics]'"
         raise ConfigError(f"metrics need the package prometheus-client: {cure}")
-    where = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0] or None
-    os.environ[FOLDER] = folder = tempfile.mkdtemp(prefix="api_hour-metrics-", dir=where)
-    if (uid, gid) != (os.geteuid(), os.getegid()):
-        os.chown(folder, uid, gid)
+    folder = os.environ.get(FOLDER) or _make_folder(uid, gid)
+    os.environ[FOLDER] = folder
+    files = SampleFiles(folder, uid, gid, prefix="m")
+    _start(files, _Extras(files, process="master"))
     return folder
+
+
+def _make_folder(uid: int, gid: int) -> str:
+    where = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0] or None
+    try:
+        folder = tempfile.mkdtemp(prefix="api_hour-metrics-", dir=where)
+        os.chown(folder, uid, gid)
+    except OSError as error:
+        observers.failed("metrics", error)
+        where = where or os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - of a random name, 0700
+        folder = os.path.join(where, f"api_hour-metrics-{os.urandom(8).hex()}")
+    return folder
+
+
+def sample_master() -> None:
+    """Take the master's samples; it calls this whenever it wakes up."""
+    global _next_of_master
+    if _files is not None and time.monotonic() >= _next_of_master:
+        _next_of_master = time.monotonic() + MASTER_PAUSE
+        sample()
 
 
 def hand_over() -> dict[str, str]:
@@ -72,21 +115,101 @@ def hand_over() -> dict[str, str]:
 
 def remove_folder() -> None:
     """Remove the folder; called when the last worker has exited."""
+    _stop()
     if folder := os.environ.pop(FOLDER, None):
         shutil.rmtree(folder, ignore_errors=True)
 
 
+# In a worker
+
+
 def start_counting(reason: str) -> None:
     """Count in this process; called before the project, with its own metrics, is imported."""
-    folder = os.environ[FOLDER]
-    number = _take_number(Path(folder))
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-    from prometheus_client import Counter, Gauge, values
+    files = SampleFiles(os.environ[FOLDER], os.geteuid(), os.getegid())
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = files.folder  # where libraries look for it
+    from prometheus_client import Histogram, values
 
-    values.ValueClass = values.MultiProcessValue(lambda: number)  # type: ignore[no-untyped-call]
-    starts = Counter("worker_starts", "Workers started, by reason", ["reason"])
-    starts.labels(reason).inc()
-    _lag.append(Gauge("event_loop_lag_seconds", LAG, multiprocess_mode="livemax").set)
+    values.ValueClass = _value_class(files)
+    _start(files, _Extras(files))
+    _counter(files, "worker_starts", "Workers started, by reason", reason=reason).add(1)
+    lag = Histogram("event_loop_lag_seconds", LAG_HELP, buckets=LAG_BUCKETS)
+    on_sample(_LagWatch(lag.observe).start)
+    sample()
+
+
+def _value_class(files: SampleFiles) -> type[Sample]:
+    """Return what prometheus-client keeps a number of a metric in."""
+
+    class Value(Sample):
+        _multiprocess = True
+        inc = Sample.add
+
+        def __init__(
+            self,
+            kind: str,
+            metric: str,
+            name: str,
+            label_names: Iterable[str],
+            label_values: Iterable[str],
+            help_text: str,
+            multiprocess_mode: str = "",
+            **_: object,
+        ) -> None:
+            labels = dict(zip(label_names, label_values, strict=True))
+            kind = f"{kind}_{multiprocess_mode}" if kind == "gauge" else kind
+            super().__init__(files, kind, make_key(metric, name, labels, help_text))
+
+        def set_exemplar(self, exemplar: object) -> None:
+            """Do nothing: the text format has no exemplars."""
+
+        def get_exemplar(self) -> None:
+            """Return None."""
+
+    return Value
+
+
+class _LagWatch:
+    """Looks often how late the event loop is, so that a short block is seen as well."""
+
+    def __init__(self, observe: Callable[[float], None]) -> None:
+        self._observe = observe
+        self._started = False
+
+    def start(self) -> None:
+        """Start in the running loop; called with every sample, also before there is a loop."""
+        if not self._started:
+            with suppress(RuntimeError):
+                loop = asyncio.get_running_loop()
+                self._started = True
+                self._check(loop, loop.time())
+
+    def _check(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
+        now = loop.time()
+        self._observe(max(0.0, now - due))
+        loop.call_at(now + LAG_CHECK, self._check, loop, now + LAG_CHECK)
+
+
+# In both
+
+
+def _start(files: SampleFiles, extras: "_Extras") -> None:
+    global _files
+    _files = files
+    _try(files.save)  # takes a number, and with it the counts of the process that had it before
+    on_sample(_FaultCounts(files).sample)
+    on_sample(extras.sample)
+
+
+def _stop() -> None:
+    """Count no more: the daemon ends, or this is a child, which is another process."""
+    global _files
+    if _files is not None:
+        _files.close()
+    _files = None
+    _samplers.clear()
+
+
+os.register_at_fork(after_in_child=_stop)
 
 
 def on_sample(sample: Callable[[], None]) -> None:
@@ -94,18 +217,144 @@ def on_sample(sample: Callable[[], None]) -> None:
     _samplers.append(sample)
 
 
-def sample(late: float = 0.0) -> None:
-    """Take every sample; ``late``: seconds that the event loop is behind."""
-    for set_lag in _lag:
-        set_lag(late)
-    for take in _samplers:
-        take()
+def sample() -> None:
+    """Take every sample, and write all of them; never raises."""
+    for take in list(_samplers):
+        _try(take)
+    if _files is not None:
+        _try(_files.save)
+
+
+def _try(observe: Callable[[], object]) -> None:
+    """Call what may raise anything: it may be the project's, or meet a full disk."""
+    try:
+        observe()
+    except BaseException as error:
+        observers.failed("metrics", error)
+
+
+def _counter(files: SampleFiles, name: str, help_text: str, **labels: str) -> Sample:
+    return Sample(files, "counter", make_key(name, f"{name}_total", labels, help_text))
+
+
+class _FaultCounts:
+    """The faults of this process's observers, as a counter."""
+
+    def __init__(self, files: SampleFiles) -> None:
+        self._files = files
+        self._shown = dict.fromkeys(OBSERVERS, 0)
+        for observer in OBSERVERS:
+            self._counter(observer)
+
+    def sample(self) -> None:
+        """Add the faults since the last sample."""
+        for observer, count in list(observers.counts.items()):
+            self._counter(observer).add(count - self._shown.get(observer, 0))
+            self._shown[observer] = count
+
+    def _counter(self, observer: str) -> Sample:
+        help_text = "Faults of logs, metrics and other observers"
+        return _counter(self._files, "observer_faults", help_text, observer=observer)
+
+
+class _Extras:
+    """What a process finds out about itself; a worker's label is its number.
+
+    ``process`` is the label of another process.
+    """
+
+    def __init__(self, files: SampleFiles, process: str = "") -> None:
+        self._files = files
+        self._process = process
+        self._start_time = time.time()
+        self._cpu_seconds = 0.0
+        self._next_look = 0.0
+        self._looked: list[Extra] = []
+        self._registry = None if process else _Registry()
+        self._build = Extra("api_hour_build_info", "Versions in use", _versions(), 1.0)
+
+    def sample(self) -> None:
+        """Replace what was found out before."""
+        label = {"process": self._process or self._files.number}
+        used = time.process_time()
+        cpu = _counter(self._files, "process_cpu_seconds", CPU_HELP, **label)
+        cpu.add(used - self._cpu_seconds)
+        self._cpu_seconds = used
+        if time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + PROCESS_CHECK
+            self._looked = list(self._look(label))
+        if self._registry is None:
+            self._files.set_extra(self._looked)
+        else:
+            self._files.set_extra([*self._looked, self._build, *self._registry.extras()])
+
+    def _look(self, label: dict[str, str]) -> Iterator[Extra]:
+        start_help = "When a process started, in seconds since the epoch"
+        yield Extra("process_start_time_seconds", start_help, label, self._start_time)
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        yield Extra("process_max_fds", "Limit of open descriptors", label, limit)
+        with suppress(FileNotFoundError):  # not on Linux
+            pages = int(Path("/proc/self/statm").read_text().split()[1])
+            resident = pages * resource.getpagesize()
+            yield Extra("process_resident_memory_bytes", "Resident memory", label, resident)
+            descriptors = len(os.listdir("/proc/self/fd")) - 1  # without the one that lists them
+            yield Extra("process_open_fds", "Open descriptors", label, descriptors)
+
+
+class _Registry:
+    """Metrics of prometheus-client that keep no number, so that nothing writes them to the files.
+
+    Info and Enum are shown as prometheus-client does, with 1 while any worker says so. The function
+    of a Gauge is called. What other collectors yield cannot be added up: a warning says so.
+    """
+
+    def __init__(self) -> None:
+        import prometheus_client
+        from prometheus_client.metrics import MetricWrapperBase
+
+        self._client, self._counting = prometheus_client, MetricWrapperBase
+        own = "PROCESS_COLLECTOR", "PLATFORM_COLLECTOR", "GC_COLLECTOR"
+        self._known = {id(getattr(prometheus_client, name, None)) for name in own}
+
+    def extras(self) -> Iterator[Extra]:
+        """Yield the samples of each Info and Enum, and call the function of each Gauge."""
+        client = self._client
+        for collector in list(client.REGISTRY._collector_to_names):
+            if isinstance(collector, client.Info | client.Enum):
+                for metric in collector.collect():
+                    for found in metric.samples:
+                        yield Extra(found.name, metric.documentation, found.labels, found.value)
+            elif isinstance(collector, client.Gauge):
+                for gauge in list(getattr(collector, "_metrics", {"": collector}).values()):
+                    if "_child_samples" in vars(gauge):
+                        _try(partial(_call_function, gauge))
+            elif not isinstance(collector, self._counting) and id(collector) not in self._known:
+                self._known.add(id(collector))
+                logger.warning(NOT_SHOWN, type(collector).__qualname__)
+
+
+def _call_function(gauge: Any) -> None:
+    """Set a Gauge to what its function returns."""
+    for found in gauge._child_samples():
+        gauge._value.set(found.value, time.time())
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    packages = {"version": "api-hour-runtime", "gunicorn": "gunicorn", "aiohttp": "aiohttp"}
+    for label, package in packages.items():
+        with suppress(metadata.PackageNotFoundError):
+            found[label] = metadata.version(package)
+    return found
+
+
+# Engines
 
 
 @asynccontextmanager
 async def observed(name: str, pool: Pool) -> AsyncIterator[None]:
     """Show the state of the engine ``name`` in the metrics while the context is open."""
-    if not _locks:
+    if _files is None:
         yield
         return
     up, connections = _engine_gauges()
@@ -146,25 +395,42 @@ async def _ping_forever(pool: Pool, up: Any) -> None:
             up.set(1)
         except DatabaseError:
             up.set(0)
+        except Exception as error:  # a pool of the project's own may raise anything
+            up.set(0)
+            observers.failed("metrics", error)
         await asyncio.sleep(PING_INTERVAL)
+
+
+# The scrape
 
 
 def text() -> bytes:
     """Return the sum of all workers in Prometheus' text format. Reads files, so it blocks.
 
-    Raises ConfigError if the setting ``metrics`` is off.
+    Raises ConfigError if the setting ``metrics`` is off, and OSError while the sum would miss
+    something: the folder of the files cannot be read or written, or was removed just now.
     """
-    folder = os.environ.get(FOLDER)
-    if not (_locks and folder):
+    files = _files
+    if files is None:
         raise ConfigError("there are no metrics: set api_hour.metrics to true")
-    return collect(folder)
+    files.save()
+    collected = collect(files.folder)
+    if not files.is_in_place():
+        raise FileNotFoundError(errno.ENOENT, "was removed during the scrape", files.folder)
+    return collected
 
 
 def collect(folder: str) -> bytes:
-    """Return the sum of the files in ``folder``, in the same format."""
+    """Return the sum of the files in ``folder``, in the same format; raises OSError."""
     from prometheus_client import generate_latest
 
-    _forget_dead(Path(folder))
+    opened = sample_files.open_folder(folder, os.geteuid())
+    try:
+        if sample_files.is_settling(opened):
+            raise BlockingIOError(errno.EAGAIN, "was removed, and is being filled again", folder)
+        sample_files.forget_dead(opened)
+    finally:
+        os.close(opened)
     return generate_latest(_Sum(folder))
 
 
@@ -180,44 +446,14 @@ class _Sum:
 
         for _ in range(MAX_ATTEMPTS):
             files = [str(path) for path in self._folder.glob("*.db") if _size(path)]
-            with suppress(struct.error):  # a file was removed and created again meanwhile
+            try:
                 return MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
-        raise RuntimeError(f"there is a broken file in {self._folder}")
+            except (struct.error, ValueError, RuntimeError, FileNotFoundError) as error:
+                reason = error  # a file was removed and created again meanwhile
+        raise OSError(errno.EIO, f"has a broken file: {reason}", str(self._folder))
 
 
 def _size(path: Path) -> int:
     with suppress(FileNotFoundError):  # the gauges of a dead worker
         return path.stat().st_size
     return 0
-
-
-def _take_number(folder: Path) -> int:
-    """Lock the lowest free number until this process exits."""
-    for number in itertools.count():
-        lock = (folder / f"{number}.lock").open("w")
-        if _locked(lock):
-            _locks.append(lock)
-            _remove_gauges(folder, number)
-            return number
-        lock.close()
-    raise AssertionError
-
-
-def _forget_dead(folder: Path) -> None:
-    """Remove the gauges of dead workers that count living ones only."""
-    for path in folder.glob("*.lock"):
-        with path.open("w") as lock:
-            if _locked(lock):
-                _remove_gauges(folder, int(path.stem))
-
-
-def _remove_gauges(folder: Path, number: int) -> None:
-    for path in folder.glob(f"gauge_live*_{number}.db"):
-        path.unlink(missing_ok=True)
-
-
-def _locked(lock: Any) -> bool:
-    with suppress(BlockingIOError):
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
-    return False

@@ -114,6 +114,17 @@ def networks(value: Any) -> list[str]:
     return names
 
 
+@_metavar("PATHS")
+def paths(value: Any) -> list[str]:
+    """Return a list of URL paths; raises ValueError for one that does not begin with ``/``."""
+    items = value if isinstance(value, list) else str(value or "").split(",")
+    names = [str(item).strip() for item in items if str(item).strip()]
+    for name in names:
+        if not name.startswith("/"):
+            raise ValueError(f"must be paths, as in /health/,/metrics, got {name!r}")
+    return names
+
+
 # Validators of Gunicorn's own settings, where Gunicorn's do not tell good from bad.
 
 
@@ -317,6 +328,12 @@ _declare(
     False,
     "Give each HTTP request an id, X-Request-ID or a new one: in its log records and its answer.",
     also=("--request_ids",),
+)
+_declare(
+    "access_log_skip",
+    paths,
+    [],
+    "Paths that the access log leaves out, as in /metrics,/health/, which is all below /health/.",
 )
 _declare(
     "metrics",

@@ -12,6 +12,7 @@ from aiohttp import WSCloseCode, web
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_server import Server as AiohttpServer
 
+from api_hour import observers
 from api_hour.container import ServerOptions
 from api_hour.http.proxy_headers import TrustedProxies
 from api_hour.http.request import Request
@@ -172,13 +173,30 @@ class Connection(RequestHandler):
         """Count an answer, and log it; ``time`` is when the request began (``loop.time()``)."""
         if not self._logging_enabled or time is None:
             return
-        seconds = monotonic() - (cast(Request, request)._started or time)
-        metrics = self._connections.metrics
-        if metrics is not None:
-            route = cast(Request, request).route_name
-            metrics.count(route, request.method, response.status, seconds)
-        if self._logs and self.access_logger is not None:
-            self.access_logger.log(request, response, seconds)
+        try:
+            seconds = monotonic() - (cast(Request, request)._started or time)
+            metrics = self._connections.metrics
+            if metrics is not None:
+                route = cast(Request, request).route_name
+                metrics.count(route, request.method, response.status, seconds)
+            if self._logs and self.access_logger is not None:
+                self.access_logger.log(request, response, seconds)
+        except BaseException as error:  # a class of the project's own may raise anything
+            observers.failed("log", error)
+
+    def log_debug(self, *args: Any, **kwargs: Any) -> None:
+        """Log what aiohttp has to say; never raises."""
+        try:
+            super().log_debug(*args, **kwargs)
+        except BaseException as error:
+            observers.failed("log", error)
+
+    def log_exception(self, *args: Any, **kwargs: Any) -> None:
+        """Log an exception; never raises, so that the answer to the request goes out."""
+        try:
+            super().log_exception(*args, **kwargs)
+        except BaseException as error:
+            observers.failed("log", error)
 
 
 async def _close_websocket(websocket: web.WebSocketResponse, deadline: float) -> None:

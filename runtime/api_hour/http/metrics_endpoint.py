@@ -2,11 +2,24 @@
 
 from aiohttp import web
 
+from api_hour import observers
 from api_hour.http.threads import threaded_apart
 from api_hour.metrics import CONTENT_TYPE, text
+
+RETRY_AFTER = "3"  # seconds until a folder that was removed is filled again
 
 
 @threaded_apart
 def show_metrics(request: web.Request) -> web.Response:
-    """Answer with the metrics of all workers in Prometheus' text format."""
-    return web.Response(body=text(), headers={"Content-Type": CONTENT_TYPE})
+    """Answer with the metrics of all workers in Prometheus' text format.
+
+    Answer 503 while they would miss something, so that Prometheus sees the scrape fail (``up`` is
+    0) instead of a service without work.
+    """
+    try:
+        body = text()
+    except OSError as error:
+        observers.failed("metrics", error)
+        reason = f"The metrics are incomplete: {error.strerror or error}\n"
+        return web.Response(status=503, text=reason, headers={"Retry-After": RETRY_AFTER})
+    return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})

@@ -14,12 +14,13 @@ from dataclasses import replace
 from typing import Any, cast
 
 from aiohttp import web
+from aiohttp.web_log import AccessLogger as AiohttpAccessLogger
 from aiohttp.web_server import Server as AiohttpServer
 
 from api_hour.container import ServerOptions
 from api_hour.exceptions import ConfigError
 from api_hour.http import threads
-from api_hour.http.access_log import AccessLogger
+from api_hour.http.access_log import AccessLogger, without
 from api_hour.http.connection import Connections
 
 IDLE_CHECK = 0.1  # seconds between two looks for connections that have become idle
@@ -76,7 +77,7 @@ class HTTPServer:
             threads.endpoints.size = self.options.threads
             _refuse_plain_functions(self.app)
             log = logging.getLogger("gunicorn.access") if self.options.access_log else None
-            runner = web.AppRunner(self.app, access_log=log, **self._handler_args)
+            runner = web.AppRunner(self.app, access_log=log, **self._logging_args())
             await runner.setup()
             # The runner has checked the arguments, and its server is replaced by ours.
             server = cast(AiohttpServer, runner.server)
@@ -88,6 +89,13 @@ class HTTPServer:
                 **server._kwargs,
             )
         self._connections.acceptor.add(sock)
+
+    def _logging_args(self) -> dict[str, Any]:
+        arguments = dict(self._handler_args)
+        if skipped := self.options.access_log_skip:
+            kind = arguments.get("access_log_class", AiohttpAccessLogger)
+            arguments["access_log_class"] = without(kind, skipped)
+        return arguments
 
     async def drain(self, deadline: float) -> None:
         """Answer requests in flight and what idle connections still send, then close.

@@ -1,71 +1,69 @@
-"""The log handler: it writes what a stream takes at once, so a log never blocks the daemon."""
+"""The log handler: it writes what a stream takes and keeps the rest, so a log never blocks."""
 
 import logging
-import os
-import socket
-import stat
-from collections.abc import Callable
-from functools import cache
+import sys
+from contextlib import suppress
 from typing import Any
 
+from api_hour import observers, streams
 from api_hour.logs.formatters import TextFormatter
-
-PIPE_BUF = 4096  # bytes that a pipe takes whole or not at all, so that lines do not mix
 
 
 class NonBlockingHandler(logging.StreamHandler[Any]):
-    """Writes what a stream takes at once, and counts the records that it does not take.
+    """Writes to a stream without waiting for its reader.
 
-    A pipe or a terminal that nobody reads would otherwise block the event loop, or the master.
+    What a slow reader has not taken waits in memory, up to ``streams.LIMIT`` bytes. Records beyond
+    that are lost; they are counted, and the next line that can be written says how many.
     """
 
     def __init__(self, stream: Any = None) -> None:
         super().__init__(stream)
         self.setFormatter(TextFormatter())
-        descriptor = self.stream.fileno()
-        status = os.fstat(descriptor)
-        self._write = _writer(descriptor, status.st_dev, status.st_ino)
+        self._out: streams.Stream | None = None
+        with suppress(OSError):  # closed: each record is a fault, and the daemon goes on
+            self._out = streams.of(self.stream)
         self._lost = 0  # records since the last one that was written
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Write one record if the filters let it pass; never raises."""
+        try:
+            if self.filters:
+                passed = self.filter(record)
+                if not passed:
+                    return False
+                # From Python 3.12 on, a filter may return another record.
+                record = passed if isinstance(passed, logging.LogRecord) else record
+            with self.lock:  # type: ignore[union-attr]
+                self.emit(record)
+        except BaseException as error:  # a filter or a formatter of any class
+            observers.failed("log", error)
+        return True
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record, after a line that says how many were lost before it."""
         try:
+            data = f"{self.format(record)}{self.terminator}".encode(errors="backslashreplace")
+            out = self._out or streams.of(self.stream)
             if self._lost:
-                message = f"{self._lost} log records were lost: the log could not be written"
-                self._put(logging.LogRecord(__name__, logging.WARNING, "", 0, message, None, None))
+                out.write(self._lost_line())
                 self._lost = 0
-            self._put(record)
-        except OSError:
+            out.write(data)
+            if out.error is not None:
+                observers.failed("log", out.error)  # the record waits, and is not lost yet
+        except OSError as error:
             self._lost += 1
+            observers.failed("log", error)
         except Exception:
             self.handleError(record)
 
-    def _put(self, record: logging.LogRecord) -> None:
-        data = (self.format(record) + self.terminator).encode(errors="backslashreplace")
-        if len(data) <= PIPE_BUF:
-            self._write(data)
-            return
-        for start in range(0, len(data), PIPE_BUF):
-            self._write(data[start : start + PIPE_BUF])
+    def flush(self) -> None:
+        """Do nothing: what waits is written when the stream takes it, also at the exit."""
 
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Tell that a formatter or the record itself raised, once a minute."""
+        observers.failed("log", sys.exception() or RuntimeError("unknown"))
 
-@cache
-def _writer(descriptor: int, _device: int, _inode: int) -> Callable[[bytes], int]:
-    """Return a function that writes to the file of ``descriptor``, or raises BlockingIOError.
-
-    Cached by the file, so that a new configuration of the same stream opens nothing.
-    """
-    kind = os.fstat(descriptor).st_mode
-    if stat.S_ISSOCK(kind):  # systemd's journal
-        sock = socket.socket(fileno=os.dup(descriptor))
-        return lambda data: sock.send(data, socket.MSG_DONTWAIT)
-    if not (stat.S_ISFIFO(kind) or stat.S_ISCHR(kind)):
-        return lambda data: os.write(descriptor, data)
-    # O_NONBLOCK belongs to the open file description, which other processes share (a terminal's
-    # shell, say). So the file is opened once more.
-    try:
-        flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-        own = os.open(f"/proc/self/fd/{descriptor}", flags)
-    except OSError:
-        own = descriptor
-    return lambda data: os.write(own, data)
+    def _lost_line(self) -> bytes:
+        message = f"{self._lost} log records were lost: the log could not be written"
+        record = logging.LogRecord(__name__, logging.WARNING, "", 0, message, None, None)
+        return (self.format(record) + self.terminator).encode()

@@ -1,14 +1,19 @@
 """Where records go: to the handlers of ``logging.yaml``, or to Gunicorn's own without one.
 
 ``config.logging_yaml`` reads the file and tries it, with ``make``; the master and every worker
-``apply`` it.
+``apply`` it. Whoever logs must not learn what goes wrong with that: a handler or a filter that
+raises would end a request, or the master. So ``guard`` catches it, and ``observers`` tell it.
 """
 
 import logging
-from collections.abc import Mapping
+import logging.handlers
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
 from logging.config import DictConfigurator
 from typing import Any, Protocol
 
+from api_hour import observers
 from api_hour.logs import NonBlockingHandler, TextFormatter
 
 PROCESS_MANAGER = ("api_hour.master", "api_hour.worker")  # loggers
@@ -31,6 +36,9 @@ class GunicornLogger(Protocol):
 
     def error(self, msg: str, *args: object) -> None:
         """Log an error."""
+
+    def reopen_files(self) -> None:
+        """Open the files of all handlers again: they may have been rotated."""
 
 
 def make(settings: Settings) -> DictConfigurator:
@@ -59,6 +67,29 @@ def apply(settings: Settings, gunicorn: GunicornLogger) -> None:
     Settings that were tried and do not work any more (a folder that was removed, say) leave the
     daemon with Gunicorn's handlers and one error: a daemon never ends because of its log.
     """
+    try:
+        _install(settings, gunicorn)
+    except Exception as error:  # Gunicorn's own files may be out of reach by now
+        observers.failed("log", error)
+    gunicorn.reopen_files = partial(_reopen_files, gunicorn)  # type: ignore[method-assign]
+    guard()
+
+
+def guard() -> None:
+    """Keep from those who log what handlers, filters and record factories of this process raise.
+
+    Called again whenever code of the project may have added some.
+    """
+    for logger in _known_loggers():
+        logger.filters = [*map(_guarded_filter, logger.filters)]
+        for handler in logger.handlers:
+            _guard_handler(handler)
+    factory = logging.getLogRecordFactory()
+    if factory is not logging.LogRecord and not isinstance(factory, _GuardedFactory):
+        logging.setLogRecordFactory(_GuardedFactory(factory))
+
+
+def _install(settings: Settings, gunicorn: GunicornLogger) -> None:
     if not settings:
         _use_gunicorn_handlers(gunicorn)
         return
@@ -104,7 +135,7 @@ def _reset_loggers() -> None:
     for logger in _known_loggers():
         for handler in list(logger.handlers):
             logger.removeHandler(handler)
-            handler.close()
+            _try(handler.close)  # which writes what a full disk has not taken yet
         logger.setLevel(logging.NOTSET)
         logger.propagate = True
 
@@ -127,3 +158,89 @@ def _replace_blocking_handlers(logger: logging.Logger) -> None:
 
 def _is_gunicorn_handler(handler: logging.Handler) -> bool:
     return bool(getattr(handler, "_gunicorn", False))  # the mark that Gunicorn sets itself
+
+
+def _reopen_files(gunicorn: GunicornLogger) -> None:
+    """Open the files of all handlers again; one that cannot be opened keeps no other from it."""
+    if _try(partial(type(gunicorn).reopen_files, gunicorn)):
+        return
+    for logger in _known_loggers():
+        for handler in logger.handlers:
+            if isinstance(handler, logging.FileHandler) and handler.stream is not None:
+                _try(handler.close)  # its next record opens it
+
+
+def _guard_handler(handler: logging.Handler) -> None:
+    handler.filters = [*map(_guarded_filter, handler.filters)]
+    if type(handler).handle is NonBlockingHandler.handle or "handle" in vars(handler):
+        return
+    vars(handler)["handle"] = partial(_handle, handler.handle)
+    vars(handler)["handleError"] = partial(_handle_error, handler)
+    target = getattr(handler, "target", None)  # of a MemoryHandler
+    behind = getattr(getattr(handler, "listener", None), "handlers", ())  # of a QueueHandler
+    for other in (target, *behind):
+        if isinstance(other, logging.Handler):
+            _guard_handler(other)
+
+
+def _handle(handle: Callable[[logging.LogRecord], Any], record: logging.LogRecord) -> Any:
+    try:
+        return handle(record)
+    except BaseException as error:  # a handler of any class: SystemExit would end the worker
+        observers.failed("log", error)
+        return False
+
+
+def _handle_error(handler: logging.Handler, _record: logging.LogRecord) -> None:
+    """Tell what ``emit`` raised; ``logging`` would print it for each record, and wait for that."""
+    error = sys.exception()
+    observers.failed("log", error or RuntimeError(f"{type(handler).__name__} failed"))
+    if isinstance(handler, logging.handlers.SocketHandler) and handler.closeOnError:
+        connection, handler.sock = handler.sock, None  # it connects again for the next record
+        if connection is not None:
+            connection.close()
+
+
+class _GuardedFilter:
+    """A filter that drops a record when the original raises: it may be there to hide a secret."""
+
+    def __init__(self, original: Any) -> None:
+        self.original = original
+        self._filter = getattr(original, "filter", original)
+
+    def filter(self, record: logging.LogRecord) -> Any:
+        """Return what the original filter says of ``record``."""
+        try:
+            return self._filter(record)
+        except BaseException as error:
+            observers.failed("log", error)
+            return False
+
+
+def _guarded_filter(original: Any) -> _GuardedFilter:
+    return original if isinstance(original, _GuardedFilter) else _GuardedFilter(original)
+
+
+class _GuardedFactory:
+    """A factory of records that makes plain ones when the original raises."""
+
+    def __init__(self, original: Callable[..., logging.LogRecord]) -> None:
+        self._original = original
+
+    def __call__(self, *arguments: Any, **options: Any) -> logging.LogRecord:
+        """Return a new record."""
+        try:
+            return self._original(*arguments, **options)
+        except BaseException as error:
+            observers.failed("log", error)
+            return logging.LogRecord(*arguments, **options)
+
+
+def _try(act: Callable[[], object]) -> bool:
+    """Return whether ``act`` has not raised."""
+    try:
+        act()
+    except Exception as error:
+        observers.failed("log", error)
+        return False
+    return True

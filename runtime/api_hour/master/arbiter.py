@@ -73,7 +73,7 @@ from gunicorn import util
 from gunicorn.arbiter import Arbiter as GunicornArbiter
 from gunicorn.errors import HaltServer
 
-from api_hour import __version__, metrics
+from api_hour import __version__, metrics, streams
 from api_hour.config.generation import Generation
 from api_hour.exceptions import ConfigError
 from api_hour.logs import setup
@@ -306,6 +306,8 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
     def wait_for_signals(self, timeout: float = HEARTBEAT_CHECK) -> list[int]:
         """Wait for a signal, a worker's message or the next deadline; return the signals."""
         self._report()
+        streams.drain()
+        metrics.sample_master()
         now = time.monotonic()
         deadlines = [worker.state.kill_at for worker in self.WORKERS.values()]
         deadlines += [now + timeout, self._reporter.next, self._backoff.next]

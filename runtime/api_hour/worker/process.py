@@ -37,7 +37,7 @@ from typing import Any, NoReturn
 from gunicorn import util
 from gunicorn.workers.base import Worker as GunicornWorker
 
-from api_hour import metrics
+from api_hour import metrics, streams
 from api_hour.config import convert
 from api_hour.config.addresses import OPTIONS, ListenerSettings
 from api_hour.config.generation import Generation
@@ -124,6 +124,7 @@ class Worker(GunicornWorker):  # type: ignore[misc]
     def init_process(self) -> None:
         """Turn the forked process into a worker, and run it to its end."""
         os.environ.update(self.cfg.env)
+        streams.drain_in_background()
         setup.apply(self.generation.logs, self.log)
         util.set_owner_process(self.cfg.uid, self.cfg.gid, initgroups=self.cfg.initgroups)
         util.seed()
@@ -263,6 +264,7 @@ class Worker(GunicornWorker):  # type: ignore[misc]
         loop.add_signal_handler(signal.SIGTERM, self._ask_to_leave)
         loop.add_signal_handler(signal.SIGQUIT, self._drain_at_once)
         loop.add_signal_handler(signal.SIGUSR1, self._reopen_logs)
+        setup.guard()  # handlers and filters that the project has added
         self.booted = self._container.ready = True
         self._to_master.send(Message.READY)
 
@@ -274,16 +276,13 @@ class Worker(GunicornWorker):  # type: ignore[misc]
         pause = min(HEARTBEAT, self.cfg.timeout / 4 or HEARTBEAT)
         limits = RecyclingLimits(self.cfg, self.max_requests)
         free_memory = FreeMemory()
-        loop = asyncio.get_running_loop()
-        due = loop.time()
         while True:
             self.notify()
             free_memory.give_back()
-            metrics.sample(max(0.0, loop.time() - due))
+            metrics.sample()
             requests = sum(getattr(server, "requests", 0) for server in self._servers.values())
             if self.booted and (reason := limits.exceeded(requests)):
                 self._to_master.send(Message.REPLACE, reason)
-            due = loop.time() + pause
             await asyncio.sleep(pause)
 
     def _read_channel(self) -> None:

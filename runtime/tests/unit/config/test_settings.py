@@ -8,6 +8,7 @@ from gunicorn.config import Config
 import api_hour.config.settings  # noqa: F401 - it registers the settings that Config() knows
 
 GOOD: dict[str, list[tuple[Any, Any]]] = {
+    "access_log_skip": [("/metrics, /health/", ["/metrics", "/health/"]), (["/"], ["/"])],
     "balance": [("slots", "slots")],
     "body_min_rate": [("1K", 1024), (0, 0)],
     "body_timeout": [("1.5", 1.5)],
@@ -33,6 +34,7 @@ GOOD: dict[str, list[tuple[Any, Any]]] = {
     "threads": [("4", 4)],
 }
 BAD: dict[str, Any] = {
+    "access_log_skip": "metrics",
     "balance": "round",
     "body_min_rate": "-1",
     "body_timeout": "soon",

@@ -2,15 +2,19 @@
 
 import logging
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from aiohttp import web
+from aiohttp.abc import AbstractAccessLogger
 from aiohttp.test_utils import make_mocked_request
 
+from api_hour import observers
 from api_hour.http.access_log import AccessLogger
 from api_hour.logs.formatters import JSONFormatter, TextFormatter
 from testkit.log_lines import HEAD, read
+from testkit.wire import ours, request, run_on
 
 LOGGER = logging.getLogger("test_access")
 
@@ -101,3 +105,120 @@ def test_it_is_off_where_nobody_listens(kept: Kept) -> None:
     assert AccessLogger(LOGGER, "").enabled
     LOGGER.setLevel(logging.WARNING)
     assert not AccessLogger(LOGGER, "").enabled
+
+
+def test_no_header_can_shift_the_fields_behind_it(kept: Kept) -> None:
+    logged = record(kept, Referer='x" 200 1 0.1 "y', User_Agent='a\\"b')
+    line = TextFormatter().format(logged)
+    assert line.endswith(r' 0.001250 "x\" 200 1 0.1 \"y" "a\\\"b"')
+    assert len(re.findall(r'"(?:[^"\\]|\\.)*"', line)) == 3
+    asked = make_mocked_request("GET", '/a"b')
+    AccessLogger(LOGGER, "").log(asked, web.Response(), 0.0)
+    assert '"GET /a\\"b HTTP/1.1" ' in TextFormatter().format(kept.records.pop())
+    assert read(JSONFormatter().format(logged))["referer"] == 'x" 200 1 0.1 "y'
+
+
+BOTH_PATHS = pytest.mark.parametrize("fast", [True, False])
+ACCESS = "gunicorn.access"
+
+
+def application() -> web.Application:
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(text="answered")
+
+    async def fail(request: web.Request) -> web.Response:
+        raise ValueError("as it should")
+
+    app = web.Application()
+    for path in ("/", "/health", "/health/live", "/healthy"):
+        app.router.add_get(path, answer)
+    app.router.add_get("/fail", fail)
+    return app
+
+
+@BOTH_PATHS
+def test_paths_are_left_out(fast: bool, caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        options: dict[str, Any] = {"fast": fast, "access_log_skip": ["/health/", "/"]}
+        async with ours(application(), access_log=True, **options) as service:
+            for path in ("/", "/?a=1", "/health", "/health/live", "/healthy", "/health/none"):
+                await service.ask(request(path))
+
+    with caplog.at_level(logging.INFO, ACCESS):
+        run_on("asyncio", scenario())
+    told = [line for line in caplog.messages if "GET" in line]
+    assert [line.split()[2] for line in told] == ["/health", "/healthy"]
+
+
+class Raising(AbstractAccessLogger):
+    """An access logger that fails as a project's own may."""
+
+    error: BaseException = ValueError("no log")
+
+    def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
+        """Fail."""
+        raise self.error
+
+
+class RaisingHandler(logging.Handler):
+    """A handler that fails outside of what logging catches."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Fail."""
+        raise SystemExit("no handler")
+
+
+def refuse(record: logging.LogRecord) -> bool:
+    raise RuntimeError("no filter")
+
+
+@pytest.fixture
+def faults() -> Iterator[dict[str, int]]:
+    """Return the counts of faults."""
+    observers._forget()
+    yield observers.counts
+    observers._forget()
+
+
+@BOTH_PATHS
+@pytest.mark.parametrize("error", [ValueError("no log"), SystemExit(3), KeyboardInterrupt()])
+def test_an_access_logger_that_raises_costs_no_answer(
+    fast: bool, error: BaseException, faults: dict[str, int]
+) -> None:
+    heard = []
+
+    async def scenario() -> None:
+        kind = type("Failing", (Raising,), {"error": error})
+        options: dict[str, Any] = {"fast": fast, "access_log_class": kind}
+        async with ours(application(), access_log=True, **options) as service:
+            for path in ("/", "/fail", "/"):
+                heard.append((await service.ask(request(path)))[0])
+
+    run_on("asyncio", scenario())
+    assert [answer.split()[1] for answer in heard] == [b"200", b"500", b"200"]
+    assert faults == {"log": 3}
+
+
+@BOTH_PATHS
+@pytest.mark.parametrize("name", [ACCESS, "aiohttp.server"])
+@pytest.mark.parametrize("place", ["handler", "filter"])
+def test_handlers_and_filters_that_raise_cost_no_answer(
+    fast: bool, name: str, place: str, faults: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logger = logging.getLogger(name)
+    monkeypatch.setattr(logger, "propagate", False)
+    monkeypatch.setattr(logger, "level", logging.INFO)
+    if place == "handler":
+        monkeypatch.setattr(logger, "handlers", [RaisingHandler()])
+    else:
+        monkeypatch.setattr(logger, "filters", [refuse])
+    heard = []
+
+    async def scenario() -> None:
+        async with ours(application(), access_log=True, fast=fast) as service:
+            for path in ("/", "/fail", "/"):
+                heard.append((await service.ask(request(path)))[0])
+
+    run_on("asyncio", scenario())
+    assert [answer.split()[1] for answer in heard] == [b"200", b"500", b"200"]
+    assert faults["log"] > 0

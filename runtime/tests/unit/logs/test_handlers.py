@@ -1,4 +1,4 @@
-"""The handler takes no time, whoever reads: what a stream does not take is counted."""
+"""The handler takes no time, whoever reads: what no stream takes or keeps is counted."""
 
 import fcntl
 import logging
@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from api_hour import observers, streams
 from api_hour.logs.formatters import JSONFormatter
 from api_hour.logs.handlers import NonBlockingHandler
 from testkit.log_lines import HEAD, read
@@ -31,19 +32,46 @@ def pipe() -> Iterator[tuple[int, Any]]:
     os.close(reading)
 
 
-def test_a_pipe_that_nobody_reads_costs_records_and_no_time(pipe: tuple[int, Any]) -> None:
+def test_a_pipe_that_nobody_reads_costs_records_and_no_time(
+    pipe: tuple[int, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "LIMIT", 4096)
     reading, stream = pipe
     handler = NonBlockingHandler(stream)
     handler.setFormatter(JSONFormatter())
     for number in range(100):
         handler.handle(record("x" * 100, number=number))
-    taken = os.read(reading, 65536).decode().splitlines()
+    heard = os.read(reading, 65536)
+    streams.drain()
+    taken = (heard + os.read(reading, 65536)).decode().splitlines()
     handler.handle(record("later"))
     said, later = map(read, os.read(reading, 65536).decode().splitlines())
     assert [read(line)["number"] for line in taken] == list(range(len(taken)))
     lost = f"{100 - len(taken)} log records were lost: the log could not be written"
     assert (said["message"], said["level"]) == (lost, "WARNING")
     assert later["message"] == "later"
+    assert observers.counts["log"] >= 100 - len(taken)
+
+
+def test_a_stream_that_is_closed_costs_a_fault(capfd: pytest.CaptureFixture[str]) -> None:
+    observers._forget()
+    handler = NonBlockingHandler(None)
+    handler.stream = None
+    handler._out = None
+    handler.handle(record("nowhere"))
+    assert observers.counts == {"log": 1}
+    assert "log failed: OSError: [Errno 9]" in capfd.readouterr().err
+
+
+def test_a_formatter_that_raises_costs_a_fault(
+    pipe: tuple[int, Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    observers._forget()
+    handler = NonBlockingHandler(pipe[1])
+    handler.setFormatter(logging.Formatter("%(missing)s"))
+    handler.handle(record("unwritten"))
+    assert observers.counts == {"log": 1}
+    assert "log failed: ValueError: Formatting field not found" in capfd.readouterr().err
 
 
 def test_a_handler_for_a_stream_that_is_known_opens_nothing(pipe: tuple[int, Any]) -> None:

@@ -36,6 +36,7 @@ def test_each_option_comes_from_the_setting_or_the_listeners_option_of_its_name(
     given: dict[str, Any] = {
         "fast": False,
         "request_ids": True,
+        "access_log_skip": ["/health/"],
         "metrics": True,
         "drain_idle": 2.5,
         "trusted_proxies": ["10.0.0.0/8", "unix"],
