@@ -132,7 +132,7 @@ async def ours(app: web.Application, **handler_args: Any) -> AsyncIterator[Servi
     """Serve ``app`` with HTTPServer."""
     options = {
         name: handler_args.pop(name)
-        for name in ("fast", "access_log", "trusted_proxies")
+        for name in ("fast", "access_log", "metrics", "trusted_proxies")
         if name in handler_args
     }
     server = api_hour.HTTPServer(app, **handler_args)
