@@ -40,8 +40,9 @@ class Request(web.Request):
     @property
     def route_name(self) -> str:
         """Return the path of the route as the project wrote it, or an empty string."""
-        info = self._match_info  # a mapping, often empty: so compared with None
-        resource = None if info is None else info.route.resource
+        # A router of the project's own finds what has no route.
+        route = getattr(self._match_info, "route", None)
+        resource = None if route is None else route.resource
         return "" if resource is None else resource.canonical
 
     @reify

@@ -147,6 +147,8 @@ def _connections_class(options: ServerOptions) -> type[Connections]:
 
 def _refuse_plain_functions(app: web.Application) -> None:
     """Raise ConfigError for an endpoint that would block the loop."""
+    if not isinstance(app.router, web.UrlDispatcher):  # a router of the project's own
+        return
     for route in app.router.routes():
         wrapped = getattr(route.handler, "__wrapped__", None)
         by_aiohttp = getattr(route.handler, "__code__", None) is _aiohttp_wrapper_code()

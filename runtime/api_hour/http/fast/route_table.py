@@ -3,6 +3,12 @@
 It must find the same route as the dispatcher, or none: then the dispatcher itself is asked, in
 ``Application._handle``. So the table holds nothing that only the request can decide: resources of
 unknown classes, domains, other routers, old middlewares, paths with percent signs.
+
+It cannot find another route, because it decides nothing by itself:
+
+* ``plain`` holds the dispatcher's answers, given at start for each plain path and method;
+* ``find`` walks the dispatcher's own index, in its order, and asks each resource's own pattern and
+  routes, as they are at that moment. At the first resource that it cannot judge, it gives up.
 """
 
 import re
@@ -14,6 +20,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from aiohttp import web
+from aiohttp.hdrs import METH_ALL, METH_ANY
 from aiohttp.web_app import _cached_build_middleware
 from aiohttp.web_urldispatcher import (
     AbstractResource,
@@ -21,6 +28,7 @@ from aiohttp.web_urldispatcher import (
     DynamicResource,
     PlainResource,
     PrefixedSubAppResource,
+    Resource,
     StaticResource,
     UrlDispatcher,
     UrlMappingMatchInfo,
@@ -47,8 +55,20 @@ class Route:
 
 
 Found = tuple[Route, dict[str, str]]  # and the variables in the path
-# A resource: what matches its path (None: ask the dispatcher), and its routes by method.
-Pattern = tuple[Callable[[str], re.Match[str] | None] | None, dict[str, Route]]
+Match = Callable[[str], re.Match[str] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """A resource of the application itself: what matches its path, and its routes."""
+
+    match: Match
+    resource: Resource  # its routes may grow while the application serves
+    routes: dict[AbstractRoute, Route | None]
+
+    def route(self, method: str) -> AbstractRoute | None:
+        """Return what the resource has for a method."""
+        return self.resource._routes.get(method, self.resource._any_route)
 
 
 class RouteTable:
@@ -56,46 +76,60 @@ class RouteTable:
 
     def __init__(self, app: web.Application) -> None:
         self.plain: dict[str, Found] = {}
-        self._patterns: dict[str, list[Pattern]] = {}
+        # None stands for a resource that only the dispatcher can judge.
+        self._patterns: dict[str, list[Pattern | None]] = {}
         # Static files and ``*`` always suspend, so starting them in place only adds cost.
         self.always_suspending = "*", *_static_prefixes(app)
         if not all(map(_is_known, with_subapps(app))):
             return
+        for prefix, resources in app.router._resource_index.items():
+            self._patterns[prefix] = [_pattern(app, resource) for resource in resources]
         for route in app.router.routes():
             if type(route.resource) is PlainResource:
-                self._add_plain(app, route, route.resource.canonical)
-        for prefix, resources in app.router._resource_index.items():
-            self._patterns[prefix] = [self._pattern(app, resource) for resource in resources]
+                self._add_plain(app, route, route.resource)
 
     def find(self, method: str, path: str) -> Found | None:
         """Try the patterns in the dispatcher's order; None leaves the request to it."""
         part = "" if "%" in path else path
         while part:
-            for match, routes in self._patterns.get(part, ()):
-                if match is None:
+            for pattern in self._patterns.get(part, ()):
+                if pattern is None:
                     return None
-                if (matched := match(path)) and (route := routes.get(method) or routes.get("*")):
-                    return route, matched.groupdict()
+                if (matched := pattern.match(path)) and (route := pattern.route(method)):
+                    variables = matched.groupdict()
+                    found = pattern.routes.get(route)
+                    # A group that took no part is None, which the dispatcher fails at.
+                    if found is None or None in variables.values():
+                        return None
+                    return found, variables
             part = "" if part == "/" else part.rpartition("/")[0] or "/"
         return None
 
-    def _add_plain(self, app: web.Application, route: AbstractRoute, path: str) -> None:
-        # An earlier resource may hide this route: the dispatcher itself says which one it finds.
-        info = _resolve(app, route.method, path)
-        if info.route is route and "%" not in path and (entry := _route(app, info)):
-            self.plain[route.method + path] = entry, {}
+    def _add_plain(self, app: web.Application, route: AbstractRoute, resource: Resource) -> None:
+        """Ask the dispatcher which route it finds at a plain path, for each method of a route."""
+        path = resource.canonical
+        if "%" in path:  # the dispatcher decodes a request's path, and never finds this one
+            return
+        for method in METH_ALL if route.method == METH_ANY else (route.method,):
+            info = _resolve(app, method, path)
+            # Any other resource's route is found by walking, because this one may get more routes.
+            if info.route.resource is resource and (entry := _route(app, info)):
+                self.plain[method + path] = entry, {}
 
-    def _pattern(self, app: web.Application, resource: AbstractResource) -> Pattern:
-        """Return a resource of the application itself; for any other, ask the dispatcher."""
-        if type(resource) is PlainResource:
-            # All its routes are in ``plain``, which was asked first: here it matches nothing.
-            added = all(route.method + resource.canonical in self.plain for route in resource)
-            return (re.compile(r"(?!)").fullmatch if added else None), {}
-        if type(resource) is not DynamicResource:
-            return None, {}
-        entries = {route.method: _route(app, UrlMappingMatchInfo({}, route)) for route in resource}
-        routes = {method: entry for method, entry in entries.items() if entry}
-        return (resource._pattern.fullmatch if len(routes) == len(entries) else None), routes
+
+def _pattern(app: web.Application, resource: AbstractResource) -> Pattern | None:
+    """Return a resource of the application itself; None for any other."""
+    match: Match
+    if type(resource) is PlainResource:
+        match = re.compile(re.escape(resource.canonical)).fullmatch
+    elif type(resource) is DynamicResource:
+        match = resource._pattern.fullmatch
+    else:
+        return None
+    routes: dict[AbstractRoute, Route | None] = {
+        route: _route(app, UrlMappingMatchInfo({}, route)) for route in resource
+    }
+    return Pattern(match, resource, routes)
 
 
 def with_subapps(app: web.Application) -> Iterator[web.Application]:
@@ -107,19 +141,19 @@ def with_subapps(app: web.Application) -> Iterator[web.Application]:
 
 def _static_prefixes(app: web.Application) -> Iterator[str]:
     for application in with_subapps(app):
-        for resource in application.router.resources():
-            if isinstance(resource, StaticResource):
-                yield f"{resource.canonical}/"
+        if isinstance(application.router, UrlDispatcher):  # any other has no resources
+            for resource in application.router.resources():
+                if isinstance(resource, StaticResource):
+                    yield f"{resource.canonical}/"
 
 
 def _is_known(app: web.Application) -> bool:
     """Return whether the method and the path alone decide which route is found."""
-    resources = app.router.resources()
     return (
         type(app) is web.Application
         and type(app.router) is UrlDispatcher
         and not app._has_legacy_middlewares
-        and all(type(resource) in KNOWN for resource in resources)
+        and all(type(resource) in KNOWN for resource in app.router.resources())
     )
 
 

@@ -11,11 +11,13 @@ import aiohttp
 import pytest
 import uvloop
 from aiohttp import web
+from aiohttp.abc import AbstractMatchInfo, AbstractRouter
 
 import api_hour
 from api_hour.container import ServerOptions
 from api_hour.http.connection import Connections
 from testkit.waiting import until_async
+from testkit.wire import ours, request
 
 Run = Callable[[Coroutine[None, None, None]], None]
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
@@ -346,3 +348,52 @@ def test_the_drain_waits_for_a_thread_whose_client_has_left(run: Run) -> None:
             assert done
 
     run(scenario())
+
+
+class OwnMatch(AbstractMatchInfo):
+    """What a router of the project's own finds: a handler, and no route."""
+
+    def __init__(self) -> None:
+        self._apps: list[web.Application] = []
+
+    http_exception = None
+    expect_handler = None  # type: ignore[assignment]
+
+    @property
+    def handler(self) -> Any:
+        return self.answer
+
+    @property
+    def apps(self) -> tuple[web.Application, ...]:
+        return tuple(self._apps)
+
+    async def answer(self, request: web.Request) -> web.Response:
+        return web.Response(text=f"found {request.path}")
+
+    def get_info(self) -> dict[str, Any]:
+        return {}
+
+    def add_app(self, app: web.Application) -> None:
+        self._apps.append(app)
+
+    def freeze(self) -> None:
+        pass
+
+
+class OwnRouter(AbstractRouter):
+    async def resolve(self, request: web.Request) -> AbstractMatchInfo:
+        return OwnMatch()
+
+
+@pytest.mark.parametrize("fast", [True, False], ids=["fast", "slow"])
+@pytest.mark.filterwarnings("ignore:router argument is deprecated")
+def test_an_application_may_bring_a_router_of_its_own(fast: bool) -> None:
+    async def scenario() -> None:
+        app = web.Application(router=OwnRouter())  # type: ignore[arg-type]
+        async with ours(app, fast=fast, metrics=True) as service:
+            data = request("/any")
+            for pieces in ((data,), (data[:9], data[9:])):
+                heard, _ = await service.ask(*pieces)
+                assert heard.endswith(b"found /any")
+
+    asyncio.run(scenario())
