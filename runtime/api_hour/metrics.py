@@ -20,7 +20,7 @@ from importlib import util
 from pathlib import Path
 from typing import Any, Protocol
 
-from api_hour.exceptions import ConfigError, DatabaseError
+from api_hour.exceptions import INSTALL, ConfigError, DatabaseError
 
 FOLDER = "API_HOUR_METRICS"  # environment variable, also of the master's successor
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -56,8 +56,7 @@ def open_folder(uid: int, gid: int) -> str:
     if folder := os.environ.get(FOLDER):
         return folder
     if util.find_spec("prometheus_client") is None:
-        cure = "pip install 'api-hour-runtime[metrics]'"
-        raise ConfigError(f"metrics need the package prometheus-client: {cure}")
+        raise ConfigError(f"metrics need the package prometheus-client: {INSTALL['metrics']}")
     where = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0] or None
     os.environ[FOLDER] = folder = tempfile.mkdtemp(prefix="api_hour-metrics-", dir=where)
     if (uid, gid) != (os.geteuid(), os.getegid()):
