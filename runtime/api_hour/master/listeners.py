@@ -17,6 +17,8 @@ from api_hour.exceptions import ConfigError
 from api_hour.master import systemd
 
 HANDED_OVER = "API_HOUR_FDS"  # in the environment of a successor: http=7=ours,admin=8=theirs
+# In the environment, of a Makefile, say: how its user chooses another address.
+OTHER_ADDRESS = "API_HOUR_OTHER_ADDRESS"
 Inherited = tuple[list[socket.socket], bool]  # the sockets, and whether their files are ours
 
 
@@ -206,8 +208,8 @@ def _remove_stale(address: Address) -> None:
 
 def _explain(address: Address, error: OSError) -> str:
     cures = {
-        errno.EADDRINUSE: "is in use: stop what listens there, or choose another address with "
-        f"--listen {address.name}=URL",
+        errno.EADDRINUSE: "is in use: stop what listens there, or choose another address "
+        + os.environ.get(OTHER_ADDRESS, f"with --listen {address.name}=URL"),
         errno.EACCES: "is not allowed to this user: take a port above 1023 or a folder that "
         "this user may write",
         errno.EADDRNOTAVAIL: "is not an address of this machine: take one of its own, or 127.0.0.1",
