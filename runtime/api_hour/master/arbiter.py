@@ -175,6 +175,7 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         """Lock the pid file, open the listeners, then handle signals; raises ConfigError."""
         self.pid = os.getpid()
         log.info("Starting API-Hour %s on Gunicorn %s", __version__, gunicorn_version)
+        systemd.notify(STATUS="Starting")  # install.sh learns of a master that ends right away
         if "GUNICORN_PID" in os.environ:
             self.master_pid = int(os.environ["GUNICORN_PID"])
             self.proc_name, self.master_name = self.proc_name + ".2", "Master.2"
