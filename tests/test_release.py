@@ -280,6 +280,15 @@ def test_a_release_takes_over_by_restart_and_goes_back_without_a_lost_request(
             site.rollback()
             _check_version(site, source, "0.1.0")
             assert supervisor.restarts == 4
+            reloaded = supervisor.reload()
+            assert reloaded.returncode == 0, reloaded.stderr
+            settings = site.prefix / "current" / "etc" / "hello" / "main.yaml"
+            text = settings.read_text()
+            settings.write_text(text.replace("body_limit", "body_limt"))
+            reloaded = supervisor.reload()
+            assert (reloaded.returncode, "body_limt" in reloaded.stderr) == (1, True)
+            settings.write_text(text)
+            _check_version(site, source, "0.1.0")
         supervisor.stop()
         how = "start it with systemctl start hello\n"
         assert f"Nothing serves from {site.prefix}: {how}" in site.rollback()
@@ -332,7 +341,16 @@ def test_only_the_previous_release_is_kept(
     assert "Removing" not in site.install(next_release)
     assert "Removing hello 0.1.0" in site.install(source.release(tmp_path / "next", "0.3.0"))
     assert site.releases() == ["0.2.0", "0.3.0"]
-    site.rollback()
+    # A stale pid file may have the number of any process, one that knows its name among them.
+    pidfile = site.prefix / "hello.pid"
+    for reader in (["sleep", "600"], ["tail", "--follow", str(pidfile)]):
+        with subprocess.Popen(reader, stdout=subprocess.DEVNULL) as stranger:
+            pidfile.write_text(f"{stranger.pid}\n")
+            assert "Nothing serves from" in site.rollback()
+            assert stranger.poll() is None
+            stranger.kill()
+    pidfile.write_text("-1\n")  # to kill: every process
+    assert "Nothing serves from" in site.rollback()
     assert (site.current, site.releases()) == ("0.2.0", ["0.2.0", "0.3.0"])
 
 

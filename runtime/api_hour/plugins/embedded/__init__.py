@@ -13,7 +13,8 @@ The server ends last, so that COMMAND can finish its requests. What ends what:
   supervisor exits with COMMAND's code.
 * A signal reaches COMMAND once: Ctrl-C comes from the terminal, which knows only COMMAND's group,
   and what the supervisor itself receives it forwards. It ends when COMMAND does.
-* The terminal is closed, or standard input with ``--until-eof``: counts as a TERM.
+* The terminal is closed, or standard input with ``--until-eof``, or the parent ends with
+  ``--with-parent`` (make, by kill -9): counts as a TERM.
 * The supervisor is killed by kill -9: the kernel sends COMMAND a TERM and the server an INT, its
   fast shutdown, because each asked for that (PR_SET_PDEATHSIG; on Linux only). The next start
   waits until the last process of that server has ended.
@@ -25,9 +26,9 @@ The server ends last, so that COMMAND can finish its requests. What ends what:
 Users. PostgreSQL refuses to run as root, or as a user id without a name (in a container, say). Then
 its processes enter a user namespace in which that id has the name ``postgres`` or ``nobody``.
 Outside they remain the same user without root's powers, so the data belongs to whoever started
-this. Where user namespaces are refused, root's server runs as postgres or nobody with its data
-below /var/lib: the project's folder may be closed to that user, and no folder above the data is
-ever made more open.
+this. Where user namespaces are refused, or cannot enter the project's folder, root's server runs as
+postgres or nobody with its data below /var/lib, beside a copy of those binaries that this user
+cannot reach; no folder above the data is ever made more open. ``--remove`` removes all of it.
 
 Locks, both by flock. The supervisor holds the file ``lock``, which names its process and the URL:
 a second supervisor runs its COMMAND with that server, or is refused if it has no COMMAND. Every
