@@ -14,8 +14,8 @@ as well may hold it.
 from gunicorn.config import KNOWN_SETTINGS
 
 
-def _names(text: str) -> frozenset[str]:
-    return frozenset(text.split())
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
 
 
 ACTS = _names(
