@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from api_hour import observers
 from testkit.ports import accepts, free_port
 from testkit.processes import Daemon
 from testkit.waiting import until
@@ -466,3 +467,13 @@ def test_a_daemon_without_stderr_serves(
         assert fetch(daemon)[0] == 200
         assert fetch(daemon, "/fail")[0] == 500
         assert daemon.stop() == 0
+
+
+def test_a_child_counts_its_own_faults() -> None:
+    observers._forget()
+    observers.failed("log", OSError())
+    child = os.fork()
+    if child == 0:
+        os._exit(len(observers.counts))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert observers.counts == {"log": 1}

@@ -4,8 +4,6 @@ import fcntl
 import os
 import socket
 import stat
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -158,28 +156,3 @@ def test_a_pipe_that_may_not_be_opened_again_is_asked_first(
         heard += os.read(reading, PAGE)
         stream.drain()
     assert heard == expected
-
-
-PROGRAM = """\
-import os
-import sys
-from api_hour import streams
-
-out = streams.of(sys.stdout)
-for number in range(3000):
-    out.write(b"%d %b\\n" % (number, b"x" * 100))
-if not os.fork():
-    out.write(b"child\\n")
-    streams.drain(60)
-    os._exit(0)
-os.wait()
-"""
-
-
-def test_a_process_that_exits_writes_what_waits_and_its_child_does_not() -> None:
-    program = subprocess.run([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, check=True)
-    heard = program.stdout.splitlines()
-    assert [line for line in heard if line != b"child"] == [
-        line.rstrip(b"\n") for line in lines(3000)
-    ]
-    assert heard.count(b"child") == 1
