@@ -2,12 +2,13 @@
 
 import os
 import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from testkit.processes import Daemon
+from testkit.processes import API_HOUR, Daemon
 from testkit.waiting import until
 
 Run = Callable[..., Daemon]
@@ -139,3 +140,18 @@ def test_what_the_project_logs_stands_in_the_daemons_log(run: Run, project: Path
     noisy = "import logging\n\nlogging.getLogger('hello').info('imported')\n"
     (project / "hello.py").write_text(noisy + code)
     run().wait_for(r"\[INFO\] \[hello\] imported")
+
+
+def test_a_read_only_root_needs_one_folder_for_heartbeats(project: Path) -> None:
+    script = 'mount --bind / / && mount -o remount,ro,bind / && exec "$@"'
+    read_only = ("unshare", "--mount", "sh", "-c", script, "sh")
+    if subprocess.run([*read_only, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("unshare may not remount the root here")
+    arguments = ("--worker-tmp-dir", "/dev/shm", "--listen", "http=tcp://127.0.0.1:0")  # noqa: S108
+    with Daemon(project, "hello:Container", *arguments, command=(*read_only, *API_HOUR)) as daemon:
+        daemon.ready()
+        mark = daemon.mark()
+        daemon.send(signal.SIGHUP)
+        daemon.ready(after=mark)
+        assert daemon.get()[0] == 200
+        assert daemon.stop() == 0
