@@ -109,9 +109,11 @@ class Worker(GunicornWorker):  # type: ignore[misc]
                 self.init_signals()
                 signal.pthread_sigmask(signal.SIG_SETMASK, mask)
                 let_go()
+                self.crash_report.collect()
                 sockets = [sock for listener in self.sockets for sock in listener.slots]
                 forks.protect(sockets, [self._to_master.fileno()])
                 log.info("Booting worker with pid: %s", self.pid)
+                self._tell_master("calling the hook post_fork")
                 hooks.call(self.cfg, "post_fork", master, self)
                 self.init_process()
                 status = 0
@@ -133,8 +135,8 @@ class Worker(GunicornWorker):  # type: ignore[misc]
         self._tls = {name: tls.context(address) for name, address in addresses.items()}
         util.set_owner_process(self.cfg.uid, self.cfg.gid, initgroups=self.cfg.initgroups)
         util.seed()
-        self.crash_report.collect()
         threading.Thread(target=self._exit_if_master_dies, daemon=True).start()
+        self._tell_master("calling the hook post_worker_init")
         hooks.call(self.cfg, "post_worker_init", self)
         self.run()
 

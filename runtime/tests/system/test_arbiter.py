@@ -271,8 +271,8 @@ def test_a_worker_that_babbles_is_killed_and_the_others_serve(run: Run, project:
     mark = daemon.mark()
     daemon.send(signal.SIGHUP)
     daemon.wait_for(
-        "Reload failed, the running workers stay: it sent what is no message: b'garbage', and was "
-        "killed",
+        "Reload failed, the running workers stay: it sent what is not a message: b'garbage', and "
+        "was killed",
         after=mark,
     )
     assert daemon.get()[0] == 200

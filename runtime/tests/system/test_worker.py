@@ -1,6 +1,7 @@
 """A worker's life: engines open first and close last, the chosen loop, a complete exit."""
 
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Callable
@@ -103,7 +104,12 @@ def test_a_worker_that_cannot_become_ready_ends_the_first_start(run: Run, projec
 
 
 @pytest.mark.parametrize(
-    ("phase", "method"), [("opening the engines", "engines"), ("making the servers", "servers")]
+    ("phase", "method"),
+    [
+        ("calling the hook post_fork", "hook"),
+        ("opening the engines", "engines"),
+        ("making the servers", "servers"),
+    ],
 )
 def test_a_boot_timeout_says_what_the_worker_did(
     run: Run, project: Path, phase: str, method: str
@@ -112,14 +118,24 @@ def test_a_boot_timeout_says_what_the_worker_did(
         "engines": "@asynccontextmanager\n    async def engines(self):\n"
         "        await asyncio.sleep(600)\n        yield",
         "servers": "def servers(self):\n        time.sleep(600)",
+        "hook": "pass",
     }
+    if method == "hook":
+        etc = project / "etc" / "hang"
+        etc.mkdir(parents=True)
+        hook = "import time\n\n\ndef post_fork(master, worker):\n    time.sleep(600)\n"
+        (etc / "gunicorn.conf.py").write_text(hook)
     (project / "hang.py").write_text(
         "import asyncio, time\nfrom contextlib import asynccontextmanager\nimport api_hour\n\n"
         f"class Container(api_hour.Container):\n    {bodies[method]}\n"
     )
     daemon = run("hang:Container", "--boot-timeout", "3")
     assert daemon.wait() == 1
-    place = "" if method == "engines" else ", at hang.py:7 in servers"
+    places = {
+        "hook": ", at etc/hang/gunicorn.conf.py:5 in post_fork",
+        "servers": ", at hang.py:7 in servers",
+    }
+    place = re.escape(places.get(method, ""))
     daemon.wait_for(rf"not ready in time \(boot_timeout: 3 s\) while {phase}{place}$")
 
 
