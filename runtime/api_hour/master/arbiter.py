@@ -382,8 +382,8 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
                 "The release %s is gone: reading the configuration again, as at a reload",
                 generation.folder,
             )
-        self._backoff.note()
-        self._read_candidate()
+        if not self._read_candidate():
+            self._backoff.note()
         return True
 
     def _on_loss(self, generation: Generation, cause: str) -> None:
