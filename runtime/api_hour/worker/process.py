@@ -94,12 +94,11 @@ class Worker(GunicornWorker):  # type: ignore[misc]
 
     # In the child: boot
 
-    def live(self, master: object, let_go: Callable[[], None], mask: Iterable[int]) -> NoReturn:
+    def live(self, master: object, mask: Iterable[int]) -> NoReturn:
         """Be this worker from the fork to the end of the process; never returns, never raises.
 
-        The frames below are a copy of the master's, which must not run here. ``let_go`` closes
-        what only the master needs; ``mask`` is that of the signals once ours are handled; hooks
-        are given ``master``.
+        The frames below are a copy of the master's, which must not run here. ``mask`` is that of
+        the signals once ours are handled; hooks are given ``master``.
         """
         status = FAILED
         try:
@@ -108,7 +107,7 @@ class Worker(GunicornWorker):  # type: ignore[misc]
                 self.channel.close()
                 self.init_signals()
                 signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-                let_go()
+                util._setproctitle(f"worker [{self.cfg.proc_name}]")
                 self.crash_report.collect()
                 sockets = [sock for listener in self.sockets for sock in listener.slots]
                 forks.protect(sockets, [self._to_master.fileno()])

@@ -82,7 +82,7 @@ def test_a_start_with_a_mistake_waits_for_its_mend(
         mark = daemon.mark()
         file.write_text(mistake + "\n")
         daemon.wait_for(rf"Reload failed: {told}", after=mark)
-        assert not daemon.workers()
+        until(lambda: not daemon.workers(), "a broken worker stayed")
     mark = daemon.mark()
     file.write_text(code)
     daemon.ready(after=mark)
