@@ -136,6 +136,7 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         self._stopping = False
         self._reload_began: float | None = None  # by time.monotonic(); None while none goes on
         self._lost: Generation | None = None  # whose folder was found gone
+        self._has_let_go = False  # true in a child
         self._last_turn = time.monotonic()
         self._resumed_at = 0.0  # when this process ran again after a stop, by time.monotonic()
         self._reload_requests: ReloadRequests | None = None
@@ -182,6 +183,7 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
             self.proc_name, self.master_name = self.proc_name + ".2", "Master.2"
         if self._pid_path and not self.cfg.check:  # which runs beside a daemon
             self._take_pidfile(self._pid_path + (".2" if self.master_pid else ""))
+        os.register_at_fork(after_in_child=self._let_go)
         try:
             slots = self.num_workers if self.cfg.balance == "slots" else 0
             wanted = self._current.listeners
@@ -395,8 +397,8 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
                 "The release %s is gone: reading the configuration again, as at a reload",
                 generation.folder,
             )
-        self._backoff.note()
-        self._read_candidate()
+        if not self._read_candidate():
+            self._backoff.note()
         return True
 
     def _on_loss(self, generation: Generation, cause: str) -> None:
@@ -482,24 +484,29 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         try:
             pid = os.fork()
             if pid == 0:
-                worker.live(self, self._let_go, mask)
+                worker.live(self, mask)
             return pid
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def _let_go(self) -> None:
-        """Close what only the master needs, in a child.
+        """Close what only the master needs, in a child: a worker, or one that a hook has forked.
 
         As long as a copy of the master's end of a channel is open, its worker does not see the
         master die; and a copy of the pid file would keep its lock.
         """
+        if self._has_let_go:  # a worker's child inherits this hook
+            return
+        self._has_let_go = True
+        signal.set_wakeup_fd(-1)
+        for number in (*self.SIGNALS, signal.SIGCHLD):
+            signal.signal(number, signal.SIG_DFL)
         for sibling in self.WORKERS.values():
             sibling.close()
         self._poller.close()
         for held in (self.pidfile, self._reload_requests):
             if held is not None:
                 held.close()
-        util._setproctitle(f"worker [{self.proc_name}]")
 
     # Hear
 

@@ -107,7 +107,7 @@ class Channel:
             try:
                 yield _parse(line)
             except ValueError:
-                self._break(f"sent what is no message: {line[:60]!r}")
+                self._break(f"sent what is not a message: {line[:60]!r}")
                 return
         if len(self._buffer) > MAX_LINE:
             self._break("sent a line without an end")

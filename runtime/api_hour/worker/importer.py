@@ -57,8 +57,9 @@ def innermost(stack: str, folder: str) -> str:
     A stack begins with its innermost frame.
     """
     for filename, line, function in re.findall(r'File "(.+)", line (\d+) in (.+)', stack):
-        if _is_of_project(filename, folder):
-            return f"{os.path.relpath(filename, folder)}:{line} in {function}"
+        path = os.path.join(folder, filename)  # an absolute one stays itself
+        if not filename.startswith("<") and _is_of_project(path, folder):
+            return f"{os.path.relpath(path, folder)}:{line} in {function}"
     return ""
 
 

@@ -94,12 +94,11 @@ class Worker(GunicornWorker):  # type: ignore[misc]
 
     # In the child: boot
 
-    def live(self, master: object, let_go: Callable[[], None], mask: Iterable[int]) -> NoReturn:
+    def live(self, master: object, mask: Iterable[int]) -> NoReturn:
         """Be this worker from the fork to the end of the process; never returns, never raises.
 
-        The frames below are a copy of the master's, which must not run here. ``let_go`` closes
-        what only the master needs; ``mask`` is that of the signals once ours are handled; hooks
-        are given ``master``.
+        The frames below are a copy of the master's, which must not run here. ``mask`` is that of
+        the signals once ours are handled; hooks are given ``master``.
         """
         status = FAILED
         try:
@@ -108,10 +107,12 @@ class Worker(GunicornWorker):  # type: ignore[misc]
                 self.channel.close()
                 self.init_signals()
                 signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-                let_go()
+                util._setproctitle(f"worker [{self.cfg.proc_name}]")
+                self.crash_report.collect()
                 sockets = [sock for listener in self.sockets for sock in listener]
                 forks.protect(sockets, [self._to_master.fileno()])
                 log.info("Booting worker with pid: %s", self.pid)
+                self._tell_master("calling the hook post_fork")
                 hooks.call(self.cfg, "post_fork", master, self)
                 self.init_process()
                 status = 0
@@ -128,8 +129,8 @@ class Worker(GunicornWorker):  # type: ignore[misc]
         setup.apply(self.generation.logs, self.log)
         util.set_owner_process(self.cfg.uid, self.cfg.gid, initgroups=self.cfg.initgroups)
         util.seed()
-        self.crash_report.collect()
         threading.Thread(target=self._exit_if_master_dies, daemon=True).start()
+        self._tell_master("calling the hook post_worker_init")
         hooks.call(self.cfg, "post_worker_init", self)
         self.run()
 

@@ -190,7 +190,7 @@ def test_term_to_the_whole_group_stops_as_term_to_the_master_does(run: Run) -> N
 
 
 def test_a_stop_of_all_processes_is_forgiven(run: Run) -> None:
-    daemon = run("hello:Container", "--workers", "2", "--timeout", "3").ready(2)
+    daemon = run("hello:Container", "--workers", "2", "--timeout", "4").ready(2)
     workers = daemon.workers()
     request = in_flight(daemon, 1.0)
     until(lambda: daemon.get()[0] == 200, "no answer")
@@ -205,9 +205,6 @@ def test_a_stop_of_all_processes_is_forgiven(run: Run) -> None:
     daemon.ready(after=mark)
     assert daemon.workers()[:2] == workers
     assert "is blocked" not in daemon.output
-    blocked = unanswered(daemon, "/block")  # and is still noticed
-    daemon.wait_for("is blocked: no heartbeat", after=mark)
-    blocked.join(TIMEOUT)
 
 
 def test_draining_workers_are_bounded_and_the_oldest_ends_first(run: Run) -> None:
@@ -271,8 +268,8 @@ def test_a_worker_that_babbles_is_killed_and_the_others_serve(run: Run, project:
     mark = daemon.mark()
     daemon.send(signal.SIGHUP)
     daemon.wait_for(
-        "Reload failed, the running workers stay: it sent what is no message: b'garbage', and was "
-        "killed",
+        "Reload failed, the running workers stay: it sent what is not a message: b'garbage', and "
+        "was killed",
         after=mark,
     )
     assert daemon.get()[0] == 200

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from testkit.processes import API_HOUR, Daemon
+from testkit.processes import API_HOUR, Daemon, session
 from testkit.waiting import TIMEOUT, until
 
 Run = Callable[..., Daemon]
@@ -115,3 +115,21 @@ def test_a_successor_takes_the_file_over(run: Run, project: Path) -> None:
     os.kill(successor, signal.SIGTERM)
     daemon.wait()
     assert {path.name for path in project.iterdir() if "pid" in path.name} == set()
+
+
+def test_a_process_that_a_hook_has_forked_does_not_hold_the_file(run: Run, project: Path) -> None:
+    etc = project / "etc" / "hello"
+    etc.mkdir(parents=True)
+    (etc / "gunicorn.conf.py").write_text(
+        "import os, time\n\n\ndef when_ready(master):\n"
+        "    if os.fork() == 0:\n        time.sleep(600)\n"
+    )
+    daemon = run("hello:Container", "--pid", "hello.pid").ready()
+    daemon.process.kill()
+    until(lambda: len(session(daemon.pid)) == 1, "the worker stayed")  # the hook's child is left
+    (etc / "gunicorn.conf.py").unlink()
+    second = run("hello:Container", "--pid", "hello.pid").ready()
+    assert ask(project / "hello.pid")[0] == 0
+    assert second.stop() == 0
+    os.kill(session(daemon.pid)[0], signal.SIGTERM)  # the child does not handle it as a master
+    until(lambda: not session(daemon.pid), "the hook's child stayed")

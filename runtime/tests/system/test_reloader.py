@@ -82,8 +82,7 @@ def test_a_start_with_a_mistake_waits_for_its_mend(
         mark = daemon.mark()
         file.write_text(mistake + "\n")
         daemon.wait_for(rf"Reload failed: {told}", after=mark)
-        # The watcher may see one edit twice, and try it twice.
-        until(lambda: not daemon.workers(), "a worker with a mistake goes on")
+        until(lambda: not daemon.workers(), "a broken worker stayed")
     mark = daemon.mark()
     file.write_text(code)
     daemon.ready(after=mark)

@@ -2,12 +2,13 @@
 
 import os
 import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from testkit.processes import Daemon
+from testkit.processes import API_HOUR, Daemon
 from testkit.waiting import until
 
 Run = Callable[..., Daemon]
@@ -102,7 +103,11 @@ def test_a_worker_that_cannot_become_ready_ends_the_first_start(run: Run, projec
 
 
 @pytest.mark.parametrize(
-    ("phase", "method"), [("opening the engines", "engines"), ("making the servers", "servers")]
+    ("phase", "method"),
+    [
+        ("calling the hook post_fork", "hook"),
+        ("opening the engines", "engines"),
+    ],
 )
 def test_a_boot_timeout_says_what_the_worker_did(
     run: Run, project: Path, phase: str, method: str
@@ -110,15 +115,20 @@ def test_a_boot_timeout_says_what_the_worker_did(
     bodies = {
         "engines": "@asynccontextmanager\n    async def engines(self):\n"
         "        await asyncio.sleep(600)\n        yield",
-        "servers": "def servers(self):\n        time.sleep(600)",
+        "hook": "pass",
     }
+    if method == "hook":
+        etc = project / "etc" / "hang"
+        etc.mkdir(parents=True)
+        hook = "import time\n\n\ndef post_fork(master, worker):\n    time.sleep(600)\n"
+        (etc / "gunicorn.conf.py").write_text(hook)
     (project / "hang.py").write_text(
-        "import asyncio, time\nfrom contextlib import asynccontextmanager\nimport api_hour\n\n"
+        "import asyncio\nfrom contextlib import asynccontextmanager\nimport api_hour\n\n"
         f"class Container(api_hour.Container):\n    {bodies[method]}\n"
     )
     daemon = run("hang:Container", "--boot-timeout", "3")
     assert daemon.wait() == 1
-    place = "" if method == "engines" else ", at hang.py:7 in servers"
+    place = r", at etc/hang/gunicorn\.conf\.py:5 in post_fork" if method == "hook" else ""
     daemon.wait_for(rf"not ready in time \(boot_timeout: 3 s\) while {phase}{place}$")
 
 
@@ -139,3 +149,18 @@ def test_what_the_project_logs_stands_in_the_daemons_log(run: Run, project: Path
     noisy = "import logging\n\nlogging.getLogger('hello').info('imported')\n"
     (project / "hello.py").write_text(noisy + code)
     run().wait_for(r"\[INFO\] \[hello\] imported")
+
+
+def test_a_read_only_root_needs_one_folder_for_heartbeats(project: Path) -> None:
+    script = 'mount --bind / / && mount -o remount,ro,bind / && exec "$@"'
+    read_only = ("unshare", "--mount", "sh", "-c", script, "sh")
+    if subprocess.run([*read_only, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("unshare may not remount the root here")
+    arguments = ("--worker-tmp-dir", "/dev/shm", "--listen", "http=tcp://127.0.0.1:0")  # noqa: S108
+    with Daemon(project, "hello:Container", *arguments, command=(*read_only, *API_HOUR)) as daemon:
+        daemon.ready()
+        mark = daemon.mark()
+        daemon.send(signal.SIGHUP)
+        daemon.ready(after=mark)
+        assert daemon.get()[0] == 200
+        assert daemon.stop() == 0

@@ -61,7 +61,7 @@ def test_what_is_no_message_breaks_the_channel_and_raises_nothing(line: bytes) -
     right._sock.send(line + b"\n")
     right.send(Message.READY)
     assert left.receive() == [(Message.READY, "")]
-    assert left.broken.startswith("sent what is no message: ")
+    assert left.broken.startswith("sent what is not a message: ")
     assert left.receive() == []
     left.close()
     right.close()

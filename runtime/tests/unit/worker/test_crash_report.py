@@ -14,6 +14,7 @@ Thread 0x00007f1 (most recent call first):
   File "/srv/hello/other.py", line 9 in background
 
 Current thread 0x00007f2 (most recent call first):
+  File "<frozen runpy>", line 88 in _run_code
   File "/srv/hello/.venv/lib/site-packages/psycopg2/__init__.py", line 122 in connect
   File "/srv/hello/engines/db.py", line 7 in connect
   File "/srv/hello/container.py", line 3 in <module>
