@@ -86,10 +86,10 @@ class Loader(Application):  # type: ignore[misc]
 
         Gunicorn's own version prints the error and exits, which a reload must not do.
         """
-        _enter(self._start_folder)
+        self._folder = _enter_if_there(self._start_folder)
         self.cfg = Config(prog=self.prog)
         self.cfg.env_orig = dict(self._environment)
-        self.cfg.set("chdir", self._start_folder)
+        self.cfg.set("chdir", self._folder)
         self._logs: Values = {}
         self._warnings: list[str] = []
         # Listeners that another place than the YAML file names: name, URLs, origin, and place.
@@ -99,6 +99,11 @@ class Loader(Application):  # type: ignore[misc]
             self.cfg.validate()
         except (OSError, RuntimeError, GunicornConfigError) as error:
             raise ConfigError(str(error)) from error
+        if self._folder != self._start_folder and self.cfg.chdir == self._folder:
+            raise ConfigError(
+                f"{self._start_folder}, where the daemon was started, is gone: put it back, or "
+                "restart the daemon"
+            )
         self.cfg.set("worker_class", self._worker_class)
         self.cfg.set("default_proc_name", self._spec)
         self.cfg.set("control_socket_disable", True)
@@ -192,7 +197,7 @@ class Loader(Application):  # type: ignore[misc]
         if given is None:
             local = Path.cwd() / "etc" / self._name
             return local if local.is_dir() else Path("/etc", self._name)
-        folder = Path(self._start_folder, given)
+        folder = Path(self._folder, given)
         if not folder.is_dir():
             raise ConfigError(f"--config-dir {given}: there is no such folder")
         return folder
@@ -209,7 +214,7 @@ class Loader(Application):  # type: ignore[misc]
             values = _run(module, lambda: vars(import_module(module)))
             return values, lambda name: f"{module}: {name}"
         given = location.removeprefix("file:")
-        path = os.path.join(self._start_folder, given)
+        path = os.path.join(self._folder, given)
         shown = path.removeprefix(os.getcwd() + os.sep)
         if os.path.isdir(path):
             raise ConfigError(
@@ -371,6 +376,16 @@ class Loader(Application):  # type: ignore[misc]
         if not isinstance(changed, ssl.SSLContext):
             raise ConfigError(f"ssl_context must return an ssl.SSLContext, got {changed!r}")
         return changed
+
+
+def _enter_if_there(folder: str) -> str:
+    """Enter a folder, or the root if it is gone, where absolute paths work; return which."""
+    try:
+        os.chdir(folder)
+    except OSError:
+        folder = "/"
+        os.chdir(folder)
+    return folder
 
 
 def _enter(folder: str) -> None:
