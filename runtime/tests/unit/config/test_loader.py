@@ -156,6 +156,13 @@ def test_port_and_web_concurrency_win_over_main_yaml_only(load: Load) -> None:
     loader = load("-b", "127.0.0.1:6000", yaml=yaml, python="workers = 4")
     assert (urls(loader), loader.cfg.workers) == (["tcp://127.0.0.1:6000"], 4)
     assert loader.generation.listeners["http"].origin == ""
+    assert loader.generation.warnings == (
+        "PORT has no effect: gunicorn.conf.py or an option names the listener http",
+    )
+    with pytest.raises(
+        ConfigError, match=r"main.yaml:1: api_hour.listeners must map names to URLs"
+    ):
+        load(yaml="api_hour: {listeners: null}")
     loader = load(yaml="api_hour: {listeners: {dns: 'udp://[::1]:53'}}")
     assert loader.generation.warnings == ("PORT has no effect: there is no listener http",)
 
