@@ -258,7 +258,7 @@ def test_the_help_is_one_screen_and_all_of_it_has_no_markup(project: Path) -> No
     for option in re.findall(r"^  .*?(--[a-z-]+)", screen, re.MULTILINE):
         assert option in [*options, "--help"]
     assert options.index("--max-surge") < options.index("--workers")
-    assert not {"--threads", "--certfile", "--http-parser", "--statsd-host"} & {*options}
+    assert not {"--preload", "--certfile", "--http-parser", "--statsd-host"} & {*options}
 
 
 def test_the_version_names_both(project: Path) -> None:
