@@ -14,8 +14,8 @@ as well may hold it.
 from gunicorn.config import KNOWN_SETTINGS
 
 
-def _names(text: str) -> frozenset[str]:
-    return frozenset(text.split())
+def _names(text: str) -> list[str]:
+    return text.split()
 
 
 ACTS = _names(
