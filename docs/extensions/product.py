@@ -42,7 +42,7 @@ class Settings(SphinxDirective):
 class RefusedSettings(SphinxDirective):
     """List what cannot be set, and the cures."""
 
-    settings: ClassVar[dict[str, str]] = gunicorn_settings.REFUSED
+    settings: ClassVar[dict[str, str]] = gunicorn_settings.refused()
 
     def run(self) -> list[nodes.Node]:
         """Return a list of definitions: the names that share a cure, and the cure."""

@@ -18,8 +18,9 @@ from gunicorn import __version__ as gunicorn_version
 from gunicorn.config import KNOWN_SETTINGS
 
 from api_hour import __version__
+from api_hour.config import gunicorn_settings
 from api_hour.config import settings as settings  # registers them with Gunicorn
-from api_hour.config.gunicorn_settings import ACTS_IN_OUR_WAY, OURS, OWN_WARNED, REFUSED, WARNED
+from api_hour.config.gunicorn_settings import ACTS_IN_OUR_WAY, OURS, OWN_WARNED, WARNED
 from api_hour.exceptions import ConfigError
 
 NAME = "api_hour"
@@ -142,7 +143,7 @@ def screen() -> str:
 
 def everything() -> str:
     """Return the help of every option that has an effect, ours first."""
-    idle = {*REFUSED, *WARNED, *OWN_WARNED}
+    idle = {*gunicorn_settings.refused(), *WARNED, *OWN_WARNED}
     shown = [setting for setting in KNOWN_SETTINGS if setting.cli and setting.name not in idle]
     lines = [USAGE, "", INTRODUCTION]
     sections = dict.fromkeys(setting.section for setting in shown)

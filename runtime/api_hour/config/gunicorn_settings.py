@@ -14,8 +14,8 @@ as well may hold it.
 from gunicorn.config import KNOWN_SETTINGS
 
 
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(text.split())
+def _names(text: str) -> list[str]:
+    return text.split()
 
 
 ACTS = _names(
@@ -135,7 +135,7 @@ OURS = "API-Hour"  # the section of our own settings
 OWN_WARNED = {"auto_config": "the configuration is always found by the application's name"}
 
 
-def refused(*, beside_logging_yaml: bool) -> dict[str, str]:
+def refused(*, beside_logging_yaml: bool = False) -> dict[str, str]:
     """Return what cannot be set, and the cures."""
     names = REFUSED | (REFUSED_BESIDE_LOGGING_YAML if beside_logging_yaml else {})
     # Ours may replace one of Gunicorn's.

@@ -20,7 +20,7 @@ from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType, ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from gunicorn import util
 from gunicorn.app.base import Application
@@ -64,6 +64,14 @@ Values = Mapping[str, Any]  # of settings, by name
 Label = Callable[[str], str]  # from a setting's name to the words with which an error begins
 
 
+class _Move(NamedTuple):
+    """The addresses that a place above the YAML file gives a listener."""
+
+    name: str
+    urls: list[str]
+    origin: str = ""  # who named them, if that may surprise an operator
+
+
 class Loader(Application):  # type: ignore[misc]
     """Gunicorn's Application, which reads the configuration when it is made.
 
@@ -86,19 +94,23 @@ class Loader(Application):  # type: ignore[misc]
 
         Gunicorn's own version prints the error and exits, which a reload must not do.
         """
-        _enter(self._start_folder)
+        self._folder = _enter_if_there(self._start_folder)
         self.cfg = Config(prog=self.prog)
         self.cfg.env_orig = dict(self._environment)
-        self.cfg.set("chdir", self._start_folder)
+        self.cfg.set("chdir", self._folder)
         self._logs: Values = {}
         self._warnings: list[str] = []
-        # Listeners that another place than the YAML file names: name, URLs, origin, and place.
-        self._moves: list[tuple[str, list[str], str, str]] = []
+        self._moves: list[_Move] = []
         try:
             self.load_config()
             self.cfg.validate()
         except (OSError, RuntimeError, GunicornConfigError) as error:
             raise ConfigError(str(error)) from error
+        if self._folder != self._start_folder and self.cfg.chdir == self._folder:
+            raise ConfigError(
+                f"{self._start_folder}, where the daemon was started, is gone: put it back, or "
+                "restart the daemon"
+            )
         self.cfg.set("worker_class", self._worker_class)
         self.cfg.set("default_proc_name", self._spec)
         self.cfg.set("control_socket_disable", True)
@@ -192,7 +204,7 @@ class Loader(Application):  # type: ignore[misc]
         if given is None:
             local = Path.cwd() / "etc" / self._name
             return local if local.is_dir() else Path("/etc", self._name)
-        folder = Path(self._start_folder, given)
+        folder = Path(self._folder, given)
         if not folder.is_dir():
             raise ConfigError(f"--config-dir {given}: there is no such folder")
         return folder
@@ -209,7 +221,7 @@ class Loader(Application):  # type: ignore[misc]
             values = _run(module, lambda: vars(import_module(module)))
             return values, lambda name: f"{module}: {name}"
         given = location.removeprefix("file:")
-        path = os.path.join(self._start_folder, given)
+        path = os.path.join(self._folder, given)
         shown = path.removeprefix(os.getcwd() + os.sep)
         if os.path.isdir(path):
             raise ConfigError(
@@ -243,9 +255,10 @@ class Loader(Application):  # type: ignore[misc]
         if port := given["PORT"]:
             if not (port.isascii() and port.isdigit() and 0 < int(port) <= MAX_PORT):
                 raise ConfigError(f"PORT must be a number from 1 to {MAX_PORT}, got {port!r}")
-            if HTTP in self._section.data.get(LISTENERS, DEFAULT_LISTENERS):
-                origin = " (PORT of the environment)"
-                self._moves.append((HTTP, [f"tcp://{EVERYWHERE}:{port}"], origin, "PORT"))
+            listeners = self._section.data.get(LISTENERS, DEFAULT_LISTENERS)
+            if not isinstance(listeners, dict) or HTTP in listeners:
+                url = f"tcp://{EVERYWHERE}:{port}"
+                self._moves.append(_Move(HTTP, [url], " (PORT of the environment)"))
             else:
                 self._warnings.append(f"PORT has no effect: there is no listener {HTTP}")
         if given["FORWARDED_ALLOW_IPS"]:
@@ -263,7 +276,7 @@ class Loader(Application):  # type: ignore[misc]
         for item in self.cfg.listen if "listen" in values else ():
             name, _, url = item.partition("=")
             urls.setdefault(name, []).append(url)
-        self._moves += [(name, given, "", "") for name, given in urls.items()]
+        self._moves += [_Move(name, given) for name, given in urls.items()]
 
     def _set(self, name: str, value: object, label: Label) -> None:
         """Apply one setting; raises ConfigError, which begins with what ``label`` says."""
@@ -310,12 +323,14 @@ class Loader(Application):  # type: ignore[misc]
     def _listeners(self) -> dict[str, ListenerSettings]:
         """Return the listeners: of the YAML file, moved by what came after it."""
         listeners = self._from_yaml()
-        for name, urls, origin, place in self._moves:
-            try:
-                moved = addresses.read(name, urls, like=listeners.get(name))
-            except ConfigError as error:
-                raise ConfigError(f"{place}: {error}" if place else str(error)) from None
+        for name, urls, origin in self._moves:
+            moved = addresses.read(name, urls, like=listeners.get(name))
             listeners[name] = replace(moved, origin=origin)
+        by_port = any(move.origin for move in self._moves)
+        if by_port and not listeners[HTTP].origin:
+            self._warnings.append(
+                f"PORT has no effect: gunicorn.conf.py or an option names the listener {HTTP}"
+            )
         found = {name: self._with_owner(listener) for name, listener in listeners.items()}
         if self.cfg.check:  # beside a running service, whose addresses are in use
             return {name: listener.anywhere() for name, listener in found.items()}
@@ -371,6 +386,16 @@ class Loader(Application):  # type: ignore[misc]
         if not isinstance(changed, ssl.SSLContext):
             raise ConfigError(f"ssl_context must return an ssl.SSLContext, got {changed!r}")
         return changed
+
+
+def _enter_if_there(folder: str) -> str:
+    """Enter a folder, or the root if it is gone, where absolute paths work; return which."""
+    try:
+        os.chdir(folder)
+    except OSError:
+        folder = "/"
+        os.chdir(folder)
+    return folder
 
 
 def _enter(folder: str) -> None:

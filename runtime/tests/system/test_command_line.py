@@ -12,6 +12,7 @@ import gunicorn
 import pytest
 
 from api_hour import __version__
+from api_hour.config.command_line import USAGE
 
 NO_SERVER = """\
 import api_hour
@@ -263,7 +264,7 @@ def test_the_help_is_one_screen_and_all_of_it_has_no_markup(project: Path) -> No
     for option in re.findall(r"^  .*?(--[a-z-]+)", screen, re.MULTILINE):
         assert option in [*options, "--help"]
     assert options.index("--max-surge") < options.index("--workers")
-    assert not {"--threads", "--certfile", "--http-parser", "--statsd-host"} & {*options}
+    assert not {"--preload", "--certfile", "--http-parser", "--statsd-host"} & {*options}
 
 
 def test_the_version_names_both(project: Path) -> None:
@@ -279,7 +280,6 @@ def test_without_arguments_the_command_shows_what_is_missing(project: Path) -> N
     ended = api_hour(project)
     assert ended.returncode == 2
     assert ended.stderr == (
-        "usage: api_hour [OPTIONS] MODULE:CONTAINER\n"
-        "api_hour: error: name one Container: api_hour MODULE:CONTAINER, as in "
+        f"{USAGE}\napi_hour: error: name one Container: api_hour MODULE:CONTAINER, as in "
         "api_hour hello:Container; api_hour --help shows the options\n"
     )

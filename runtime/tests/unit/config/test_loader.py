@@ -156,6 +156,13 @@ def test_port_and_web_concurrency_win_over_main_yaml_only(load: Load) -> None:
     loader = load("-b", "127.0.0.1:6000", yaml=yaml, python="workers = 4")
     assert (urls(loader), loader.cfg.workers) == (["tcp://127.0.0.1:6000"], 4)
     assert loader.generation.listeners["http"].origin == ""
+    assert loader.generation.warnings == (
+        "PORT has no effect: gunicorn.conf.py or an option names the listener http",
+    )
+    with pytest.raises(
+        ConfigError, match=r"main.yaml:1: api_hour.listeners must map names to URLs"
+    ):
+        load(yaml="api_hour: {listeners: null}")
     loader = load(yaml="api_hour: {listeners: {dns: 'udp://[::1]:53'}}")
     assert loader.generation.warnings == ("PORT has no effect: there is no listener http",)
 
@@ -224,8 +231,12 @@ def test_a_reload_takes_the_folder_that_a_link_names_now(
     shutil.rmtree(tmp_path / "1")
     following = loader.next_generation(loader.generation)
     assert (following.cfg.max_surge, following.folder) == (2, str(tmp_path / "2"))
+    # Without the folder of the start, absolute paths still work, and others are named.
     current.unlink()
-    with pytest.raises(ConfigError, match=r"cannot enter the folder .*/current: No such file"):
+    monkeypatch.setattr(sys, "argv", [*sys.argv[:-1], str(tmp_path / "2")])
+    assert loader.next_generation(following).cfg.max_surge == 2
+    monkeypatch.setattr(sys, "argv", sys.argv[:-2])
+    with pytest.raises(ConfigError, match=r"/current, where the daemon was started, is gone: put"):
         loader.next_generation(following)
 
 

@@ -115,6 +115,19 @@ def test_a_machine_without_ipv6_serves_ipv4_everywhere_and_names_the_lack(
         opened(web="tcp://[::]:0")
 
 
+def test_an_address_of_a_link_is_bound_and_shown_with_its_zone() -> None:
+    lines = [line.split() for line in Path("/proc/net/if_inet6").read_text().splitlines()]
+    links = [(line[0], line[5]) for line in lines if line[3] == "20"]  # the scope of a link
+    if not links:
+        pytest.skip("no interface has an address of its link")
+    digits, zone = links[0]
+    host = socket.inet_ntop(socket.AF_INET6, bytes.fromhex(digits))
+    for given in (f"{host}%{zone}", f"{host}%25{zone}"):
+        [listener] = opened(2, web=f"tcp://[{given}]:0")
+        assert listener.urls() == [f"tcp://[{host}%{zone}]:{port(listener)}"]
+        listener.close()
+
+
 def test_a_name_binds_every_address_that_it_has() -> None:
     found = {where[0] for *_, where in socket.getaddrinfo("localhost", 0)}
     [listener] = opened(web="tcp://localhost:0")
