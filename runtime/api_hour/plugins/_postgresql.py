@@ -45,7 +45,7 @@ def refuses_guards(error: Exception) -> bool:
 
 
 def is_outage(sqlstate: str | None, target: str) -> bool:
-    """Return whether an error says that this server is no use for now, also to other connections.
+    """Return whether an error says that this server is unusable for now, also by other connections.
 
     ``target`` is the DSN's target_session_attrs: after a failover, the old primary may go on as a
     standby, and refuses what it is asked to write.
