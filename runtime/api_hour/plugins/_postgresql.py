@@ -1,10 +1,24 @@
-"""What the PostgreSQL plugins share: time limits, the server's guards of a session, messages."""
+"""What the PostgreSQL plugins share: limits, the server's guards, signs of an outage, messages."""
 
 from api_hour.exceptions import ConfigError
 
 ANSWER_MARGIN = 1.0  # seconds a client waits after the server should have ended a statement
 CLIENT_CHECK = 1.0  # seconds between two checks by the server that a statement's client is there
 CLOSE_GRACE = 5.0  # seconds for connections in use to be released when a pool closes
+# How soon TCP finds that the other end is gone, by libpq's names; a DSN may set others. Firewalls
+# and load balancers forget connections that are idle for some minutes, and tell nobody. So idle
+# connections are probed more often, and what is sent must be acknowledged in time.
+KEEPALIVE = {
+    "keepalives": "1",
+    "keepalives_idle": "30",  # seconds
+    "keepalives_interval": "5",  # seconds
+    "keepalives_count": "3",
+    "tcp_user_timeout": "3000",  # milliseconds
+}
+READ_ONLY = "25006"  # SQLSTATE of a statement that writes, in a server that does not
+# The server is shut down or crashed, or connections do not get through (class 08).
+OUTAGES = "57P01", "57P02", "57P03", "08"
+PRIMARY = "read-write", "primary"  # values of target_session_attrs that a standby does not meet
 PING_TIMEOUT = 0.9  # seconds; so that ping() fails in less than one
 
 GUARDS_REFUSED = "%s: set the timeouts with ALTER ROLE instead"
@@ -28,6 +42,24 @@ def guards(statement_timeout: float, idle_in_transaction_timeout: float) -> dict
 def refuses_guards(error: Exception) -> bool:
     """Return whether a pooler such as PgBouncer refused a connection because of its guards."""
     return "startup parameter" in str(error)
+
+
+def is_outage(sqlstate: str | None, target: str) -> bool:
+    """Return whether an error says that this server is unusable for now, also by other connections.
+
+    ``target`` is the DSN's target_session_attrs: after a failover, the old primary may go on as a
+    standby, and refuses what it is asked to write.
+    """
+    code = sqlstate or ""
+    return code.startswith(OUTAGES) or (code == READ_ONLY and target in PRIMARY)
+
+
+def number(name: str, text: str) -> int:
+    """Return a parameter of a DSN as a whole number; a negative one is 0. Raises ConfigError."""
+    try:
+        return max(0, int(text))
+    except ValueError:
+        raise ConfigError(f"{name} of the PostgreSQL DSN must be a whole number") from None
 
 
 def unreadable_dsn() -> ConfigError:

@@ -28,7 +28,10 @@ that fails without it:
   server enforces (``_postgresql.guards``). PgBouncer refuses such start-up parameters; then the
   limits have to be set on the role, and one warning says so.
 * Silent server. A host that vanished sends nothing, not even its own timeout. So the client gives
-  up ANSWER_MARGIN seconds after the server should have answered.
+  up ANSWER_MARGIN seconds after the server should have answered. TCP finds most of them sooner, by
+  ``_postgresql.KEEPALIVE``, which also keeps firewalls from forgetting idle connections.
+* One dead connection is rarely alone. When one shows that the server or the path to it is gone, or
+  that the primary is a standby now, ``release`` closes it and all that are free.
 * Lost wake-ups. aiopg wakes the next waiter only when a healthy connection is released; after a
   dead one the waiter sleeps out its whole timeout. It also connects while holding its lock, so that
   one hung connect blocks everybody. ``Pool`` counts slots with a semaphore and connects outside it.
@@ -61,9 +64,12 @@ from api_hour.plugins._postgresql import (
     ANSWER_MARGIN,
     CLOSE_GRACE,
     GUARDS_REFUSED,
+    KEEPALIVE,
     PING_TIMEOUT,
     STARTING_WITHOUT,
     guards,
+    is_outage,
+    number,
     refuses_guards,
     unreadable_dsn,
 )
@@ -88,8 +94,9 @@ async def create_pool(
     if it cannot, and opens others when they are needed. All timeouts are in seconds:
     ``acquire_timeout`` limits the wait for a connection to become free, ``connect_timeout`` the
     opening of a new one. The server ends a statement after ``statement_timeout`` and a transaction
-    that is idle for ``idle_in_transaction_timeout``; 0 means never. Raises ConfigError if ``dsn``
-    is neither a PostgreSQL URL nor ``key=value`` pairs.
+    that is idle for ``idle_in_transaction_timeout``; 0 means never. A ``connect_timeout`` of the
+    DSN replaces the argument, unless it is 0. Raises ConfigError if ``dsn`` is neither a PostgreSQL
+    URL nor ``key=value`` pairs.
     """
     connector = Connector(dsn, connect_timeout, statement_timeout, idle_in_transaction_timeout)
     pool = Pool(connector, minsize, maxsize, acquire_timeout)
@@ -143,6 +150,8 @@ class Pool(aiopg.Pool):
                 await cursor.execute("SELECT 1")
         except TimeoutError as error:
             error_class = PoolExhausted if self._slots.locked() else DatabaseUnavailable
+            if error_class is DatabaseUnavailable:
+                self._close_free()
             raise error_class(f"no answer to a ping within {PING_TIMEOUT} s") from error
 
     async def warm(self) -> None:
@@ -196,6 +205,9 @@ class Pool(aiopg.Pool):
         return create_completed_future(self._loop)
 
     def _keep_or_close(self, connection: aiopg.Connection) -> None:
+        if cast(Connection, connection).shows_outage:
+            connection.close()
+            self._close_free()
         if connection.closed:
             return
         if connection.raw.get_transaction_status() != libpq.TRANSACTION_STATUS_IDLE:
@@ -206,12 +218,15 @@ class Pool(aiopg.Pool):
         else:
             self._free.append(connection)
 
+    def _close_free(self) -> None:
+        while self._free:
+            self._free.popleft().close()
+
     async def wait_closed(self) -> None:
         """Close the free connections, and wait until those in use are released."""
         if self._closed:
             return
-        while self._free:
-            self._free.popleft().close()
+        self._close_free()
         for _ in range(cast(int, self.maxsize)):  # every slot given back: nothing is in use
             await self._slots.acquire()
         self._closed = True
@@ -228,9 +243,12 @@ class Connector:
         idle_in_transaction_timeout: float,
     ) -> None:
         settings = guards(statement_timeout, idle_in_transaction_timeout)
-        self._parameters = _parse(dsn)
+        self._parameters = KEEPALIVE | _parse(dsn)
+        # libpq itself observes it only where it may block.
+        limit = number("connect_timeout", self._parameters.pop("connect_timeout", "0"))
+        self._target = self._parameters.get("target_session_attrs", "")
         self._guards = " ".join(f"-c {name}={value}" for name, value in settings.items())
-        self._connect_timeout = connect_timeout
+        self._connect_timeout = limit or connect_timeout
         self._answer_timeout = statement_timeout + ANSWER_MARGIN if statement_timeout else math.inf
 
     async def connect(self) -> aiopg.Connection:
@@ -255,7 +273,11 @@ class Connector:
         try:
             async with asyncio.timeout(self._connect_timeout):
                 parameters = self._parameters | await self._resolve_host() | {"options": options}
-                return await Connection.open(libpq.make_dsn(**parameters), self._answer_timeout)
+                connection = await Connection.open(
+                    libpq.make_dsn(**parameters), self._answer_timeout
+                )
+                connection.target = self._target
+                return connection
         except (psycopg2.Error, OSError) as error:  # a TimeoutError is an OSError
             reason = _first_line(error) or f"no answer within {self._connect_timeout} s"
             raise DatabaseUnavailable(f"no connection: {reason}") from error
@@ -276,7 +298,14 @@ class Connector:
 
 
 class Connection(aiopg.Connection):
-    """A connection that watches only open descriptors and raises the three errors."""
+    """A connection that watches only open descriptors and raises the three errors.
+
+    ``target`` is the DSN's target_session_attrs. ``shows_outage`` turns true when the server or the
+    path to it proves to be gone, so that other connections are suspected, too.
+    """
+
+    target = ""
+    shows_outage = False
 
     @classmethod
     async def open(cls, dsn: str, answer_timeout: float) -> "Connection":
@@ -331,6 +360,7 @@ class Connection(aiopg.Connection):
             self._close()
             raise
         except TimeoutError as error:
+            self.shows_outage = timeout >= self._timeout  # not one of the statement's own
             self._close()
             raise QueryTimeout(f"no answer to a statement within {timeout} s") from error
         except psycopg2.Error as error:
@@ -363,7 +393,10 @@ def _raise_database_error(error: psycopg2.Error, connection: aiopg.Connection) -
     """Raise the DatabaseError that ``error`` stands for; return if the statement is at fault."""
     if isinstance(error, libpq.QueryCanceledError):
         raise QueryTimeout(_first_line(error)) from error
-    if connection.closed:
+    own = cast(Connection, connection)
+    outage = is_outage(error.pgcode, own.target)
+    if outage or connection.closed:
+        own.shows_outage = own.shows_outage or outage or error.pgcode is None
         raise DatabaseUnavailable(_first_line(error)) from error
 
 

@@ -12,6 +12,7 @@ import uvloop
 from psycopg2.extensions import parse_dsn
 
 from api_hour.plugins import aiopg, asyncpg, embedded
+from testkit.waiting import until
 
 Ask = Callable[..., Any]
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
@@ -85,6 +86,23 @@ def ask(url: str) -> Iterator[Ask]:
     connection.close()
 
 
+@pytest.fixture
+def read_only(url: str, ask: Ask) -> Iterator[Callable[[str], None]]:
+    """Yield a function that makes the server a standby, as far as sessions can tell, or not."""
+    connection = psycopg2.connect(url)
+    connection.autocommit = True
+
+    def switch(value: str) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(f"ALTER SYSTEM SET default_transaction_read_only = {value}")
+        ask("SELECT pg_reload_conf()")
+        until(lambda: ask("SHOW default_transaction_read_only") == value)
+
+    yield switch
+    switch("off")
+    connection.close()
+
+
 def busy(ask: Ask, pid: int) -> bool:
     """Return whether a backend is running a statement."""
     states = "SELECT count(*) FROM pg_stat_activity WHERE pid = %s AND state = 'active'"
@@ -106,6 +124,7 @@ class Proxy:
         self._servers: list[asyncio.StreamWriter] = []
         self._tasks: list[asyncio.Task[None]] = []
         self.port = 0
+        self._epoch = 0  # connections of an earlier one are forgotten
         self.silent = False  # swallow whatever comes, in both directions
         self.swallowed = 0  # pieces of data that were not passed on
         self.refuses_guards = False  # as PgBouncer does
@@ -142,6 +161,10 @@ class Proxy:
         await asyncio.gather(*closed, return_exceptions=True)
         self._clients, self._servers, self._tasks = [], [], []
 
+    def forget(self) -> None:
+        """Swallow whatever comes on the open connections, as a firewall that has lost its table."""
+        self._epoch += 1
+
     def announce_shutdown(self) -> None:
         """Send clients what a server sends before it closes a connection, and do not close it."""
         for to_client in self._clients:
@@ -168,11 +191,12 @@ class Proxy:
         target: asyncio.StreamWriter,
         to_client: asyncio.StreamWriter,
     ) -> None:
+        epoch = self._epoch
         while data := await source.read(65536):
             if self.refuses_guards and b"statement_timeout" in data:
                 to_client.write(_fatal(*REFUSAL))
                 break
-            if self.silent:
+            if self.silent or epoch < self._epoch:
                 self.swallowed += 1
             else:
                 target.write(data)

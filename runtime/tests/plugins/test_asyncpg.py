@@ -2,10 +2,14 @@
 
 import asyncio
 import logging
+import socket
+from collections.abc import Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 from statistics import median
 from time import monotonic
 from typing import Any
+from urllib.parse import urlencode, urlsplit
 
 import asyncpg
 import pytest
@@ -66,6 +70,95 @@ async def test_a_dsn_that_cannot_be_parsed_is_refused_without_its_password(dsn: 
     with pytest.raises(ConfigError, match=r"cannot parse .* write it as postgresql://") as caught:
         await create_pool(dsn).__aenter__()
     assert "secret" not in str(caught.value)
+
+
+def with_parameters(url: str, **parameters: str) -> str:
+    return f"{url}{'&' if '?' in url else '?'}{urlencode(parameters)}"
+
+
+async def test_parameters_of_libpq_act_or_are_ignored_with_one_warning(
+    url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "passes").write_text("")
+    dsn = with_parameters(
+        url,
+        channel_binding="require",
+        gssencmode="prefer",
+        load_balance_hosts="random",
+        sslcompression="0",
+        sslsni="1",
+        client_encoding="UTF8",
+        keepalives_idle="20",
+        tcp_user_timeout="5000",
+        connect_timeout="3",
+        fallback_application_name="hello",
+        options="-c geqo=off",
+        target_session_attrs="read-write",
+        passfile=str(tmp_path / "passes"),
+        search_path="pg_catalog",
+    )
+    async with create_pool(dsn) as pool:
+        assert await fetch(pool, "SHOW application_name") == "hello"
+        assert await fetch(pool, "SHOW geqo") == "off"
+        assert await fetch(pool, "SHOW search_path") == "pg_catalog"
+    (warning,) = caplog.messages
+    assert warning.endswith(
+        "ignored: channel_binding, gssencmode, load_balance_hosts, sslcompression, sslsni, "
+        "client_encoding"
+    )
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"require_auth": "scram-sha-256"}, "require_auth .*cannot be had with asyncpg: remove it"),
+        ({"gssencmode": "require"}, "gssencmode .*cannot be had"),
+        ({"client_encoding": "latin1"}, "client_encoding .*cannot be had"),
+        ({"hostaddr": "127.0.0.1"}, "hostaddr .*cannot be had"),
+        ({"connect_timeout": "soon"}, "connect_timeout .*must be a whole number"),
+        ({"keepalives_idle": "1.5"}, "keepalives_idle .*must be a whole number"),
+        ({"target_session_attrs": "write"}, "target_session_attrs .*must be one of any, primary"),
+        ({"sslmode": "verify"}, "sslmode .*must be one of disable"),
+        ({"sslrootcert": "/none"}, "file of sslrootcert .*cannot be read"),
+        ({"sslrootcert": "system", "sslmode": "require"}, "needs sslmode=verify-full"),
+        ({"sslmod": "require"}, 'refuses .* unrecognized configuration parameter "sslmod"'),
+        ({"ssl": "true"}, 'refuses .*parameter "ssl" cannot be changed now'),
+    ],
+)
+async def test_a_parameter_that_cannot_act_prevents_the_start(
+    url: str, parameters: dict[str, str], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        await create_pool(with_parameters(url, **parameters)).__aenter__()
+    assert str(urlsplit(url).password) not in str(caught.value)
+
+
+@pytest.mark.parametrize("password", ["s3cr?et", "s3cr#et", "s3cr?x=et&y=1"])
+async def test_a_password_that_breaks_the_url_is_not_shown(password: str) -> None:
+    with pytest.raises(ConfigError, match="special characters as %XX") as caught:
+        await create_pool(f"postgresql://u:{password}@h/n").__aenter__()
+    assert "s3cr" not in str(caught.value)
+    assert "et" not in str(caught.value).replace("write", "").split()
+
+
+async def test_authorities_of_the_system_are_not_a_files_name() -> None:
+    dsn = plugin._read_dsn("postgresql://h/n?sslrootcert=system")
+    assert dsn.url == "postgresql://h/n"
+    assert dsn.tls is not None
+    assert dsn.tls.check_hostname
+
+
+async def test_the_socket_finds_a_dead_peer_as_soon_as_the_dsn_says(proxy: Proxy) -> None:
+    async with proxy:
+        dsn = with_parameters(proxy.url, keepalives_idle="20")
+        async with create_pool(dsn) as pool, pool.connection() as connection:
+            sock = connection._transport.get_extra_info("socket")
+            options = {
+                name: sock.getsockopt(socket.IPPROTO_TCP, getattr(socket, f"TCP_{name}"))
+                for name in ("KEEPIDLE", "KEEPINTVL", "KEEPCNT", "USER_TIMEOUT")
+            }
+            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+            assert list(options.values()) == [20, 5, 3, 3000]
 
 
 # Statements that take too long.
@@ -196,7 +289,7 @@ async def test_every_other_task_is_served_when_half_of_200_are_cancelled(url: st
             return number
 
     loop = asyncio.get_running_loop()
-    async with create_pool(url, maxsize=5, acquire_timeout=10.0) as pool:
+    async with create_pool(url, maxsize=5, acquire_timeout=60.0) as pool:
         async with AsyncExitStack() as stack:
             for _ in range(5):
                 await stack.enter_async_context(pool.connection())
@@ -207,7 +300,7 @@ async def test_every_other_task_is_served_when_half_of_200_are_cancelled(url: st
         results = await asyncio.gather(*tasks, return_exceptions=True)
         assert results[1::2] == list(range(1, 200, 2))
         assert all(isinstance(result, asyncio.CancelledError) for result in results[::4])
-        async with AsyncExitStack() as stack, asyncio.timeout(5):
+        async with AsyncExitStack() as stack, asyncio.timeout(60):
             for _ in range(5):
                 await stack.enter_async_context(pool.connection())
 
@@ -335,3 +428,34 @@ async def test_a_pooler_that_refuses_the_guards_is_used_without_them(
         with pytest.raises(QueryTimeout, match="no answer"):
             await fetch(pool, "SELECT pg_sleep(9)")
         assert await fetch(pool, "SELECT count(*) FROM pg_prepared_statements") == 0
+
+
+# Failovers, and connections that a firewall has forgotten.
+
+
+async def test_a_primary_that_became_a_standby_is_database_unavailable_until_there_is_one(
+    url: str, read_only: Callable[[str], None]
+) -> None:
+    write = "CREATE TEMPORARY TABLE written (id int)"
+    dsn = f"{url}{'&' if '?' in url else '?'}target_session_attrs=read-write"
+    async with create_pool(dsn, minsize=3) as pool, create_pool(url) as other:
+        read_only("on")
+        with pytest.raises(DatabaseUnavailable, match="read-only"):
+            await fetch(pool, write)
+        assert pool.freesize == 0
+        with pytest.raises(DatabaseUnavailable, match="no connection"):
+            await fetch(pool)
+        with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
+            await fetch(other, write)
+        read_only("off")
+        assert await fetch(pool) == 1
+
+
+async def test_one_dead_connection_is_enough_to_find_the_others(proxy: Proxy) -> None:
+    async with proxy, create_pool(proxy.url, minsize=5, statement_timeout=0.2) as pool:
+        assert pool.freesize == 5
+        proxy.forget()
+        with pytest.raises(QueryTimeout, match="no answer"):
+            await fetch(pool)
+        for _ in range(6):
+            assert await fetch(pool) == 1
