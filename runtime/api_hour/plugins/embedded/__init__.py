@@ -25,9 +25,9 @@ The server ends last, so that COMMAND can finish its requests. What ends what:
 Users. PostgreSQL refuses to run as root, or as a user id without a name (in a container, say). Then
 its processes enter a user namespace in which that id has the name ``postgres`` or ``nobody``.
 Outside they remain the same user without root's powers, so the data belongs to whoever started
-this. Where user namespaces are refused, root's server runs as postgres or nobody with its data
-below /var/lib: the project's folder may be closed to that user, and no folder above the data is
-ever made more open.
+this. Where user namespaces are refused, or cannot enter the project's folder, root's server runs as
+postgres or nobody with its data below /var/lib, beside a copy of those binaries that this user
+cannot reach; no folder above the data is ever made more open. ``--remove`` removes all of it.
 
 Locks, both by flock. The supervisor holds the file ``lock``, which names its process and the URL:
 a second supervisor runs its COMMAND with that server, or is refused if it has no COMMAND. Every

