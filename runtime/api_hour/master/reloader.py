@@ -16,7 +16,7 @@ from importlib.machinery import PathFinder
 from importlib.util import find_spec
 
 from api_hour.config.generation import Generation
-from api_hour.exceptions import ConfigError
+from api_hour.exceptions import INSTALL, ConfigError
 from api_hour.logs import NonBlockingHandler
 from api_hour.worker.importer import shorten
 
@@ -27,7 +27,7 @@ log = logging.getLogger("api_hour.master.reloader")
 def start(generation: Generation) -> "subprocess.Popen[bytes]":
     """Watch a project's code and configuration; raises ConfigError without watchfiles."""
     if find_spec("watchfiles") is None:
-        raise ConfigError("--reload needs watchfiles: pip install 'api-hour-runtime[watch]'")
+        raise ConfigError(f"--reload needs watchfiles: {INSTALL['watch']}")
     command = [
         sys.executable,
         "-m",

