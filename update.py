@@ -56,13 +56,22 @@ def update(project: Path) -> None:
 def refuse_unclean(project: Path) -> None:
     """Raise UpdateError if git could not undo the merge."""
     try:
-        top = git(project, "rev-parse", "--show-toplevel")
-    except UpdateError:
-        top = ""
-    if not top or not project.samefile(top):
-        raise UpdateError("this folder is not a git repository: run git init and commit all first")
+        git(project, "rev-parse", "--show-toplevel")
+    except UpdateError as error:
+        if "not a git repository" not in str(error):  # but one of another user, say
+            raise
+        cure = "run git init and commit all first"
+        raise UpdateError(f"this folder is not in a git repository: {cure}") from None
     # This make may just have built the runtime's wheel.
     changes = git(project, "status", "--porcelain", "--", ".", ":!wheels").splitlines()
+    if not changes and not git(project, "ls-files", "--", ORIGIN):
+        raise UpdateError(
+            f"the repository {git(project, 'rev-parse', '--show-toplevel')} ignores this folder: "
+            "run git init here, or mend its .gitignore, and commit all first"
+        )
+    # Elsewhere in the repository only what is staged could end up in the commit.
+    staged = git(project, "diff", "--cached", "--name-status", "--", ":/").splitlines()
+    changes = changes or [line.replace("\t", "  ", 1) for line in staged]
     if changes:
         more = [f"and {len(changes) - SHOWN} more"] if len(changes) > SHOWN else []
         cure = "commit them, or stash them with --include-untracked"
@@ -98,10 +107,20 @@ def render(origin: dict[str, Any], commit: str, folder: Path) -> Path:
 
 
 def commit_tree(project: Path, tree: Path, message: str, *parents: str) -> str:
-    """Commit a folder to the project's repository, outside its branches; return the commit."""
-    index = {"GIT_INDEX_FILE": f"{tree}.index", "GIT_WORK_TREE": str(tree)}
-    git(project, "add", "--all", "--force", ".", **index)
-    return git(project, "commit-tree", git(project, "write-tree", **index), "-m", message, *parents)
+    """Commit a folder to the project's repository, outside its branches; return the commit.
+
+    In a repository that holds more than the project, the rest is what HEAD has: to the merge it did
+    not change, and is nothing to which a file of the project could have been renamed.
+    """
+    index = {"GIT_INDEX_FILE": f"{tree}.index"}
+    git(project, "add", "--all", "--force", ".", **index, GIT_WORK_TREE=str(tree))
+    content = git(project, "write-tree", **index)
+    if place := git(project, "rev-parse", "--show-prefix"):
+        git(project, "read-tree", "HEAD", **index)
+        git(project, "rm", "-r", "--cached", "--quiet", "--force", ".", **index)
+        git(project, "read-tree", f"--prefix={place}", content, **index)
+        content = git(project, "write-tree", **index)
+    return git(project, "commit-tree", content, "-m", message, *parents)
 
 
 def merge(project: Path, commit: str) -> None:
@@ -118,8 +137,8 @@ def merge(project: Path, commit: str) -> None:
 
 
 def git(folder: Path, *arguments: str, **environment: str) -> str:
-    """Run git and return its output. Raises UpdateError."""
-    return run(["git", "-C", str(folder), *arguments], environment)
+    """Run git and return its output, in English. Raises UpdateError."""
+    return run(["git", "-C", str(folder), *arguments], {"LC_ALL": "C"} | environment)
 
 
 def run(command: list[str], environment: Environment) -> str:

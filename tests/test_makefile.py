@@ -54,6 +54,22 @@ def test_a_python_without_venv_is_refused_with_the_cure(project: Project, tmp_pa
     assert not (project.folder / ".venv").exists()
 
 
+def test_a_runtime_that_is_not_on_this_machine_is_named_with_the_cure(project: Project) -> None:
+    makefile = project.folder / "Makefile"
+    text, count = re.subn("RUNTIME := .*", "RUNTIME := '/some where/runtime'", makefile.read_text())
+    assert count == 1
+    makefile.write_text(text)
+    (project.folder / ".venv" / "bin").mkdir(parents=True)
+    (project.folder / ".venv" / "bin" / "python").symlink_to(sys.executable)
+    result = project.make("check")
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[0] == (
+        "wheels/ has no wheel of API-Hour's runtime, and /some where/runtime is not on this"
+        " machine: commit wheels/ on the machine that has it, or name its folder or git URL, as in"
+        " make run RUNTIME=../api-hour/runtime"
+    )
+
+
 def test_reload_is_refused_if_nothing_is_served(project: Project) -> None:
     result = project.make("reload")
     assert result.returncode == 2

@@ -332,7 +332,16 @@ def test_only_the_previous_release_is_kept(
     assert "Removing" not in site.install(next_release)
     assert "Removing hello 0.1.0" in site.install(source.release(tmp_path / "next", "0.3.0"))
     assert site.releases() == ["0.2.0", "0.3.0"]
-    site.rollback()
+    # A stale pid file may have the number of any process, one that knows its name among them.
+    pidfile = site.prefix / "hello.pid"
+    for reader in (["sleep", "600"], ["tail", "--follow", str(pidfile)]):
+        with subprocess.Popen(reader, stdout=subprocess.DEVNULL) as stranger:
+            pidfile.write_text(f"{stranger.pid}\n")
+            assert "Nothing serves from" in site.rollback()
+            assert stranger.poll() is None
+            stranger.kill()
+    pidfile.write_text("-1\n")  # to kill: every process
+    assert "Nothing serves from" in site.rollback()
     assert (site.current, site.releases()) == ("0.2.0", ["0.2.0", "0.3.0"])
 
 

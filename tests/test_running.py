@@ -8,6 +8,7 @@ import re
 import runpy
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -132,6 +133,65 @@ def test_make_run_serves_without_a_database(projects: Projects) -> None:
         assert "Traceback" not in run.console
 
 
+@pytest.mark.parametrize(
+    ("verb", "cure"),
+    [
+        ("run", "with HTTP_PORT= or ADMIN_PORT=, as in make run HTTP_PORT=9000"),
+        ("serve", "in etc/hello/main.yaml"),
+    ],
+)
+def test_a_busy_port_is_reported_with_what_its_user_can_change(
+    projects: Projects, verb: str, cure: str
+) -> None:
+    project = projects("none")
+    settings = project.folder / "etc" / "hello" / "main.yaml"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with project.edited(settings, "127.0.0.1:8000", f"127.0.0.1:{port}"):
+            result = project.make(verb, f"HTTP_PORT={port}", f"ADMIN_PORT={free_port()}")
+    assert result.returncode == 2
+    assert (
+        f"listener http: tcp://127.0.0.1:{port} is in use: stop what listens there, or choose"
+        f" another address {cure}\n"
+    ) in result.stderr
+
+
+# Below a chroot the kernel refuses user namespaces.
+ENTER = """
+test ! -d /usr/lib/postgresql || mount -t tmpfs none /usr/lib/postgresql
+folder=$1
+shift
+mount --rbind / "$0" && exec chroot "$0" env --chdir="$folder" PATH=/usr/bin:/bin "$@"
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_root_runs_a_project_below_a_closed_folder_without_user_namespaces(
+    projects: Projects, tmp_path: Path
+) -> None:
+    """Run it as in a plain container: below ``/root``, without a system's PostgreSQL."""
+    closed = tmp_path / "root"
+    closed.mkdir(mode=0o700)
+    root = tmp_path / "chroot"
+    root.mkdir()
+    project = _variant(projects, closed, {"database": "aiopg"})
+    project.user = ["unshare", "--mount", "sh", "-c", ENTER, str(root), str(project.folder)]
+    try:
+        ids = []
+        for _ in range(2):
+            with project.running() as run:
+                assert f"its data is in /var/lib/{project.folder.name}-" in run.console
+                ids.append(run.ask("/records", "POST", {"name": "kept"}).json()["id"])
+                run.press_ctrl_c()
+                run.leaves_nothing()
+        assert ids == [1, 2]
+    finally:
+        said = project.succeed("clean")
+    (folder,) = re.findall(r"Removed the PostgreSQL in (/var/lib/\S+)", said)
+    assert not Path(folder).exists()
+    assert not (project.folder / ".venv").is_symlink()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 @pytest.mark.parametrize("database", ["aiopg", "none"])
 def test_everything_ends_with_make_s_child(
@@ -142,9 +202,10 @@ def test_everything_ends_with_make_s_child(
         run.leaves_nothing()
 
 
-def test_term_to_make_ends_everything(projects: Projects) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_everything_ends_with_make(projects: Projects, number: signal.Signals) -> None:
     with projects("aiopg").running() as run:
-        run.process.terminate()
+        run.process.send_signal(number)
         run.leaves_nothing()
 
 

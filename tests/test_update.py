@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -263,7 +264,74 @@ def test_without_a_repository_nothing_is_touched(
     project = generate(str(template))
     renew(template)
     assert refusal(project) == (
-        "make update: this folder is not a git repository: run git init and commit all first"
+        "make update: this folder is not in a git repository: run git init and commit all first"
+    )
+
+
+def test_a_project_in_a_repository_of_several_is_merged_and_touches_no_other(
+    generate: Callable[..., Project], template: Path, tmp_path: Path
+) -> None:
+    project = generate(str(template))
+    mono = tmp_path / "many projects"
+    other = shutil.copytree(project.folder, mono / "other", ignore=shutil.ignore_patterns(".venv"))
+    project.folder = project.folder.rename(mono / "the hello")
+    git(mono, "init", "--quiet")
+    assert refusal(project).splitlines()[-1] == '?? "the hello/"'
+    moved = project.folder / "hello" / "first.py"  # what has its old name is another project's
+    (project.folder / "hello" / "endpoints" / "index.py").rename(moved)
+    edit(other, "hello/endpoints/index.py", *OWN_MESSAGE)
+    before = commit_all(mono)
+    (other / "README.rst").write_text("not committed\n")
+    renew(template)
+    git(mono, "add", "other/README.rst")
+    assert refusal(project).splitlines()[-1] == "M  other/README.rst"
+    git(mono, "reset", "--quiet")
+    assert "One commit updated" in project.succeed("update")
+    assert git(mono, "rev-parse", "HEAD^") == before
+    changed = git(mono, "diff", "--name-only", "HEAD^").splitlines()
+    names = [".api-hour.json", "COLOUR", "hello/first.py"]
+    assert changed == [f"the hello/{name}" for name in names]
+    assert NEW_TITLE[1] in moved.read_text()
+    assert (other / "README.rst").read_text() == "not committed\n"
+
+
+@pytest.mark.parametrize("kind", ["worktree", "submodule"])
+def test_a_worktree_and_a_submodule_are_repositories(
+    project: Project, template: Path, tmp_path: Path, kind: str
+) -> None:
+    tools = project.folder / ".venv"
+    place = tmp_path / "a place" / "hello"
+    if kind == "worktree":
+        git(project.folder, "worktree", "add", "--quiet", str(place))
+    else:
+        (tmp_path / "a place").mkdir()
+        git(place.parent, "init", "--quiet")
+        local = ("-c", "protocol.file.allow=always")
+        git(place.parent, *local, "submodule", "--quiet", "add", str(project.folder), "hello")
+    tools.rename(place / ".venv")
+    renew(template)
+    Project(place, project.environment).succeed("update")
+    assert (place / "COLOUR").read_text() == "red\n"
+    assert git(place, "status", "--porcelain") == ""
+
+
+def test_a_folder_that_git_ignores_is_named(
+    generate: Callable[..., Project], template: Path, tmp_path: Path
+) -> None:
+    project = generate(str(template))
+    git(tmp_path, "init", "--quiet")
+    (tmp_path / ".gitignore").write_text("out/\n")
+    renew(template)
+    assert refusal(project) == (
+        f"make update: the repository {tmp_path} ignores this folder: run git init here, or mend"
+        " its .gitignore, and commit all first"
+    )
+
+
+def test_a_template_that_is_gone_is_named(project: Project, template: Path) -> None:
+    template.rename(template.with_name("elsewhere"))
+    assert refusal(project).splitlines()[-1] == (
+        'make update: git cannot get the template: its address is "template" in .api-hour.json'
     )
 
 

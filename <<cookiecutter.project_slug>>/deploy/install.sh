@@ -262,9 +262,17 @@ set_link() {
     fi
 }
 
+# Print the number in a pid file if it is that of a master of this prefix. A stale file may hold the
+# number of any process, and none but ours is ever signalled: the command line tells.
 live_pid() {
-    local pid
-    pid=$(cat "$1" 2> /dev/null) && kill -0 "$pid" 2> /dev/null && echo "$pid"
+    local pid argument ours='' served=''
+    pid=$(cat "$1" 2> /dev/null) && [[ $pid =~ ^[1-9][0-9]*$ && -r /proc/$pid/cmdline ]] || return 1
+    while IFS= read -r -d '' argument; do
+        [[ $argument != "$name:Container" ]] || ours=yes
+        argument=${argument#--pid=}
+        [[ ${argument##*/} != "$name.pid" || ! ${argument%/*} -ef $prefix ]] || served=yes
+    done < "/proc/$pid/cmdline"
+    [[ $ours && $served ]] && echo "$pid"
 }
 
 step() {

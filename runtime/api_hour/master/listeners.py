@@ -21,6 +21,8 @@ HANDED_OVER = "API_HOUR_FDS"  # in the environment of a successor: http=7=ours,a
 MAPPED = "::ffff:"  # before an IPv4 address in an IPv6 one
 NOT_HERE = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}  # an address that this machine lacks
 Identity = tuple[int, int, Any]  # family, type and bound address
+# In the environment, of a Makefile, say: how its user chooses another address.
+OTHER_ADDRESS = "API_HOUR_OTHER_ADDRESS"
 Inherited = tuple[list[socket.socket], bool]  # the sockets, and whether their files are ours
 
 
@@ -350,8 +352,8 @@ def _explain(name: str, address: Address, error: OSError, taken: Mapping[Identit
             "?ipv6only=on behind [::] to leave IPv4 to another address)"
         )
     cures = {
-        errno.EADDRINUSE: "is in use: stop what listens there, or choose another address with "
-        f"--listen {name}=URL",
+        errno.EADDRINUSE: "is in use: stop what listens there, or choose another address "
+        + os.environ.get(OTHER_ADDRESS, f"with --listen {name}=URL"),
         errno.EACCES: "is not allowed to this user: take a port above 1023 or a folder that "
         "this user may write",
         errno.EPERM: "cannot be given to another user or group: start as root, or remove user and "

@@ -13,7 +13,8 @@ The server ends last, so that COMMAND can finish its requests. What ends what:
   supervisor exits with COMMAND's code.
 * A signal reaches COMMAND once: Ctrl-C comes from the terminal, which knows only COMMAND's group,
   and what the supervisor itself receives it forwards. It ends when COMMAND does.
-* The terminal is closed, or standard input with ``--until-eof``: counts as a TERM.
+* The terminal is closed, or standard input with ``--until-eof``, or the parent ends with
+  ``--with-parent`` (make, by kill -9): counts as a TERM.
 * The supervisor is killed by kill -9: the kernel sends COMMAND a TERM and the server an INT, its
   fast shutdown, because each asked for that (PR_SET_PDEATHSIG; on Linux only). The next start
   waits until the last process of that server has ended.

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from shutil import which
 
 from api_hour.exceptions import ConfigError
 from api_hour.plugins import embedded
+from api_hour.plugins.embedded import host
 from api_hour.plugins.embedded.cluster import Cluster, InUse, remove, running, say
 from api_hour.plugins.embedded.job import STOP_SIGNALS, ForegroundJob, SignalQueue
 
@@ -19,6 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command: list[str] = options.command
     if command[:1] == ["--"]:
         del command[0]
+    if options.with_parent:
+        host.die_with_parent(signal.SIGTERM, os.getppid())  # also through exec
     if command and which(command[0]) is None:
         say(f"{command[0]}: command not found")
         return 127
@@ -44,7 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog=f"python -m {embedded.__name__}",
-        usage="%(prog)s [-h] [--data DIR] [--until-eof | --remove] [--] [COMMAND [ARGS...]]",
+        usage="%(prog)s [-h] [--data DIR] [--until-eof] [--with-parent] [--] [COMMAND [ARGS...]]\n"
+        "       %(prog)s [--data DIR] --remove",
         description="Run COMMAND with DATABASE_URL set to a PostgreSQL for development; without"
         " COMMAND, print the URL and run until Ctrl-C. If DATABASE_URL is set already, that"
         " database is used and no server is started.",
@@ -52,6 +57,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--data", default=".data", metavar="DIR", help="folder of the data (default: %(default)s)")
     add("--until-eof", action="store_true", help="stop when standard input is closed, too")
+    add("--with-parent", action="store_true", help="stop when the parent process ends, too")
     add("--remove", action="store_true", help="remove the data, and run nothing")
     add("command", nargs=argparse.REMAINDER, metavar="COMMAND", help="what to run")
     return parser.parse_args(arguments)
