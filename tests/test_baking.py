@@ -347,6 +347,7 @@ def test_a_tag_typed_at_the_prompt_is_refused_unrendered(tmp_path: Path, tag: st
     assert result.returncode == 1
     assert result.stderr.startswith("description must not contain ")
     assert tag in result.stderr
+    assert "Traceback" not in result.stderr + result.stdout
     assert not (tmp_path / "hello").exists()
 
 
