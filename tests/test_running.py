@@ -113,7 +113,7 @@ def test_make_run_serves_keeps_records_and_ends_on_ctrl_c(with_database: Project
         assert (kept.status, kept.body) == (200, created.body)
         assert {run.health(name) for name in ("live", "ready", "engines")} == {200}
         assert run.ask("/health/live").status == 404
-        assert f"Serving at http://127.0.0.1:{run.http}," in run.console
+        assert f"Starting at http://127.0.0.1:{run.http}," in run.console
         assert {"make", "postgres"} <= run.names()
         run.press_ctrl_c()
         run.leaves_nothing()

@@ -12,7 +12,8 @@ def when_ready(server: Any) -> None:
     example = """--json '{"name": "first"}'"""
 <% endif %>
     text = f"""
-Serving at {urls["http"]}, and for operators at {urls["admin"]}. Try:
+Starting at {urls["http"]}, and for operators at {urls["admin"]}.
+Once the log says Worker ready, try:
 
     curl {urls["http"]}/
 <% if cookiecutter.database != "none" %>
