@@ -27,7 +27,7 @@ def offline(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> dict[str, 
     """Download what projects need; return the environment in which they find it.
 
     Their pytest has a temporary folder of its own: two pytest runs that share one clear each
-    other's files away.
+    other's files away. Their mypy has one cache, which a project that differs in few files can use.
     """
     folder = tmp_path_factory.mktemp("packages")
     needs = tmp_path_factory.mktemp("needs") / "out"
@@ -39,6 +39,7 @@ def offline(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> dict[str, 
     theirs = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(folder), "PIP_NO_COMPILE": "0"}
     # uv uses an index to lock, in spite of these settings.
     theirs |= {"UV_FIND_LINKS": str(folder), "UV_HTTP_RETRIES": "9", "UV_HTTP_TIMEOUT": "90"}
+    theirs |= {"MYPY_CACHE_DIR": str(tmp_path_factory.mktemp("mypy"))}
     return theirs | {"PYTEST_DEBUG_TEMPROOT": str(tmp_path_factory.mktemp("temporary"))}
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 import socket
+import subprocess
 import sys
 import threading
 from configparser import RawConfigParser
@@ -41,6 +42,8 @@ class Supervisor:
         self._asked.bind(str(folder / "asked"))
         self._asked.listen()
         self._runs: list[Program] = []
+        self._run = folder / "run"
+        (self._run / name).mkdir(parents=True)
 
     def __enter__(self) -> Self:
         names = _unit(self._units / f"{self._name}.service", "Service")["Sockets"].split()
@@ -70,7 +73,9 @@ class Supervisor:
         self._state = "active"  # systemd retries a failed start
         service = _unit(self._units / f"{self._name}.service", "Service")
         program = Program(
-            *activated(self._sockets, shlex.split(service["ExecStart"])),
+            *activated(
+                self._sockets, shlex.split(service["ExecStart"].replace("%t", str(self._run)))
+            ),
             folder=Path(service["WorkingDirectory"]),
             environment=self._environment(Path(service["EnvironmentFile"].removeprefix("-"))),
             pass_fds=descriptors(self._sockets),
@@ -85,6 +90,17 @@ class Supervisor:
             except TimeoutError:
                 continue
         return 1
+
+    def reload(self) -> "subprocess.CompletedProcess[str]":
+        """Reload the service as its unit does; return the end of that command."""
+        service = _unit(self._units / f"{self._name}.service", "Service")
+        return subprocess.run(
+            shlex.split(service["ExecReload"].replace("%t", str(self._run))),
+            cwd=service["WorkingDirectory"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
 
     def stop(self) -> None:
         """End the service as its unit does, by TERM to the master."""

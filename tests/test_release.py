@@ -280,6 +280,15 @@ def test_a_release_takes_over_by_restart_and_goes_back_without_a_lost_request(
             site.rollback()
             _check_version(site, source, "0.1.0")
             assert supervisor.restarts == 4
+            reloaded = supervisor.reload()
+            assert reloaded.returncode == 0, reloaded.stderr
+            settings = site.prefix / "current" / "etc" / "hello" / "main.yaml"
+            text = settings.read_text()
+            settings.write_text(text.replace("body_limit", "body_limt"))
+            reloaded = supervisor.reload()
+            assert (reloaded.returncode, "body_limt" in reloaded.stderr) == (1, True)
+            settings.write_text(text)
+            _check_version(site, source, "0.1.0")
         supervisor.stop()
         how = "start it with systemctl start hello\n"
         assert f"Nothing serves from {site.prefix}: {how}" in site.rollback()

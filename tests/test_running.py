@@ -256,7 +256,7 @@ def test_every_request_of_a_project_as_baked_takes_the_fast_path(project: Projec
 
 def test_no_verb_leaves_a_trace_in_the_repository(projects: Projects) -> None:
     project = projects("aiopg")
-    project.succeed("check")
+    project.succeed("check", MYPY_CACHE_DIR=".mypy_cache")
     project.succeed("migrate")
     assert git(project.folder, "status", "--porcelain") == ""
     assert git(project.folder, "ls-files", "wheels").endswith(".whl")
@@ -318,8 +318,12 @@ def test_make_reload_takes_new_code_into_make_serve(projects: Projects) -> None:
         project.running("serve") as run,
     ):
         with project.edited(index, "Hello, World!", "Changed"):
-            project.succeed("reload")
+            assert "Reloaded" in project.succeed("reload")
             until(lambda: _greets(port, "Changed"))
+        with project.edited(index, "async def index", "async def"):
+            refused = project.make("reload")
+            assert (refused.returncode, "SyntaxError" in refused.stderr) == (2, True)
+            assert _greets(port, "Changed")
         run.process.terminate()
         run.leaves_nothing()
     assert not (project.folder / "hello.pid").exists()

@@ -102,7 +102,11 @@ def test_systemd_waits_longer_than_the_daemon(project: Path, units: Path) -> Non
     leaving = settings["graceful_timeout"] + settings["stop_delay"] + 2 * CLOSE_GRACE
     assert int(service["TimeoutStopSec"]) > leaving
     assert int(service["TimeoutStartSec"]) > settings["boot_timeout"]
-    assert service["ExecReload"] == "/bin/kill -HUP $MAINPID"
+    assert settings["boot_timeout"] < int(service["ExecReload"].rpartition("--timeout ")[2])
+    assert int(service["TimeoutStartSec"]) > int(service["ExecReload"].rpartition(" ")[2])
+    pidfile = service["ExecStart"].rpartition("--pid ")[2]
+    assert pidfile == f"%t/{service['RuntimeDirectory']}/my_daemon.pid"
+    assert f" reload {pidfile} " in service["ExecReload"]
 
 
 def test_without_systemd_no_trace_of_it_is_left(tmp_path: Path) -> None:

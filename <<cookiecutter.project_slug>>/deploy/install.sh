@@ -183,7 +183,7 @@ is_linked() {
 
 # Start a new master beside this one, on its sockets; stop this one once all new workers are ready.
 upgrade() {
-    local master=$1 new_pidfile=$prefix/$name.pid.2 new_pid='' left
+    local master=$1 new_pidfile=$prefix/$name.pid.2 new_pid='' started left
     echo "Starting a new master beside $master"
     rm -f "$prefix/notify" "$new_pidfile"
     # Without descriptor 9 there, the lock ends with this process.
@@ -194,12 +194,13 @@ upgrade() {
     kill -USR2 "$master"
     for ((left = timeout * 20; left > 0; left--)); do
         sleep 0.05
-        if [[ -e $new_pidfile ]]; then
-            new_pid=$(live_pid "$new_pidfile") || fail "the new master exited: see its log"
-        elif [[ -n $new_pid ]]; then
+        new_pid=$(live_pid "$new_pidfile") || true
+        # It may have come and gone in between.
+        started=$(sed -n 's/ STATUS=Starting$//p' "$prefix/notify.log" | tail -n 1)
+        [[ -z $started || -n $new_pid || -e /proc/$started ]] ||
             fail "the new master exited: see its log"
-        fi
-        ! grep -Eq "^$new_pid STATUS=([0-9]+) of \1 workers ready" "$prefix/notify.log" || break
+        [[ -z $new_pid ]] ||
+            ! grep -Eq "^$new_pid STATUS=([0-9]+) of \1 workers ready" "$prefix/notify.log" || break
     done
     if ((left == 0)); then
         [[ -z $new_pid ]] || kill "$new_pid"
