@@ -243,7 +243,7 @@ def test_the_daemon_obeys_the_manifests(
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     free = {name: free_port() for name in ports}
     for name, port in ports.items():
-        assert f"{name}=tcp://0.0.0.0:{port}" in arguments
+        assert f"{name}=tcp://*:{port}" in arguments
         arguments = [text.replace(f":{port}", f":{free[name]}") for text in arguments]
     arguments += [*container["args"], "--config-dir", str(mounted)]
     arguments += ["--stop-delay", "60"]  # time to ask on a busy machine; the last option wins
