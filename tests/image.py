@@ -197,12 +197,12 @@ class Container(Daemon):
             check=False,
         )
 
-    def ask(self, port: int, path: str, data: str = "") -> str:
+    def ask(self, port: int, path: str, data: str = "", *, host: str = "127.0.0.1") -> str:
         """Return the body of the response to a request from inside."""
         script = (
             "import sys; from urllib.request import urlopen; "
             "print(urlopen(sys.argv[1], sys.argv[2].encode() or None).read().decode())"
         )
-        result = self.within("python3", "-c", script, f"http://127.0.0.1:{port}{path}", data)
+        result = self.within("python3", "-c", script, f"http://{host}:{port}{path}", data)
         assert result.returncode == 0, result.stderr
         return result.stdout.strip()

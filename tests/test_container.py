@@ -179,6 +179,8 @@ def test_the_image_serves_read_only_as_a_plain_user_and_exits_on_term(
         container.ready(2)
         assert json.loads(container.ask(8000, "/")) == {"message": "Hello, World!"}
         assert json.loads(container.ask(8001, "/health/ready")) == {"ready": True}
+        # A cluster of IPv6 only asks a pod by nothing else.
+        assert json.loads(container.ask(8001, "/health/ready", host="[::1]")) == {"ready": True}
         family = [container.first, *container.first.children(recursive=True)]
         assert {process.uids().effective for process in family} == {65532}
         assert len(family) == 3  # the master and two workers
