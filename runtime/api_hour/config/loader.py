@@ -94,7 +94,7 @@ class Loader(Application):  # type: ignore[misc]
 
         Gunicorn's own version prints the error and exits, which a reload must not do.
         """
-        self._folder = _enter_if_there(self._start_folder)
+        self._folder = self.enter_start_folder()
         self.cfg = Config(prog=self.prog)
         self.cfg.env_orig = dict(self._environment)
         self.cfg.set("chdir", self._folder)
@@ -127,6 +127,18 @@ class Loader(Application):  # type: ignore[misc]
             logs={} if self.cfg.check else self._logs,
             warnings=tuple(self._warnings),
         )
+
+    def enter_start_folder(self) -> str:
+        """Go where the daemon was started, or to the root if that is gone; return where.
+
+        The path may hold a symbolic link that has moved. In the root absolute paths work.
+        """
+        try:
+            os.chdir(self._start_folder)
+        except OSError:
+            os.chdir("/")
+            return "/"
+        return self._start_folder
 
     def next_generation(self, current: Generation) -> Generation:
         """Return what the files say now; raises ConfigError.
@@ -386,16 +398,6 @@ class Loader(Application):  # type: ignore[misc]
         if not isinstance(changed, ssl.SSLContext):
             raise ConfigError(f"ssl_context must return an ssl.SSLContext, got {changed!r}")
         return changed
-
-
-def _enter_if_there(folder: str) -> str:
-    """Enter a folder, or the root if it is gone, where absolute paths work; return which."""
-    try:
-        os.chdir(folder)
-    except OSError:
-        folder = "/"
-        os.chdir(folder)
-    return folder
 
 
 def _enter(folder: str) -> None:

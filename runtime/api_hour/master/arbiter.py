@@ -109,6 +109,9 @@ class Application(Protocol):
 
     generation: Generation
 
+    def enter_start_folder(self) -> str:
+        """Go where the daemon was started, or to the root if that is gone; return where."""
+
     def next_generation(self, current: Generation) -> Generation:
         """Read the configuration again; raises ConfigError."""
 
@@ -141,8 +144,6 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         self._resumed_at = 0.0  # when this process ran again after a stop, by time.monotonic()
         self._reload_requests: ReloadRequests | None = None
         super().__init__(app)
-        # Where the command was typed, as the shell wrote it: a symbolic link stays one.
-        self._start_folder = str(self.cfg.settings["chdir"].default)
         self._pid_path = os.path.abspath(self.cfg.pidfile) if self.cfg.pidfile else ""
 
     def _set_num_workers(self, value: int) -> None:
@@ -637,13 +638,7 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
     def _read_candidate(self) -> bool:
         """Read the configuration, where the daemon was started, into a candidate."""
         try:
-            folder = self._enter_start_folder()
             candidate = self.app.next_generation(self._current)
-            if folder == "/" != self._start_folder and candidate.folder == folder:
-                raise ConfigError(
-                    f"{self._start_folder}, where the daemon was started, is gone: put it back, or "
-                    "restart the daemon"
-                )
             _refuse_no_workers(candidate)
             self._candidate = candidate
         except ConfigError as error:
@@ -652,20 +647,6 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
             log.exception("The configuration could not be read")
             self._reject_candidate(f"{type(error).__name__}: {error}")
         return self._candidate is not None
-
-    def _enter_start_folder(self) -> str:
-        """Go where the daemon was started, anew: the path may hold a link that has moved.
-
-        Without that folder, go to the root: absolute paths work there. Return where this is.
-        """
-        folder = self._start_folder
-        try:
-            os.chdir(folder)
-        except OSError:
-            folder = "/"
-            os.chdir(folder)
-        type(self.cfg.settings["chdir"]).default = folder  # which Gunicorn enters if none is given
-        return folder
 
     def _promote_candidate(self, generation: Generation) -> None:
         """Make the candidate, of which a worker is ready, the current generation."""
@@ -731,7 +712,7 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
             handed_over = {"GUNICORN_PID": str(os.getppid())}
             handed_over |= listeners.hand_over(self.LISTENERS) | metrics.hand_over()
             environ = {**self.cfg.env_orig, **handed_over}
-            self._enter_start_folder()
+            self.app.enter_start_folder()
             command = [sys.executable, "-m", "api_hour", *sys.argv[1:]]
             os.execve(sys.executable, command, environ)  # noqa: S606 - no shell is wanted
         except BaseException as error:
