@@ -45,6 +45,7 @@ class ServerOptions:
     proxy_headers: str = "auto"  # the only family that is believed: x-forwarded or forwarded
     proxy_protocol: bool = False  # each connection begins with a header of a trusted proxy
     max_connections: int = 0  # open at once; 0 means no limit
+    keepalive: float = 75.0  # seconds that an idle connection is kept
     header_timeout: float = 30.0  # seconds for a request's head; like the next, 0 means no limit
     body_timeout: float = 30.0  # seconds in which nothing of a request's body comes
     body_min_rate: int = 240  # bytes a second, on average, after body_timeout

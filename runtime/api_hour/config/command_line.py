@@ -24,7 +24,9 @@ from api_hour.config.gunicorn_settings import ACTS_IN_OUR_WAY, OURS, OWN_WARNED,
 from api_hour.exceptions import ConfigError
 
 NAME = "api_hour"
-USAGE = f"usage: {NAME} [OPTIONS] MODULE:CONTAINER"
+USAGE = f"""\
+usage: {NAME} [OPTIONS] MODULE:CONTAINER
+       {NAME} reload PIDFILE [--timeout SECONDS]"""
 INTRODUCTION = """\
 Serve a Container with several worker processes. etc/NAME/main.yaml holds its settings, where NAME
 is the first part of MODULE; an option wins over the file."""

@@ -51,7 +51,6 @@ REFUSED = {
     "wsgi_app": "name the Container on the command line, api_hour MODULE:CONTAINER",
     "worker_class": "a worker runs one api_hour.Container",
     "worker_connections": "set max_connections of a listener",
-    "keepalive": "give HTTPServer a keepalive_timeout",
     "limit_request_line": "give HTTPServer a max_line_size",
     "limit_request_fields": "give HTTPServer max_headers",
     "limit_request_field_size": "give HTTPServer a max_field_size",

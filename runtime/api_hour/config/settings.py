@@ -348,6 +348,13 @@ _declare(
     "Threads of a worker for endpoints that block (@api_hour.threaded).",
 )
 _declare(
+    "keepalive",
+    seconds,
+    75.0,
+    "Seconds that an idle HTTP connection is kept, which is longer than proxies wait.",
+    also=("--keep-alive",),
+)
+_declare(
     "header_timeout",
     seconds,
     30.0,

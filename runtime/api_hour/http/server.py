@@ -30,9 +30,9 @@ CANCEL_GRACE = 1.0  # seconds that a cancelled handler has after the deadline
 class HTTPServer:
     """Serves an ordinary ``aiohttp.web.Application`` on one listener.
 
-    ``keepalive_timeout``: seconds that an idle connection is kept. ``header_timeout``,
-    ``body_timeout``, ``body_min_rate``, ``send_timeout`` and ``request_timeout`` replace the
-    settings of these names for this server; 0 means no limit. ``handler_args`` are those of
+    ``keepalive_timeout`` replaces the setting ``keepalive`` for this server, and
+    ``header_timeout``, ``body_timeout``, ``body_min_rate``, ``send_timeout`` and
+    ``request_timeout`` those of their names; 0 means no limit. ``handler_args`` are those of
     aiohttp's ``AppRunner``.
 
     ``start()`` raises ConfigError for an endpoint that is a plain function.
@@ -42,7 +42,7 @@ class HTTPServer:
         self,
         app: web.Application,
         *,
-        keepalive_timeout: float = 75.0,
+        keepalive_timeout: float | None = None,
         header_timeout: float | None = None,
         body_timeout: float | None = None,
         body_min_rate: int | None = None,
@@ -64,7 +64,9 @@ class HTTPServer:
         # Only aiohttp's own logger understands a format.
         if "access_log_format" not in handler_args:
             handler_args.setdefault("access_log_class", AccessLogger)
-        self._handler_args = {"keepalive_timeout": keepalive_timeout} | handler_args
+        if keepalive_timeout is not None:
+            handler_args["keepalive_timeout"] = keepalive_timeout
+        self._handler_args = handler_args
 
     @property
     def requests(self) -> int:
@@ -76,6 +78,7 @@ class HTTPServer:
         if self._connections is None:
             threads.endpoints.size = self.options.threads
             _refuse_plain_functions(self.app)
+            self._handler_args.setdefault("keepalive_timeout", self.options.keepalive)
             log = logging.getLogger("gunicorn.access") if self.options.access_log else None
             runner = web.AppRunner(self.app, access_log=log, **self._logging_args())
             await runner.setup()
