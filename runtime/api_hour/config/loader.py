@@ -85,7 +85,7 @@ class Loader(Application):  # type: ignore[misc]
         self._worker_class = worker_class
         # Both as they were at the start: a reload must find the same, though `current` may be
         # another release by then, and raw_env may have changed our environment.
-        self._start_folder = util.getcwd()
+        self._start_folder: str = util.getcwd()
         self._environment = MappingProxyType(dict(os.environ))
         super().__init__(prog=prog)
 

@@ -200,6 +200,8 @@ STRICT: dict[str, Validator] = {
     "chdir": folder,
 }
 for gunicorns in KNOWN_SETTINGS:
+    if gunicorns.name == "chdir":
+        gunicorns.default = "."  # not the folder of the start, which may be gone at a reload
     if gunicorns.name in STRICT:
         gunicorns.validator = staticmethod(STRICT[gunicorns.name])
     elif gunicorns.validator.__name__ == "validate_pos_int":
