@@ -45,19 +45,15 @@ class AccessLogger(AbstractAccessLogger):
             "bytes": size,
             "seconds": round(time, 6),
         }
+        referer = agent = NO_VALUE
         if hdrs.REFERER in headers:
-            fields["referer"] = headers[hdrs.REFERER]
+            fields["referer"] = referer = headers[hdrs.REFERER]
         if hdrs.USER_AGENT in headers:
-            fields["user_agent"] = headers[hdrs.USER_AGENT]
-        referer, agent = fields.get("referer", NO_VALUE), fields.get("user_agent", NO_VALUE)
-        if '"' in path or "\\" in path:
-            path = _quoted(path)
-        if '"' in referer or "\\" in referer:
-            referer = _quoted(referer)
-        if '"' in agent or "\\" in agent:
-            agent = _quoted(agent)
-        line = remote, method, path, *message.version, status, size, time
-        fields["args"] = *line, referer, agent
+            fields["user_agent"] = agent = headers[hdrs.USER_AGENT]
+        sent = f"{path}{referer}{agent}"
+        if '"' in sent or "\\" in sent:
+            path, referer, agent = map(_quoted, (path, referer, agent))
+        fields["args"] = remote, method, path, *message.version, status, size, time, referer, agent
         record = object.__new__(logging.LogRecord)
         record.__dict__ = _constant_attributes(self.logger) | fields
         self.logger.handle(record)

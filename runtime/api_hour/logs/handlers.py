@@ -33,8 +33,7 @@ class NonBlockingHandler(logging.StreamHandler[Any]):
                     return False
                 # From Python 3.12 on, a filter may return another record.
                 record = passed if isinstance(passed, logging.LogRecord) else record
-            with self.lock:  # type: ignore[union-attr]
-                self.emit(record)
+            self.emit(record)  # the stream has a lock of its own
         except BaseException as error:  # a filter or a formatter of any class
             observers.failed("log", error)
         return True
@@ -45,13 +44,13 @@ class NonBlockingHandler(logging.StreamHandler[Any]):
             data = f"{self.format(record)}{self.terminator}".encode(errors="backslashreplace")
             out = self._out or streams.of(self.stream)
             if self._lost:
-                out.write(self._lost_line())
-                self._lost = 0
+                self._tell_lost(out)
             out.write(data)
             if out.error is not None:
                 observers.failed("log", out.error)  # the record waits, and is not lost yet
         except OSError as error:
-            self._lost += 1
+            with self.lock:  # type: ignore[union-attr]
+                self._lost += 1
             observers.failed("log", error)
         except Exception:
             self.handleError(record)
@@ -63,7 +62,11 @@ class NonBlockingHandler(logging.StreamHandler[Any]):
         """Tell that a formatter or the record itself raised, once a minute."""
         observers.failed("log", sys.exception() or RuntimeError("unknown"))
 
-    def _lost_line(self) -> bytes:
-        message = f"{self._lost} log records were lost: the log could not be written"
-        record = logging.LogRecord(__name__, logging.WARNING, "", 0, message, None, None)
-        return (self.format(record) + self.terminator).encode()
+    def _tell_lost(self, out: streams.Stream) -> None:
+        with self.lock:  # type: ignore[union-attr]
+            if not self._lost:  # another thread has told it meanwhile
+                return
+            message = f"{self._lost} log records were lost: the log could not be written"
+            record = logging.LogRecord(__name__, logging.WARNING, "", 0, message, None, None)
+            out.write((self.format(record) + self.terminator).encode())
+            self._lost = 0

@@ -5,6 +5,7 @@ import http.client
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 import socket
 import threading
@@ -17,7 +18,7 @@ from typing import Any
 import pytest
 from prometheus_client import Counter, Gauge
 
-from api_hour import metrics
+from api_hour import metrics, sample_files
 from api_hour.exceptions import ConfigError, DatabaseUnavailable
 from testkit.processes import Daemon
 from testkit.waiting import until
@@ -25,6 +26,7 @@ from testkit.waiting import until
 FORK = multiprocessing.get_context("fork")
 LIVES = 1000  # workers, one after the other
 AT_ONCE = 4
+NOBODY = 65534
 INCREMENTS = 5  # of each worker
 
 PROJECT = """\
@@ -145,6 +147,40 @@ def test_gauges_count_the_living_only(folder: Path) -> None:
         worker.kill()
         worker.join()
     assert value(metrics.collect(str(folder)), "alive") == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user")
+def test_a_master_that_is_root_shares_the_folder_with_workers_of_another_user() -> None:
+    def count_as_nobody() -> None:
+        os.setgroups([])
+        os.setgid(NOBODY)
+        os.setuid(NOBODY)
+        metrics.start_counting("test")
+        shown = metrics.text()
+        assert value(shown, 'worker_starts_total{reason="test"}') == 1
+        assert value(shown, 'process_open_fds{process="master"}') > 0
+
+    def be_the_master() -> None:
+        os.umask(0o077)
+        folder = Path(metrics.open_folder(NOBODY, NOBODY))
+        for number in range(2):
+            metrics.sample()
+            worker = FORK.Process(target=count_as_nobody)
+            worker.start()
+            worker.join()
+            assert worker.exitcode == 0
+            assert folder.stat().st_uid == NOBODY
+            shutil.rmtree(folder)
+            if number == 0:
+                metrics.sample()
+                # As if every process had had the time to write to the folder made again.
+                os.utime(folder / sample_files.MADE_AGAIN, (0, 0))
+        metrics.remove_folder()
+
+    master = FORK.Process(target=be_the_master)
+    master.start()
+    master.join()
+    assert master.exitcode == 0
 
 
 @pytest.fixture
