@@ -9,6 +9,7 @@ from runtime.tests.chaos.account import percentile
 from runtime.tests.chaos.harness import GRACE, STARTING, WORKERS, Harness
 from testkit.http import get, post
 from testkit.ledger import SLOW_IMPORT
+from testkit.processes import tcp_sockets
 from testkit.waiting import TIMEOUT, until
 
 GAP = 0.5  # seconds between two requests of a client, much less than the window
@@ -136,6 +137,8 @@ def retire_one(harness: Harness) -> None:
         mark = harness.daemon.mark()
         os.kill(chosen, signal.SIGTERM)
         harness.daemon.ready(after=mark)
+        # The worker drains from the moment at which its replacement is ready.
+        until(lambda: not tcp_sockets(chosen, state="0A"), "the worker goes on accepting")
         half.send(request[20:])
         harness.project.open_gate()
         answers = {
