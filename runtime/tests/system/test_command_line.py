@@ -190,7 +190,8 @@ def api_hour(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]
 
 def errors(output: str) -> list[str]:
     """Return the lines that are neither information nor the usage."""
-    return [line for line in output.splitlines() if "[INFO]" not in line and "usage:" not in line]
+    lines = output.replace(USAGE, "").splitlines()
+    return [line for line in lines if line and "[INFO]" not in line]
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
