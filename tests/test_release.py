@@ -156,12 +156,13 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield server.url
 
 
-@pytest.fixture
-def site(tmp_path: Path, database: str, source: Source) -> Site:
-    """Install the first release on a clean database."""
-    with _connected(database) as cursor:
-        cursor.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
-    site = Site(tmp_path / "opt" / "hello", tmp_path / "bin")
+@pytest.fixture(scope="module")
+def first(
+    database: str, source: Source, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Path]:
+    """Install the first release; return its prefix, and a copy as it was then."""
+    place = tmp_path_factory.mktemp("site")
+    site = Site(place / "opt" / "hello", place / "bin")
     site.prefix.mkdir(parents=True)
     (site.prefix / "environment").write_text(f"# the daemon's\nDATABASE_URL={database}\n")
     serve = f"{site.prefix}/current/install.sh serve\n"
@@ -169,7 +170,23 @@ def site(tmp_path: Path, database: str, source: Source) -> Site:
     said = site.install(source.archive)
     assert f"Nothing serves from {site.prefix}: start it with {how}" in said
     assert site.current == "0.1.0"
-    return site
+    return site.prefix, shutil.copytree(site.prefix, place / "kept", symlinks=True)
+
+
+@pytest.fixture
+def site(tmp_path: Path, database: str, first: tuple[Path, Path]) -> Site:
+    """Return the prefix as the first installation left it, and its database without records."""
+    prefix, kept = first
+    shutil.rmtree(prefix)
+    shutil.copytree(kept, prefix, symlinks=True)
+    with _connected(database) as cursor:
+        cursor.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    venv = prefix / "current" / "venv"
+    (migrations,) = venv.glob("lib/python*/site-packages/hello/migrations")
+    command = [str(venv / "bin" / "dbmate"), "--no-dump-schema", "--migrations-dir"]
+    variables = {"DATABASE_URL": database, "PGSSLMODE": "prefer"}
+    subprocess.run([*command, str(migrations), "migrate"], env=variables, check=True)
+    return Site(prefix, tmp_path / "bin")
 
 
 @pytest.fixture(scope="module")
