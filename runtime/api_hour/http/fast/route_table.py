@@ -123,7 +123,7 @@ def _pattern(app: web.Application, resource: AbstractResource) -> Pattern | None
     else:
         return None
     # With no parenthesis but those of the variables, none of them is optional.
-    certain = pattern.pattern.count(")") == pattern.groups == len(pattern.groupindex)
+    certain = pattern.pattern.count(")") == resource.canonical.count("{")
     routes: dict[AbstractRoute, Route | None] = {
         route: _route(app, UrlMappingMatchInfo({}, route)) for route in resource
     }
