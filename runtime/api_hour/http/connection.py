@@ -5,19 +5,30 @@ Everything here holds with the fast path and without it: ``http/fast/`` extends 
 
 import asyncio
 import functools
+import sys
+from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp import WSCloseCode, web
-from aiohttp.web_protocol import RequestHandler
+from aiohttp.http_websocket import WebSocketReader
+from aiohttp.web_protocol import (
+    ERROR,
+    MAX_MSG_QUEUE_SIZE,
+    RequestHandler,
+    RequestPayloadError,
+    _ErrInfo,
+)
 from aiohttp.web_server import Server as AiohttpServer
 
 from api_hour import observers
 from api_hour.container import ServerOptions
+from api_hour.http.parser import MALFORMED, Parser
 from api_hour.http.proxy_headers import TrustedProxies
-from api_hour.http.request import Request
-from api_hour.http.request_checks import checked
+from api_hour.http.request import Request, body_error, has_left, is_of_client
+from api_hour.http.request_checks import checked, refusal
 from api_hour.http.time_limits import TimeLimits
+from api_hour.http.websocket import FrameChecker
 from api_hour.logs.request_id import Ids
 from api_hour.servers import proxy_protocol
 from api_hour.servers.acceptor import Acceptor
@@ -54,6 +65,17 @@ class Connection(RequestHandler):
         self._logs = self._logging_enabled
         # aiohttp reads the clock for a request only with this flag; metrics need the time too.
         self._logging_enabled = self._logs or connections.metrics is not None
+        self._parser = Parser(
+            self,
+            self._loop,
+            self._read_bufsize,
+            max_line_size=self.max_line_size,
+            max_field_size=self.max_field_size,
+            max_headers=self.max_headers,
+            payload_exception=RequestPayloadError,
+            auto_decompress=kwargs.get("auto_decompress", True),
+            max_msg_queue_size=MAX_MSG_QUEUE_SIZE,
+        )
         # One timer serves both limits, so the shorter one holds before the first request.
         header_timeout = connections.options.header_timeout
         limits = [limit for limit in (header_timeout, self._idle_timeout) if limit > 0]
@@ -167,6 +189,48 @@ class Connection(RequestHandler):
         if self.waits_for_request and not self._arriving and last_use <= since:
             self.force_close()
 
+    def set_parser(
+        self, parser: WebSocketReader, data_received_cb: Callable[[], None] | None = None
+    ) -> None:
+        """Let a WebSocket read what arrives, once it is checked."""
+        known = isinstance(parser, WebSocketReader)
+        reader = cast(WebSocketReader, FrameChecker(parser)) if known else parser
+        super().set_parser(reader, data_received_cb)
+
+    def _make_error_handler(
+        self, err_info: _ErrInfo
+    ) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
+        """Return what answers a malformed request.
+
+        Any client can send one, and many: they are seen in the access log and the metrics, and
+        take one line without a traceback where somebody looks for them.
+        """
+
+        async def refuse(request: web.BaseRequest) -> web.StreamResponse:
+            self.logger.debug("Malformed request from %s: %r", request.remote, err_info.exc)
+            return refusal(err_info.status, err_info.message)
+
+        return refuse
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what a handler raised; what only the client can have caused is not logged.
+
+        Raises ConnectionError where nobody is left to be answered.
+        """
+        error = exc or sys.exception()
+        if error is None or not is_of_client(request, error):
+            return super().handle_error(request, status, exc, message)
+        self.logger.debug("The client failed a request from %s: %r", request.remote, error)
+        if has_left(request) or request.writer.output_size > 0:
+            raise ConnectionError("Nobody is left to be answered") from error
+        return refusal(*body_error(error))
+
     def log_access(
         self, request: web.BaseRequest, response: web.StreamResponse, time: float | None
     ) -> None:
@@ -192,9 +256,12 @@ class Connection(RequestHandler):
             observers.failed("log", error)
 
     def log_exception(self, *args: Any, **kwargs: Any) -> None:
-        """Log an exception; never raises, so that the answer to the request goes out."""
+        """Log an error, unless it is that of a body which nobody has read; never raises."""
         try:
-            super().log_exception(*args, **kwargs)
+            if isinstance(kwargs.get("exc_info"), RequestPayloadError):
+                self.logger.debug("Malformed body from %s", self.peername)
+            else:
+                super().log_exception(*args, **kwargs)
         except BaseException as error:
             observers.failed("log", error)
 
@@ -220,7 +287,7 @@ class Connections(AiohttpServer):
         proxies = TrustedProxies(trusted, options.proxy_headers) if trusted else None
         self.request_constants: dict[str, Any] = {"_proxies": proxies}
         kind = type("Request", (Request,), self.request_constants)
-        factory = functools.partial(app._make_request, _cls=kind)
+        factory = functools.partial(_make_request, app, kind)
         self.ids = Ids() if options.request_ids else None
         self.options = options
         self.limits = TimeLimits(options, self.count_timeout)
@@ -297,3 +364,18 @@ class Connections(AiohttpServer):
         )
 
         return RequestMetrics(self.open, options.listener)
+
+
+def _make_request(
+    app: web.Application,
+    kind: type[Request],
+    message: Any,
+    payload: Any,
+    protocol: RequestHandler,
+    writer: Any,
+    task: "asyncio.Task[None]",
+) -> web.Request:
+    """Return the request of a message; that of a parse error is made of our own."""
+    if message is ERROR:
+        message = MALFORMED
+    return app._make_request(message, payload, protocol, writer, task, _cls=kind)

@@ -7,6 +7,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
 from api_hour.exceptions import DatabaseUnavailable, PoolExhausted, QueryTimeout
+from api_hour.http.request import body_error, has_left, is_of_client
 from api_hour.http.responses import JSON, describe, error_body
 
 E = TypeVar("E", bound=web.HTTPException)
@@ -40,6 +41,10 @@ async def json_errors(request: web.Request, handler: Handler) -> web.StreamRespo
     except Exception as error:
         if request.writer.output_size:  # too late to answer: aiohttp closes the connection
             raise
+        if is_of_client(request, error):  # a body that is malformed, late, or that nobody ends
+            if has_left(request):
+                raise
+            raise _refusal(error) from error
         raise _answer(request, error) from error
 
 
@@ -62,6 +67,14 @@ def _answer(request: web.Request, error: Exception) -> web.HTTPException:
     logger.error("%s: the endpoint failed", describe(request), exc_info=error)
     internal = web.HTTPInternalServerError()
     return as_json(internal, internal.reason)
+
+
+def _refusal(error: Exception) -> web.HTTPException:
+    """Return the answer to a body that failed; nothing of it is worth a line of the log."""
+    status, message = body_error(error)
+    refused = web.HTTPRequestTimeout() if status == 408 else web.HTTPBadRequest()
+    refused.force_close()
+    return as_json(refused, message)
 
 
 def _message(error: web.HTTPException) -> str:

@@ -8,10 +8,13 @@ from typing import Any, cast
 from aiohttp import hdrs, web
 from aiohttp.helpers import reify
 from aiohttp.http import SERVER_SOFTWARE
+from aiohttp.web_protocol import RequestPayloadError
+from yarl import URL
 
 from api_hour.http.proxy_headers import Client, TrustedProxies, authority
 from api_hour.logs import request_id
 
+CLOSED = ("Connection closed.",)  # what aiohttp's RuntimeError says to who reads after the end
 SERVER = "api_hour"  # the header of that name; versions would tell whom to attack, and how
 MAPPED = "::ffff:"  # before an IPv4 address
 
@@ -36,6 +39,9 @@ class Request(web.Request):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._started = monotonic()  # aiohttp reads uvloop's time(), which counts milliseconds
+        if not self._rel_url.raw_path:  # "http://host" is "http://host/" (RFC 9110, 4.2.3)
+            query = self._rel_url.raw_query_string
+            self._rel_url = URL.build(path="/", query_string=query, encoded=True)
 
     @property
     def route_name(self) -> str:
@@ -106,3 +112,27 @@ class Request(web.Request):
         body, media = await self.read(), self._message.headers.get(hdrs.CONTENT_TYPE, "")
         named = "charset" in media.lower() and self.charset
         return loads(body.decode(named or "utf-8"))
+
+
+def is_of_client(request: web.BaseRequest, error: BaseException) -> bool:
+    """Return whether the client alone caused ``error``: by its body, or because it has left."""
+    body = request._payload.exception()
+    cause: BaseException | None = error
+    while cause is not None:
+        if cause is body or isinstance(cause, RequestPayloadError):
+            return True
+        cause = cause.__cause__
+    return has_left(request) and (isinstance(error, ConnectionError) or error.args == CLOSED)
+
+
+def has_left(request: web.BaseRequest) -> bool:
+    """Return whether nobody is left to be answered."""
+    transport = request.transport
+    return transport is None or transport.is_closing()
+
+
+def body_error(error: BaseException) -> tuple[int, str]:
+    """Return the status and the text of the answer to a body that failed."""
+    if isinstance(error, TimeoutError):
+        return 408, "Request Timeout"
+    return 400, "Malformed body"

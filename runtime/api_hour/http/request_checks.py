@@ -1,7 +1,8 @@
 """What this server does differently from aiohttp, on the fast path and beside it.
 
-It refuses a Host header that names no host, a Transfer-Encoding that names no known coding, and
-CONNECT. It answers ``OPTIONS *``.
+It refuses a Host header that names no host, a Transfer-Encoding that names no known coding or comes
+with HTTP/1.0, any HTTP but 1.0 and 1.1, and CONNECT. It answers ``OPTIONS *``. What it does with
+malformed requests is in ``http/parser.py``.
 """
 
 import re
@@ -10,11 +11,13 @@ from functools import lru_cache
 from typing import Any
 
 from aiohttp import hdrs, web
+from aiohttp.http_writer import HttpVersion10, HttpVersion11
 
 from api_hour.logs.request_id import HEADER, Ids, current
 
 Handle = Callable[[Any], Awaitable[web.StreamResponse]]
 
+VERSIONS = HttpVersion11, HttpVersion10
 # RFC 9110, 7.2, and RFC 3986, 3.2.2, but without a comma: only a list of hosts, joined, has one.
 HOST = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 
@@ -49,16 +52,23 @@ def good_host(host: str | None) -> bool:
 def _answer(request: web.Request) -> web.Response | None:
     """Return the answer to a request that the application never sees, else None."""
     headers, message = request.headers, request._message
+    if message.version not in VERSIONS:  # the parser takes 0.9 and 2.0 too
+        request._version = HttpVersion11  # of the answer
+        return refusal(505, "HTTP Version Not Supported")
     if not good_host(headers.get(hdrs.HOST)):
-        return _refusal(400, "Invalid Host header")
-    if hdrs.TRANSFER_ENCODING in headers and not message.chunked:
-        return _refusal(400, "Invalid Transfer-Encoding header")
+        return refusal(400, "Invalid Host header")
+    # RFC 9112, 6.1: with HTTP/1.0 the framing counts as faulty.
+    if hdrs.TRANSFER_ENCODING in headers and (
+        not message.chunked or message.version is HttpVersion10
+    ):
+        return refusal(400, "Invalid Transfer-Encoding header")
     if message.method == hdrs.METH_CONNECT:
-        return _refusal(501, "CONNECT is not supported")
+        return refusal(501, "CONNECT is not supported")
     return web.Response() if message.path == "*" else None
 
 
-def _refusal(status: int, text: str) -> web.Response:
+def refusal(status: int, text: str) -> web.Response:
+    """Return an answer after which the connection is closed."""
     response = web.Response(status=status, text=f"{status}: {text}")
     response.force_close()
     return response

@@ -84,7 +84,7 @@ class HTTPServer:
             await runner.setup()
             # The runner has checked the arguments, and its server is replaced by ours.
             server = cast(AiohttpServer, runner.server)
-            connections_class = _connections_class(self.options)
+            connections_class = _connections_class(self.app, self.options)
             self._connections = connections_class(
                 self.app,
                 replace(self.options, **self._limits),
@@ -132,7 +132,7 @@ class HTTPServer:
             await self.app.cleanup()
 
 
-def _connections_class(options: ServerOptions) -> type[Connections]:
+def _connections_class(app: web.Application, options: ServerOptions) -> type[Connections]:
     """Return the class that makes connections.
 
     The only import of ``http/fast/`` outside that folder: without it, and without these lines, a
@@ -140,8 +140,9 @@ def _connections_class(options: ServerOptions) -> type[Connections]:
     """
     if options.fast:
         from api_hour.http.fast import usable
+        from api_hour.http.fast.instrumentation import instrumented
 
-        if usable():
+        if usable() and not instrumented(app):
             from api_hour.http.fast.connection import FastConnections
 
             return FastConnections

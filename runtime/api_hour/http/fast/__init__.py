@@ -28,13 +28,13 @@ Four ways, from quick to slow. Each begins in ``FastConnection._answer``.
    in one write.
 2. **Finished in aiohttp.** The handler is done in its first step, but raised, or returned a
    response that takes more than a head and a body: a stream, a file, compression, a closing
-   connection, HTTP/1.0, HEAD. ``_finish_in_aiohttp`` runs aiohttp's ``_handle_request`` with the
+   connection, HEAD. ``_finish_in_aiohttp`` runs aiohttp's ``_handle_request`` with the
    outcome as its handler, in the same call of ``data_received`` as far as it does not suspend.
 3. **Handed over.** The handler suspends, or way 2 does. What is left of it goes on in a task.
 4. **Left to aiohttp.** The request is queued for ``RequestHandler.start``, as if this folder did
-   not exist: an incomplete body, ``Expect``, ``Transfer-Encoding``, an upgrade, an absolute URL, a
-   Host that is not known to be good, a parse error, static files, a connection that is busy or does
-   not read its answers.
+   not exist: an incomplete body, ``Expect``, ``Transfer-Encoding``, an upgrade, an absolute URL,
+   any version but HTTP/1.1, a Host that is not known to be good, a parse error, static files, a
+   connection that is busy or does not read its answers.
 
 Ways 1 to 3 are chosen by what happens, not by a guess: ``_answer`` makes no promise until it has
 seen the first step. It returns None, for way 4, before anything has happened to the request.

@@ -6,13 +6,14 @@ The theory of operation is in ``http/fast/__init__.py``.
 import asyncio
 import sys
 from asyncio import _enter_task, _leave_task
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
 from functools import partial
 from time import monotonic
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import hdrs, web
+from aiohttp.http import HttpVersion11
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import _PAYLOAD_ACCESS_ERROR, RequestHandler, _ErrInfo
@@ -23,11 +24,11 @@ from api_hour.http.fast.request import FastRequest
 from api_hour.http.fast.route_table import RouteTable
 from api_hour.http.fast.task_pool import IDLE, PooledTask, Steps, TaskPool, resume, run_in_context
 from api_hour.http.fast.writer import ResponseWriter
+from api_hour.http.parser import Messages, Parser, Result, stopped_early
 from api_hour.http.request import Request
 from api_hour.http.request_checks import good_host
 from api_hour.logs import request_id
 
-Messages = Sequence[tuple[Any, StreamReader]]
 # aiohttp's waiter and task of a connection, while a pooled task is at work in their place
 Parked = tuple["asyncio.Future[None] | None", "asyncio.Task[None] | None"]
 
@@ -39,11 +40,15 @@ _new = object.__new__
 class FastConnection(Connection):
     """aiohttp's protocol, which answers a simple request as soon as it has arrived."""
 
-    __slots__ = ("_host", "_parked", "_unsent")
+    __slots__ = ("_consumed", "_feed", "_host", "_parked", "_unsent")
     _connections: "FastConnections"
+    _parser: Parser
 
     def __init__(self, connections: "FastConnections", **kwargs: Any) -> None:
         super().__init__(connections, **kwargs)
+        # aiohttp's own, bound: looked up in our subclass, they would cost every request more.
+        self._feed: Callable[[bytes], Result] = super(Parser, self._parser).feed_data
+        self._consumed: Callable[[], None] = self._parser.message_consumed
         self._host: str | None = None  # the last good one: clients send the same again and again
         self._parked: Parked | None = None
         self._unsent = b""  # answers that wait for the end of their batch
@@ -71,20 +76,29 @@ class FastConnection(Connection):
                 return RequestHandler.data_received(self, data)
             return super().data_received(data)
         try:
-            messages, upgraded, tail = self._parser.feed_data(data)  # type: ignore[union-attr]
-        except HttpProcessingError as exc:
-            error = _ErrInfo(status=400, exc=exc, message=exc.message)
-            return self._leave_to_aiohttp([(error, EMPTY_PAYLOAD)], False, b"")
+            messages, upgraded, _ = outcome = self._feed(data)
+        except HttpProcessingError as error:
+            return self._answer_all(data, error)
         if len(messages) != 1 or upgraded:
-            return self._answer_batch(messages, upgraded, tail)
-        self._arriving = 0.0
+            return self._answer_all(data, outcome)
         message, payload = messages[0]
         answer = self._answer(message, payload)
         if answer is None:
-            self._leave_to_aiohttp(messages, False, b"")
-        elif answer and self.transport is not None:
+            return self._answer_all(data, outcome)
+        self._arriving = 0.0
+        if answer and self.transport is not None:
             self.transport.write(answer)
         return None
+
+    def _answer_all(self, data: bytes, outcome: Result | HttpProcessingError) -> None:
+        """Take in what is not one simple request."""
+        if not self._arriving:  # a whole request has come since it was remembered
+            self._parser.head = b""
+        if stopped_early(outcome):
+            outcome = self._parser.go_on(data, outcome, between=True)
+        messages, upgraded, tail = cast(Result, outcome)
+        self._parser.remember(data, messages)
+        self._answer_batch(messages, upgraded, tail)
 
     def _answer_batch(self, messages: Messages, upgraded: bool, tail: bytes) -> None:
         """Answer pipelined requests with one write, up to the first that must wait."""
@@ -95,6 +109,8 @@ class FastConnection(Connection):
         served = 0
         if not upgraded and len(messages) < self._max_msg_queue_size:
             for message, payload in messages:
+                if type(message) is _ErrInfo:
+                    break
                 data = self._answer(message, payload)
                 if data is None:
                     break
@@ -110,6 +126,7 @@ class FastConnection(Connection):
 
     def _leave_to_aiohttp(self, messages: Messages, upgraded: bool, tail: bytes) -> None:
         """Queue requests for aiohttp's own loop, and wake it, as its data_received does."""
+        self._parser.body = messages[-1][1]
         self._request_count += len(messages)
         self._messages.extend(messages)
         if len(self._messages) >= self._max_msg_queue_size:
@@ -134,6 +151,8 @@ class FastConnection(Connection):
             or (payload is not EMPTY_PAYLOAD and not payload.is_eof())  # a body is still arriving
             or (host != self._host and not self._is_good_host(host))
             or url._netloc  # an absolute URL
+            or message.version is not HttpVersion11
+            or message.upgrade
         ):
             return None
         method, path, waiting = message.method, url._path, shared.task_pool.waiting
@@ -164,7 +183,7 @@ class FastConnection(Connection):
             context.run(request_id.current.set, identity)
         self._request_count += 1
         shared.requests_count += 1
-        self._parser.message_consumed()  # type: ignore[union-attr]
+        self._consumed()
         try:
             handle = shared.handle if found is None else found[0].handler
             step = context.run(pooled.send, handle(request))
@@ -272,7 +291,7 @@ class FastConnection(Connection):
     ) -> tuple[web.StreamResponse, bool]:
         """Send a response with one write where that is possible."""
         data = None
-        if not self._upgraded:
+        if not self._upgraded and request._message.version is HttpVersion11:
             data = self._connections.render(request, resp, raised=True)
         if data is None:
             return await super().finish_response(request, resp, start_time)

@@ -29,6 +29,7 @@ from aiohttp.web_urldispatcher import (
     PlainResource,
     PrefixedSubAppResource,
     Resource,
+    ResourceRoute,
     StaticResource,
     UrlDispatcher,
     UrlMappingMatchInfo,
@@ -55,20 +56,14 @@ class Route:
 
 
 Found = tuple[Route, dict[str, str]]  # and the variables in the path
-Match = Callable[[str], re.Match[str] | None]
-
-
-@dataclass(frozen=True, slots=True)
-class Pattern:
-    """A resource of the application itself: what matches its path, and its routes."""
-
-    match: Match
-    resource: Resource  # its routes may grow while the application serves
-    routes: dict[AbstractRoute, Route | None]
-
-    def route(self, method: str) -> AbstractRoute | None:
-        """Return what the resource has for a method."""
-        return self.resource._routes.get(method, self.resource._any_route)
+# A resource of the application itself: what matches its path; whether all groups take part in every
+# match; its own routes by method, which may grow while it serves; what was prepared of them.
+Pattern = tuple[
+    Callable[[str], re.Match[str] | None],
+    bool,
+    dict[str, ResourceRoute],
+    dict[AbstractRoute, Route | None],
+]
 
 
 class RouteTable:
@@ -95,13 +90,15 @@ class RouteTable:
             for pattern in self._patterns.get(part, ()):
                 if pattern is None:
                     return None
-                if (matched := pattern.match(path)) and (route := pattern.route(method)):
-                    variables = matched.groupdict()
-                    found = pattern.routes.get(route)
-                    # A group that took no part is None, which the dispatcher fails at.
-                    if found is None or None in variables.values():
+                match, certain, by_method, routes = pattern
+                if (matched := match(path)) and (
+                    own := by_method.get(method) or by_method.get(METH_ANY)
+                ):
+                    route, variables = routes.get(own), matched.groupdict()
+                    # The dispatcher fails at a group that took no part, which is None.
+                    if route is None or not (certain or None not in variables.values()):
                         return None
-                    return found, variables
+                    return route, variables
             part = "" if part == "/" else part.rpartition("/")[0] or "/"
         return None
 
@@ -119,17 +116,18 @@ class RouteTable:
 
 def _pattern(app: web.Application, resource: AbstractResource) -> Pattern | None:
     """Return a resource of the application itself; None for any other."""
-    match: Match
     if type(resource) is PlainResource:
-        match = re.compile(re.escape(resource.canonical)).fullmatch
+        pattern = re.compile(re.escape(resource.canonical))
     elif type(resource) is DynamicResource:
-        match = resource._pattern.fullmatch
+        pattern = resource._pattern
     else:
         return None
+    # With no parenthesis but those of the variables, none of them is optional.
+    certain = pattern.pattern.count(")") == resource.canonical.count("{")
     routes: dict[AbstractRoute, Route | None] = {
         route: _route(app, UrlMappingMatchInfo({}, route)) for route in resource
     }
-    return Pattern(match, resource, routes)
+    return pattern.fullmatch, certain, resource._routes, routes
 
 
 def with_subapps(app: web.Application) -> Iterator[web.Application]:
@@ -150,8 +148,7 @@ def _static_prefixes(app: web.Application) -> Iterator[str]:
 def _is_known(app: web.Application) -> bool:
     """Return whether the method and the path alone decide which route is found."""
     return (
-        type(app) is web.Application
-        and type(app.router) is UrlDispatcher
+        type(app.router) is UrlDispatcher
         and not app._has_legacy_middlewares
         and all(type(resource) in KNOWN for resource in app.router.resources())
     )

@@ -1,8 +1,8 @@
 """The response writer: a whole response as the bytes that aiohttp would send, in one piece.
 
 Where aiohttp does more than to write a head and a body, the response is left to it: bodies that
-are not bytes, statuses without a body, compression, chunks, HEAD, HTTP/1.0, connections that
-close, ``on_response_prepare`` signals.
+are not bytes, statuses without a body, compression, chunks, HEAD, connections that close,
+``on_response_prepare`` signals.
 """
 
 import time
@@ -10,7 +10,6 @@ from typing import Any
 
 from aiohttp import hdrs, web
 from aiohttp.helpers import rfc822_formatted_time
-from aiohttp.http import HttpVersion11
 from aiohttp.http_writer import _serialize_headers
 
 from api_hour.http.access_log import AccessLogger
@@ -52,12 +51,12 @@ class ResponseWriter:
     def render(self, request: Any, response: Any, *, raised: bool = False) -> bytes | None:
         """Return the bytes of ``response``, which then counts as sent; None leaves it to aiohttp.
 
-        ``raised`` allows an HTTPException, of which aiohttp warns when it is returned.
+        The request is one of HTTP/1.1. ``raised`` allows an HTTPException, of which aiohttp warns
+        when it is returned.
         """
         message = request._message
         if (
             message.should_close
-            or message.version is not HttpVersion11
             or message.method == "HEAD"
             or self._connections.draining
             or self._signals

@@ -108,7 +108,7 @@ def test_a_line_without_an_end_is_refused(run: Any, fast: bool, start: bytes) ->
                 while not peer.closed and sent < 10 * MIB:
                     sent += await push(peer, b"x" * PIECE)
                     await peer.settle(3)
-            assert peer.heard.startswith(b"HTTP/1.0 400 ")
+            assert peer.heard.startswith(b"HTTP/1.1 400 ")
             assert sent <= 8 * PIECE
 
     run(scenario())
@@ -124,7 +124,7 @@ def test_headers_without_an_end_are_refused(run: Any, fast: bool) -> None:
                 sent += 1
                 await peer.send(b"X-%d: 1\r\n" % sent)
                 await peer.settle(3)
-            assert peer.heard.startswith(b"HTTP/1.0 400 ")
+            assert peer.heard.startswith(b"HTTP/1.1 400 ")
             assert sent <= 200
 
     run(scenario())

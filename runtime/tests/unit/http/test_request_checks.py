@@ -60,7 +60,7 @@ def test_a_host_and_its_port_are_taken(ask: Ask, host: str) -> None:
 
 def test_a_request_of_http_1_1_without_a_host_is_refused(ask: Ask) -> None:
     answer = ask(b"GET /json HTTP/1.1\r\n\r\n")
-    assert answer.startswith(b"HTTP/1.0 400 ")  # by the parser
+    assert answer.startswith(b"HTTP/1.1 400 ")  # by the parser
     assert answer.endswith(b"(closed)")
 
 
@@ -70,7 +70,7 @@ def test_a_request_of_http_1_0_needs_no_host(ask: Ask) -> None:
 
 def test_two_hosts_are_refused(ask: Ask) -> None:
     data = b"GET /json HTTP/1.1\r\nHost: test\r\nHost: other\r\n\r\n"
-    assert ask(data).startswith(b"HTTP/1.0 400 ")  # by the parser
+    assert ask(data).startswith(b"HTTP/1.1 400 ")  # by the parser
 
 
 @pytest.mark.parametrize("coding", ["", " ", "identity", "gzip"])

@@ -93,7 +93,14 @@ HEADER_CASES = {
     "nothing": b"",
 }  # fmt: skip
 CASES = GET_CASES | METHOD_CASES | VERSION_CASES | BODY_CASES | HEADER_CASES
-# What request_checks answers differently; test_request_checks.py says how.
-STRICTER = {"GET *", "OPTIONS *"}
-REFUSED = (b"400: Invalid Host header", b"400: Invalid Transfer-Encoding header", b"501: CONNECT")
+# What is answered differently; test_request_checks.py and test_protocol.py say how.
+OTHERWISE = {"GET *", "OPTIONS *", "GET http://test"}
+STRICTER = OTHERWISE | {name for name in VERSION_CASES if name.startswith("HTTP/1.2")}
+REFUSED = (
+    b"400: Invalid Host header",
+    b"400: Invalid Transfer-Encoding header",
+    b"400: Malformed body",
+    b"501: CONNECT",
+    b"505: HTTP Version",
+)
 PROBE = request("/hello/probe")
