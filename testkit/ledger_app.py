@@ -34,6 +34,7 @@ class Container(api_hour.Container):
         app.router.add_get("/stream", self.stream)
         app.router.add_get("/block", self.block)
         app.router.add_get("/grow", self.grow)
+        app.router.add_get("/metrics", api_hour.show_metrics)
         return {"http": api_hour.HTTPServer(app)}
 
     async def work(self, request: web.Request) -> web.Response:

@@ -47,6 +47,7 @@ class Harness:
         self.form = form
         self.window = form.window
         self.options: tuple[str, ...] = ()
+        self.variables: dict[str, str] = {}
         self.folder = folder
         self.project = LedgerProject(folder / "project", folder / "ledger")
         self.daemons: list[Daemon] = []
@@ -80,7 +81,7 @@ class Harness:
             *self.options,
             command=activated(sockets) if sockets else API_HOUR,
             pass_fds=descriptors(sockets),
-            variables={"CHAOS_LEDGER": str(self.project.ledger)},
+            variables={"CHAOS_LEDGER": str(self.project.ledger), **self.variables},
         )
         self.daemons.append(self.daemon)
         return self.daemon

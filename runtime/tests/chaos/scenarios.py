@@ -7,6 +7,7 @@ from runtime.tests.chaos import (
     broken_reloads,
     crashes,
     exhaustion,
+    observers,
     planned_events,
     shutdown,
 )
@@ -194,6 +195,14 @@ SCENARIOS = [
         exhaustion.lose_log_reader,
         options=("--access-logfile", "-"),
     ),
+    Scenario(
+        "the metrics' folder was removed",
+        observers.remove_metrics,
+        options=("--metrics",),
+        allowance=IN_FLIGHT,
+        prepare=observers.prepare_metrics,
+    ),
+    Scenario("the log's folder was removed", observers.remove_logs, prepare=observers.prepare_logs),
     Scenario("400 connections, spread and at once", exhaustion.share_out, load=None),
     Scenario(
         "400 connections with slots",
