@@ -43,6 +43,9 @@ class Listener:
     def __iter__(self) -> Iterator[socket.socket]:
         return (sock for slots in self._slots.values() for sock in slots)
 
+    def __str__(self) -> str:
+        return self.urls()[0]
+
     def urls(self) -> list[str]:
         """Return what is bound, a URL for each address."""
         return [_url(slots[0]) for slots in self._slots.values()]

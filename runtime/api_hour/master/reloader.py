@@ -1,8 +1,11 @@
 """Reload in development: a process beside the master that sends it HUP when a file changes.
 
-``python -m api_hour.master.reloader MASTER_PID PATH...`` runs until its standard input ends. The
-master holds the other end of that pipe, so the reloader ends with the master, however that dies.
-It is a process because watching is a thread and blocks, and the master forks.
+``python -m api_hour.master.reloader MASTER_PID TIME PATH...`` runs until its standard input ends.
+The master holds the other end of that pipe, so the reloader ends with the master, however that
+dies. It is a process because watching is a thread and blocks, and the master forks.
+
+It takes a moment to start. A file that was saved meanwhile is newer than TIME, when the master
+started it, and counts as changed.
 """
 
 import logging
@@ -11,9 +14,12 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from importlib.machinery import PathFinder
 from importlib.util import find_spec
+from pathlib import Path
 
 from api_hour.config.generation import Generation
 from api_hour.exceptions import INSTALL, ConfigError
@@ -21,6 +27,7 @@ from api_hour.logs import NonBlockingHandler
 from api_hour.worker.importer import shorten
 
 DEBOUNCE = 50  # milliseconds of silence that end a burst of changes
+FIRST_LOOK = 500  # milliseconds from watching to the look at what was saved before
 log = logging.getLogger("api_hour.master.reloader")
 
 
@@ -33,6 +40,7 @@ def start(generation: Generation) -> "subprocess.Popen[bytes]":
         "-m",
         "api_hour.master.reloader",
         str(os.getpid()),
+        str(time.time()),
         *_paths(generation),
     ]
     return subprocess.Popen(command, stdin=subprocess.PIPE)  # noqa: S603 - our own interpreter
@@ -50,23 +58,50 @@ def _paths(generation: Generation) -> list[str]:
 
 def main() -> None:
     """Send HUP to the master for every burst of changes, until standard input ends."""
-    import watchfiles
-
     log.addHandler(NonBlockingHandler())
     log.setLevel(logging.INFO)
-    master, paths = int(sys.argv[1]), sys.argv[2:]
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C reaches the whole terminal: the master handles it
+    master, begun, paths = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3:]
+    # Ctrl-C reaches the whole terminal: the master handles it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_exit_on_stdin_eof, daemon=True).start()
-    try:
-        for changes in watchfiles.watch(
-            *paths, debounce=1600, step=DEBOUNCE, raise_interrupt=False
-        ):
-            log.info("%s: reloading", describe(path for _, path in changes))
+    with suppress(ProcessLookupError):
+        for changed in _bursts(paths, begun):
+            log.info("%s: reloading", describe(changed))
             os.kill(master, signal.SIGHUP)
-    except ProcessLookupError:
-        return
+
+
+def _bursts(paths: list[str], begun: float) -> Iterator[set[str]]:
+    """Yield the files of each burst of changes; the first are those saved since ``begun``."""
+    import watchfiles
+
+    looked = False
+    for changes in watchfiles.watch(
+        *paths,
+        debounce=1600,
+        step=DEBOUNCE,
+        rust_timeout=FIRST_LOOK,
+        yield_on_timeout=True,
+        raise_interrupt=False,
+    ):
+        changed = {path for _, path in changes}
+        if not looked:
+            looked = True
+            changed |= set(_saved_since(begun, paths))
+        if changed:
+            yield changed
+
+
+def _saved_since(begun: float, paths: Iterable[str]) -> Iterator[str]:
+    """Yield the files at and below ``paths`` that were saved later than ``begun``."""
+    import watchfiles
+
+    wanted = watchfiles.DefaultFilter()
+    for path in map(Path, paths):
+        for file in (path, *path.rglob("*")):
+            with suppress(OSError):  # gone meanwhile
+                saved = file.is_file() and file.stat().st_mtime > begun
+                if saved and wanted(watchfiles.Change.modified, str(file)):
+                    yield str(file)
 
 
 def describe(paths: Iterable[str]) -> str:

@@ -14,7 +14,6 @@ def test_edits_are_served_and_mistakes_are_survived(
     file = project / "hello.py"
     code = file.read_text()
     daemon = run("hello:Container", "--reload").ready()
-    until_watching(daemon, file)
     file.write_text(code.replace('"first"', '"second"'))
     until(lambda: says(daemon, "second"), "the edit is not served")
     until(lambda: len(daemon.workers()) == 1, "the old worker stayed")
