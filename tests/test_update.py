@@ -288,7 +288,7 @@ def test_a_project_in_a_repository_of_several_is_merged_and_touches_no_other(
     git(mono, "reset", "--quiet")
     assert "One commit updated" in project.succeed("update")
     assert git(mono, "rev-parse", "HEAD^") == before
-    changed = git(mono, "diff", "--name-only", "HEAD^").splitlines()
+    changed = git(mono, "diff", "--name-only", "HEAD^", "HEAD").splitlines()
     names = [".api-hour.json", "COLOUR", "hello/first.py"]
     assert changed == [f"the hello/{name}" for name in names]
     assert NEW_TITLE[1] in moved.read_text()

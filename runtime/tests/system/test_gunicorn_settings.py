@@ -4,6 +4,8 @@ import os
 import signal
 import socket
 import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,12 @@ FREE = ("--listen", "http=tcp://127.0.0.1:0")
 
 def configure(project: Path, python: str) -> None:
     (project / "gunicorn.conf.py").write_text(python)
+
+
+def open_files(pid: int) -> Iterator[str]:
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            yield os.readlink(link)
 
 
 def test_settings_of_the_master_act(project: Path) -> None:
@@ -73,8 +81,8 @@ def test_settings_of_the_workers_act(project: Path) -> None:
         access = project / "access"
         until(lambda: '"GET / HTTP/1.1" 200' in access.read_text(), "accesslog is empty")
         [worker] = daemon.workers()
-        files = [os.readlink(link) for link in Path(f"/proc/{worker}/fd").iterdir()]
-        assert any(file.startswith(str(project / "tmp" / "wgunicorn-")) for file in files)
+        heartbeat = str(project / "tmp" / "wgunicorn-")
+        assert any(file.startswith(heartbeat) for file in open_files(worker))
         assert daemon.stop() == 0
 
 
