@@ -4,6 +4,7 @@ PYTHON ?= python3
 HTTP_PORT ?= 8000
 ADMIN_PORT ?= 8001
 PYTEST_ARGS ?=
+AIOHTTP_ARGS ?=
 CHAOS_ARGS ?=
 SOAK_ARGS ?=
 BENCH_ARGS ?=
@@ -21,15 +22,15 @@ PYTEST := $(BIN)/python -m pytest
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
 
 .DELETE_ON_ERROR:
-.PHONY: help run bake test test-unit test-long test-runtime test-template chaos soak bench \
-    behaviour docs check format clean
+.PHONY: help run bake test test-unit test-long test-runtime test-template test-aiohttp chaos soak \
+    bench behaviour docs check format clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "Variables: HTTP_PORT=$(HTTP_PORT) and ADMIN_PORT=$(ADMIN_PORT) (run), PYTEST_ARGS (test,"
-	@echo "docs), CHAOS_ARGS (chaos), SOAK_ARGS (soak), BENCH_ARGS (bench),"
-	@echo "BEHAVIOUR_ARGS (behaviour), PYTHON=$(PYTHON) (3.11 or newer, used once to make $(VENV))"
+	@echo "docs), AIOHTTP_ARGS (test-aiohttp), CHAOS_ARGS (chaos), SOAK_ARGS (soak),"
+	@echo "BENCH_ARGS (bench), BEHAVIOUR_ARGS (behaviour), PYTHON=$(PYTHON) (3.11 or newer, used once to make $(VENV))"
 
 run: ## bake the default project into build/ if it is not there, then serve it
 	@test -e $(PROJECT)/Makefile || $(MAKE) --no-print-directory bake
@@ -58,6 +59,9 @@ test-runtime: $(VENV)/.dev ## run the runtime's tests
 
 test-template: $(VENV)/.dev ## run the template's tests
 	@$(PYTEST) tests $(PYTEST_ARGS)
+
+test-aiohttp: $(VENV)/.dev ## run aiohttp's own tests on our connections: needs the network once
+	@$(BIN)/python -m runtime.tests.aiohttp_suite $(AIOHTTP_ARGS)
 
 chaos: $(VENV)/.dev ## play every fault in full, and print what it cost; narrow with CHAOS_ARGS=HUP
 	@$(BIN)/python -m runtime.tests.chaos $(CHAOS_ARGS)

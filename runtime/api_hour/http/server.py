@@ -35,7 +35,8 @@ class HTTPServer:
     ``request_timeout`` those of their names; 0 means no limit. ``handler_args`` are those of
     aiohttp's ``AppRunner``.
 
-    ``start()`` raises ConfigError for an endpoint that is a plain function.
+    ``start()`` raises ConfigError for an endpoint that is a plain function, and for an argument
+    that aiohttp does not know.
     """
 
     def __init__(
@@ -85,12 +86,14 @@ class HTTPServer:
             # The runner has checked the arguments, and its server is replaced by ours.
             server = cast(AiohttpServer, runner.server)
             connections_class = _connections_class(self.app, self.options)
-            self._connections = connections_class(
+            connections = connections_class(
                 self.app,
                 replace(self.options, **self._limits),
                 handler_cancellation=server.handler_cancellation,
                 **server._kwargs,
             )
+            _try_arguments(connections)
+            self._connections = connections
         self._connections.acceptor.add(sock)
 
     def _logging_args(self) -> dict[str, Any]:
@@ -130,6 +133,18 @@ class HTTPServer:
             await connections.websockets_closed(CANCEL_GRACE)
             await connections.shutdown(CANCEL_GRACE)
             await self.app.cleanup()
+
+
+def _try_arguments(connections: Connections) -> None:
+    """Raise ConfigError for an argument that no connection could be made with."""
+    try:
+        connections()
+    except TypeError as error:
+        reason = str(error).removeprefix("RequestHandler.__init__() got an ")
+        raise ConfigError(
+            f"HTTPServer() or Application(handler_args=...) got an {reason}: they take the "
+            "arguments of aiohttp's AppRunner"
+        ) from error
 
 
 def _connections_class(app: web.Application, options: ServerOptions) -> type[Connections]:

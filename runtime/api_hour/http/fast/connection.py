@@ -248,8 +248,10 @@ class FastConnection(Connection):
         try:
             response, reset = await self._handle_request(request, start, handle)
             keep = bool(response.keep_alive) and not reset
-        except ConnectionError:
+        except (ConnectionError, asyncio.CancelledError) as exc:
             self.log_debug("Ignored premature client disconnection")
+            if isinstance(exc, asyncio.CancelledError):
+                raise
         except Exception as exc:
             self.log_exception("Unhandled exception", exc_info=exc)
         finally:

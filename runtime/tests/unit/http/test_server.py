@@ -234,6 +234,42 @@ def test_a_stream_that_began_before_the_drain_ends_whole(run: Run) -> None:
     run(scenario())
 
 
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("place", ["server", "application"])
+def test_an_unknown_argument_is_refused_at_the_start(run: Run, fast: bool, place: str) -> None:
+    wrong = {"keep_alive": 5}
+
+    async def scenario() -> None:
+        app = web.Application(handler_args=wrong if place == "application" else None)
+        server = api_hour.HTTPServer(app, **(wrong if place == "server" else {}))
+        server.options = ServerOptions(fast=fast)
+        with socket.create_server(("127.0.0.1", 0)) as sock:
+            with pytest.raises(api_hour.ConfigError, match="argument 'keep_alive': they take"):
+                await server.start(sock)
+            assert server.requests == 0
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_handler_that_is_cancelled_is_told_as_by_aiohttp(
+    run: Run, fast: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def cancelled(request: web.Request) -> web.Response:
+        raise asyncio.CancelledError
+
+    async def scenario() -> None:
+        asyncio.get_running_loop().set_debug(True)  # as it is only told then
+        app = web.Application()
+        app.router.add_get("/", cancelled)
+        async with ours(app, fast=fast) as service:
+            assert await service.ask(request("/")) == (b"", True)
+
+    caplog.set_level("DEBUG", logger="aiohttp.server")
+    run(scenario())
+    assert "Ignored premature client disconnection" in caplog.text
+
+
 def test_a_plain_function_is_refused_by_name_with_the_cure(run: Run) -> None:
     async def scenario() -> None:
         def report(request: web.Request) -> web.Response:
