@@ -158,7 +158,7 @@ class Client:
         self.context = ssl.create_default_context()
         servers.configure_trust(self.context)
         if own:
-            own.issue_cert(common_name="alice").configure_cert(self.context)
+            own.issue_cert("alice@example.org", common_name="alice").configure_cert(self.context)
 
     def ask(
         self, port: int, line: bytes, host: str | None = "localhost"
