@@ -28,7 +28,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import HttpRequestParser, RawRequestMessage
 from aiohttp.http_writer import HttpVersion11
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
-from aiohttp.web_protocol import ERROR, RequestPayloadError, _ErrInfo
+from aiohttp.web_protocol import ERROR, MAX_MSG_QUEUE_SIZE, RequestPayloadError, _ErrInfo
 from multidict import CIMultiDict, CIMultiDictProxy
 
 Messages = Sequence[tuple[Any, StreamReader]]
@@ -111,12 +111,12 @@ class Parser(HttpRequestParser):
             start = _end_of_heads(data, len(messages)) if certain else None
             if isinstance(outcome, HttpProcessingError):
                 newer = start is not None and is_of_version(outcome) and NEWER.match(data, start)
-                if not newer:
+                if not newer or len(parsed) >= MAX_MSG_QUEUE_SIZE:  # nobody pipelines them
                     return self._refuse(parsed, outcome)
                 data = data[newer.start() : newer.start(1)] + b"1" + data[newer.end(1) :]
                 loop, limit, options = self._options
                 super().__init__(self.protocol, loop, limit, **options)  # an error is for good
-            elif start is None:
+            elif start is None or len(messages) >= MAX_MSG_QUEUE_SIZE:  # the parser holds more
                 message, payload = parsed[-1]
                 parsed[-1] = message._replace(should_close=True), payload
                 return parsed, False, b""

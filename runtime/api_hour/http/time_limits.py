@@ -19,7 +19,6 @@ reads, passes ``handler`` without a coroutine or a timer.
 import asyncio
 import contextlib
 import logging
-import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, cast
 
@@ -112,6 +111,7 @@ class TimeLimits:
             if not limit.expired():  # the handler's own
                 raise
         finally:
+            connection.answer_limit = None
             self.body.discard(connection)
             _free_body(request)
         begun = _abort_if_begun(request)
@@ -158,7 +158,7 @@ def _free_body(request: web.BaseRequest) -> None:
     """
     error = request._payload.exception()
     if error is not None:
-        traceback.clear_frames(error.__traceback__)
+        error.__traceback__ = None
 
 
 def _request_timeout() -> web.HTTPRequestTimeout:

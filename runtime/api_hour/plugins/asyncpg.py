@@ -242,7 +242,11 @@ class Pool(asyncpg.Pool):  # type: ignore[misc]
             options |= {"server_settings": None, "statement_cache_size": 0}
         try:
             connection = await asyncpg.connect(dsn, **options)
-            self._read_dsn.set_socket_options(connection)
+            try:
+                self._read_dsn.set_socket_options(connection)
+            except BaseException:  # a value that the system refuses
+                connection.terminate()
+                raise
             return connection
         except ValueError:
             raise unreadable_dsn() from None  # asyncpg's message may repeat a part of the password

@@ -96,8 +96,9 @@ class FastConnection(Connection):
             self._parser.head = b""
         if stopped_early(outcome):
             outcome = self._parser.go_on(data, outcome, between=True)
+        else:
+            self._parser.remember(data, cast(Result, outcome)[0])
         messages, upgraded, tail = cast(Result, outcome)
-        self._parser.remember(data, messages)
         self._answer_batch(messages, upgraded, tail)
 
     def _answer_batch(self, messages: Messages, upgraded: bool, tail: bytes) -> None:

@@ -328,3 +328,75 @@ def test_a_writer_to_a_client_that_left_leaves_no_line(
             assert not lines()
 
     run(scenario())
+
+
+TWICE = (
+    b"\r\n",
+    b"\r\nGET /work?1 HTTP/1.2\r\nHost: a\r\n",
+    b"Connection: Upgrade\r\nUpgrade: h2c\r\n\r\n",
+)
+MANY = 9400  # requests in one segment
+
+
+@pytest.mark.parametrize("fast", [True, False], ids=["fast", "slow"])
+def test_a_request_that_comes_in_pieces_is_served_once(run: Run, fast: bool) -> None:
+    async def scenario() -> None:
+        served = []
+
+        async def count(request: web.Request) -> web.Response:
+            served.append(request.query_string)
+            return web.Response()
+
+        app = web.Application()
+        app.router.add_get("/work", count)
+        async with ours(app, fast=fast) as service:
+            await service.ask(*TWICE)
+        assert served == ["1"]
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("fast", [True, False], ids=["fast", "slow"])
+def test_no_more_requests_of_a_newer_version_are_queued_than_of_1_1(run: Run, fast: bool) -> None:
+    async def scenario() -> None:
+        served = []
+
+        async def count(request: web.Request) -> web.Response:
+            served.append(request.path)
+            return web.Response()
+
+        app = web.Application()
+        app.router.add_get("/", count)
+        async with ours(app, fast=fast) as service:
+            heard, closed = await service.ask(b"GET / HTTP/1.2\r\nHost: a\r\n\r\n" * MANY)
+        assert closed
+        assert heard.count(b"HTTP/1.1 505 ") == 1
+        assert len(served) <= 33
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("fast", [True, False], ids=["fast", "slow"])
+def test_a_websocket_may_follow_a_body_that_came_late(run: Run, fast: bool) -> None:
+    async def scenario() -> None:
+        async def echo(request: web.Request) -> web.Response:
+            return web.Response(body=await request.read())
+
+        async def socket(request: web.Request) -> web.WebSocketResponse:
+            opened = web.WebSocketResponse()
+            await opened.prepare(request)
+            return opened
+
+        app = web.Application()
+        app.router.add_post("/echo", echo)
+        app.router.add_get("/socket", socket)
+        head = b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n"
+        upgrade = (
+            b"GET /socket HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        async with ours(app, fast=fast) as service:
+            heard, _ = await service.ask(head, b"body", upgrade)
+        assert b"HTTP/1.1 101 " in heard
+
+    run(scenario())
