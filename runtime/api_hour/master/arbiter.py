@@ -365,7 +365,7 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
     def _expect_exit(self, worker: Worker) -> None:
         """Give a worker the time of a drain, and of what may follow it: cancelling and closing."""
         worker.state.phase = Phase.DRAINING
-        worker.state.kill_at = time.monotonic() + self.cfg.graceful_timeout + 2 * CLOSE_GRACE
+        worker.state.kill_at = time.monotonic() + worker.cfg.graceful_timeout + 2 * CLOSE_GRACE
 
     def _may_spawn(self) -> bool:
         given_up = self._backoff.deaths > 0 and not self._ever_ready
@@ -525,7 +525,7 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
                 worker.state.replace_for = text
                 worker.state.told = worker.state.told or message is Message.TOLD
                 log.info("Worker (pid: %s) asks to be replaced: %s", worker.pid, text)
-            elif message is Message.DRAINING:
+            elif message is Message.DRAINING and worker.state.phase is not Phase.DRAINING:
                 self._expect_exit(worker)
         if worker.channel.closed:
             self._poller.forget(worker.channel)
@@ -631,9 +631,13 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
             self._tell("on_reload", self, cfg=self._candidate.cfg if self._candidate else None)
 
     def _accept_reload_requests(self) -> None:
-        if self._reload_requests is not None and self._reload_requests.accept():
-            log.info("Reloading: `api_hour reload` asks for it")
-            self.reload()
+        if self._reload_requests is None or not self._reload_requests.accept():
+            return
+        if self._stopping:
+            self._answer_reload_requests("the daemon is stopping", ok=False)
+            return
+        log.info("Reloading: `api_hour reload` asks for it")
+        self.reload()
 
     def _read_candidate(self) -> bool:
         """Read the configuration, where the daemon was started, into a candidate."""

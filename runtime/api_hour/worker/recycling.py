@@ -2,7 +2,6 @@
 
 import os
 import random
-import sys
 import time
 from typing import Any
 
@@ -42,8 +41,12 @@ def _with_jitter(limit: float, jitter: float) -> float:
 
 
 def resident() -> int:
-    """Return the resident memory of this process in bytes; 0 without Linux' /proc."""
-    if not sys.platform.startswith("linux"):
+    """Return the resident memory of this process in bytes; 0 where Linux' /proc cannot be read.
+
+    Whoever looks must not fail a worker that has no descriptor left.
+    """
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
         return 0
-    with open("/proc/self/statm", encoding="ascii") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

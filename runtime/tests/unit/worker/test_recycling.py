@@ -1,12 +1,13 @@
 """Recycling: an exceeded limit is reported once, with the figure that exceeded it."""
 
+import resource
 import time
 from types import SimpleNamespace
 
 import pytest
 
 from api_hour.worker import recycling
-from api_hour.worker.recycling import RecyclingLimits
+from api_hour.worker.recycling import RecyclingLimits, resident
 
 
 def limits(max_requests: int = 1_000_000, **given: float) -> RecyclingLimits:
@@ -43,3 +44,13 @@ def test_jitter_only_adds() -> None:
     assert len(drawn) > 50
     assert all(10 <= limit <= 15 for limit in drawn)
     assert recycling._with_jitter(0, 5) == 0
+
+
+def test_a_worker_without_descriptors_is_not_asked_for_its_memory() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert resident() > 0
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
+    try:
+        assert resident() == 0
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
