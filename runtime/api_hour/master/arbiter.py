@@ -53,7 +53,8 @@ The rules, and why:
 * Time in which the master itself did not run (SIGSTOP, a paused machine) is nobody's fault: no
   deadline and no missing heartbeat counts it.
 * At most ``max_draining`` workers drain at once. The oldest beyond that are told to hurry, which
-  cancels their remaining work as the drain's deadline would.
+  cancels their remaining work as the drain's deadline would; but each has ``drain_idle`` first, so
+  that a storm of reloads cuts long work only.
 * The master keeps every listening socket open, and workers get duplicates. So no worker's end
   closes the last reference, which would lose the connections in the accept queue. With
   ``balance: slots`` a ready worker also accepts on the slots of those that are gone.
@@ -365,6 +366,7 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
     def _expect_exit(self, worker: Worker) -> None:
         """Give a worker the time of a drain, and of what may follow it: cancelling and closing."""
         worker.state.phase = Phase.DRAINING
+        worker.state.drains_since = time.monotonic()
         worker.state.kill_at = time.monotonic() + worker.cfg.graceful_timeout + 2 * CLOSE_GRACE
 
     def _may_spawn(self) -> bool:
@@ -418,11 +420,13 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
             log.error("%s; waiting for a change", cause)
 
     def _hurry_the_oldest(self) -> None:
-        """Let no more than ``max_draining`` workers take their time."""
+        """Let no more than ``max_draining`` workers take more than their window for idle peers."""
+        now = time.monotonic()
         limit = self.cfg.max_draining or 2 * self.num_workers
         draining = sorted(self._in_phase(Phase.DRAINING), key=lambda worker: worker.state.age)
         for worker in draining[: max(0, len(draining) - limit)]:
-            if not worker.state.hurried:
+            fair = now - worker.state.drains_since >= worker.cfg.drain_idle
+            if fair and not worker.state.hurried:
                 log.warning(
                     "Worker (pid: %s) is told to hurry: %d drain, and max_draining is %d",
                     *(worker.pid, len(draining), limit),

@@ -43,6 +43,7 @@ class WorkerState:
     failure: str = ""  # why it could not boot
     replace_for: str = ""  # why it asks for a replacement; empty while it does not
     told: bool = False  # asks because somebody told it to leave, so it is replaced in any case
+    drains_since: float = 0.0  # by time.monotonic()
     hurried: bool = False  # was told to end its drain
     slots: set[int] = field(default_factory=set)  # its own, and those it covers for others
 

@@ -58,8 +58,10 @@ def test_one_listener_serves_all_its_addresses_through_slots_and_an_upgrade(proj
         daemon.process.wait(TIMEOUT)
         assert all(is_served(*targets) for _ in range(20))
         # Until it is promoted, the file of the socket is left to the other master.
-        daemon.wait_for("this one takes its place|this one takes its place", after=mark)
-        os.kill(int((project / "pid").read_text()), signal.SIGTERM)
+        daemon.wait_for("this one takes its place", after=mark)
+        file = project / "pid"
+        until(lambda: file.exists() and file.read_text(), "the pid file was not taken over")
+        os.kill(int(file.read_text()), signal.SIGTERM)
         until(lambda: not path.exists(), "the file of the socket was left behind")
 
 
