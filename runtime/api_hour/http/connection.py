@@ -21,7 +21,6 @@ from aiohttp.web_protocol import (
 )
 from aiohttp.web_server import Server as AiohttpServer
 
-from api_hour import observers
 from api_hour.container import ServerOptions
 from api_hour.http.parser import MALFORMED, Parser
 from api_hour.http.proxy_headers import TrustedProxies
@@ -29,6 +28,7 @@ from api_hour.http.request import Request, body_error, has_left, is_of_client
 from api_hour.http.request_checks import checked, refusal
 from api_hour.http.time_limits import TimeLimits
 from api_hour.http.websocket import FrameChecker
+from api_hour.logs import observers
 from api_hour.logs.request_id import Ids
 from api_hour.servers import proxy_protocol
 from api_hour.servers.acceptor import Acceptor

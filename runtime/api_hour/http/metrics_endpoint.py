@@ -2,8 +2,8 @@
 
 from aiohttp import web
 
-from api_hour import observers
 from api_hour.http.threads import threaded_apart
+from api_hour.logs import observers
 from api_hour.metrics import CONTENT_TYPE, text
 
 RETRY_AFTER = "3"  # seconds until a folder that was removed is filled again

@@ -5,7 +5,7 @@ import sys
 from contextlib import suppress
 from typing import Any
 
-from api_hour import observers, streams
+from api_hour.logs import observers, streams
 from api_hour.logs.formatters import TextFormatter
 
 

@@ -13,8 +13,7 @@ from functools import partial
 from logging.config import DictConfigurator
 from typing import Any, Protocol
 
-from api_hour import observers
-from api_hour.logs import NonBlockingHandler, TextFormatter
+from api_hour.logs import NonBlockingHandler, TextFormatter, observers
 
 PROCESS_MANAGER = ("api_hour.master", "api_hour.worker")  # loggers
 Settings = Mapping[str, Any]  # logging.yaml in dictConfig's form; empty without one

@@ -74,10 +74,10 @@ from gunicorn import util
 from gunicorn.arbiter import Arbiter as GunicornArbiter
 from gunicorn.errors import HaltServer
 
-from api_hour import __version__, metrics, streams
+from api_hour import __version__, metrics
 from api_hour.config.generation import Generation
 from api_hour.exceptions import ConfigError
-from api_hour.logs import setup
+from api_hour.logs import setup, streams
 from api_hour.master import listeners, reloader, systemd
 from api_hour.master.backoff import Backoff
 from api_hour.master.pidfile import PidFile

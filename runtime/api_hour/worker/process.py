@@ -37,13 +37,13 @@ from typing import Any, NoReturn
 from gunicorn import util
 from gunicorn.workers.base import Worker as GunicornWorker
 
-from api_hour import metrics, streams
+from api_hour import metrics
 from api_hour.config import convert
 from api_hour.config.addresses import OPTIONS, ListenerSettings
 from api_hour.config.generation import Generation
 from api_hour.container import Container, Server, ServerOptions
 from api_hour.exceptions import ConfigError
-from api_hour.logs import setup
+from api_hour.logs import setup, streams
 from api_hour.worker import forks, hooks, importer
 from api_hour.worker.channel import Channel, Message
 from api_hour.worker.crash_report import CrashReport

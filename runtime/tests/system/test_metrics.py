@@ -15,11 +15,13 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
+import prometheus_client.multiprocess  # noqa: F401 - nobody may not read it from this environment
 import pytest
 from prometheus_client import Counter, Gauge
 
-from api_hour import metrics, sample_files
+from api_hour import metrics
 from api_hour.exceptions import ConfigError, DatabaseUnavailable
+from api_hour.metrics import sample_files
 from testkit.processes import Daemon
 from testkit.waiting import until
 

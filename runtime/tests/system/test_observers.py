@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from api_hour import observers
+from api_hour.logs import observers
 from testkit.ports import accepts, free_port
 from testkit.processes import Daemon
 from testkit.waiting import until
@@ -249,7 +249,9 @@ def test_whatever_happens_to_the_folder_no_count_is_lost(
         reaches(daemon, "own_total", sent)
         reaches(daemon, FAULT_COUNT, faults + 1)
     daemon.wait_for(r"metrics failed: ")
-    told = re.findall(r"\[(\d+)\] \[ERROR\] \[api_hour.observers\] metrics failed", daemon.output)
+    told = re.findall(
+        r"\[(\d+)\] \[ERROR\] \[api_hour.logs.observers\] metrics failed", daemon.output
+    )
     assert len(told) == len(set(told)), "a process tells it more than once a minute"
     assert daemon.stop() == 0
 
@@ -411,7 +413,7 @@ def test_whatever_a_handler_does_every_answer_goes_out(
     ask("after a reload on a full disk")
     assert "should have cleaned" not in (small / "app.log").read_text()
     until(lambda: value(daemon, 'observer_faults_total{observer="log"}') > 20, "not counted")
-    told = re.findall(r"\[(\d+)\] \[ERROR\] \[api_hour.observers\] log failed", daemon.output)
+    told = re.findall(r"\[(\d+)\] \[ERROR\] \[api_hour.logs.observers\] log failed", daemon.output)
     assert len(told) == len(set(told)) >= 3, "a process tells it more than once a minute"
     assert daemon.stop() == 0
 

@@ -7,7 +7,7 @@ COUNT = 3000  # lines: far more than a pipe holds
 PROGRAM = f"""\
 import os
 import sys
-from api_hour import streams
+from api_hour.logs import streams
 
 out = streams.of(sys.stdout)
 for number in range({COUNT}):

@@ -10,8 +10,8 @@ from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
 from aiohttp.test_utils import make_mocked_request
 
-from api_hour import observers
 from api_hour.http.access_log import AccessLogger
+from api_hour.logs import observers
 from api_hour.logs.formatters import JSONFormatter, TextFormatter
 from testkit.log_lines import HEAD, read
 from testkit.wire import ours, request, run_on

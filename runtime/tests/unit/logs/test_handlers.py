@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from api_hour import observers, streams
+from api_hour.logs import observers, streams
 from api_hour.logs.formatters import JSONFormatter
 from api_hour.logs.handlers import NonBlockingHandler
 from testkit.log_lines import HEAD, read

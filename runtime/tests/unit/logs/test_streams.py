@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from api_hour import streams
+from api_hour.logs import streams
 from testkit.waiting import until
 
 PAGE = 4096  # bytes that the pipes of these tests hold

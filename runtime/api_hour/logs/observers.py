@@ -13,7 +13,7 @@ import sys
 import time
 from contextlib import suppress
 
-from api_hour import streams
+from api_hour.logs import streams
 
 PAUSE = 60.0  # seconds between two lines about the same observer
 MAX_LENGTH = 1000  # characters of an error that are told

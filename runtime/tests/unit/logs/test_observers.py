@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from api_hour import observers
+from api_hour.logs import observers
 
 FaultLines = pytest.CaptureFixture[str]
 
@@ -35,7 +35,7 @@ def test_faults_are_counted_and_told_once_a_minute(
     monkeypatch.setattr(observers, "PAUSE", 0.0)
     observers.failed("log", SystemExit(3))
     assert observers.counts == {"log": 41, "metrics": 1}
-    head = rf"\[{os.getpid()}\] \[ERROR\] \[api_hour\.observers\] "
+    head = rf"\[{os.getpid()}\] \[ERROR\] \[api_hour\.logs\.observers\] "
     expected = [
         "log failed: PermissionError: not yours",
         "metrics failed: OSError: full",

@@ -23,9 +23,10 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import Any, Protocol
 
-from api_hour import observers, sample_files
 from api_hour.exceptions import INSTALL, ConfigError, DatabaseError
-from api_hour.sample_files import Extra, Sample, SampleFiles, make_key
+from api_hour.logs import observers
+from api_hour.metrics import sample_files
+from api_hour.metrics.sample_files import Extra, Sample, SampleFiles, make_key
 
 FOLDER = "API_HOUR_METRICS"  # environment variable, also of the master's successor
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"

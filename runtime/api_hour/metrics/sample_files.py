@@ -31,7 +31,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
-from api_hour import observers
+from api_hour.logs import observers
 
 HEADER = struct.Struct("i4x")  # bytes in use, this header included
 LENGTH = struct.Struct("i")  # of a key; the key follows, padded to 8 bytes with its length
