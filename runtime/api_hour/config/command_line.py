@@ -49,7 +49,7 @@ COMMON = {
     "max_worker_rss": "memory, as in 512M, above which a worker is replaced",
     "metrics": "count requests, connections and engines for Prometheus",
     "request_ids": "give each HTTP request an id, in its log records and its answer",
-    "trusted_proxies": "whose X-Forwarded-For and X-Forwarded-Proto are believed",
+    "trusted_proxies": "networks whose proxy headers are believed",
     "workers": "number of worker processes, or auto: one for each core",
     "bind": "HOST:PORT of the listener http; may be repeated",
     "config": "Python file with settings and hooks",

@@ -288,7 +288,7 @@ _declare(
     "max_draining",
     at_least_zero,
     0,
-    "Workers that may drain at once; the oldest beyond that ends now. 0 means twice the workers.",
+    "Workers that may drain at once, 0 for twice the workers; older ones end after drain_idle.",
 )
 _declare(
     "stop_delay",
