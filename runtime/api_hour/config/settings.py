@@ -57,15 +57,6 @@ def at_least_one(value: Any) -> int:
     return int(text)
 
 
-@_metavar("N")
-def at_least_zero(value: Any) -> int:
-    """Return a whole number of zero or more; raises ValueError for anything else."""
-    number = int(value)
-    if isinstance(value, bool) or number != float(value) or number < 0:
-        raise ValueError(f"must be a whole number of zero or more, got {value!r}")
-    return number
-
-
 @_metavar("BYTES")
 def size(value: Any) -> int:
     """Return a number of bytes; text may end in K, M or G. Raises ValueError below zero."""
@@ -128,6 +119,7 @@ def paths(value: Any) -> list[str]:
 # Validators of Gunicorn's own settings, where Gunicorn's do not tell good from bad.
 
 
+@_metavar("N")
 def whole_number(value: Any) -> int:
     """Return a whole number of zero or more; raises ValueError for anything else."""
     try:
@@ -286,7 +278,7 @@ _declare(
 )
 _declare(
     "max_draining",
-    at_least_zero,
+    whole_number,
     0,
     "Workers that may drain at once, 0 for twice the workers; older ones end after drain_idle.",
 )

@@ -279,14 +279,8 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
 
     def handle_usr1(self) -> None:
         """Open the files of the logs again, in the workers as well."""
-        self._reopen_logs()
+        self.log.reopen_files()
         self.kill_workers(signal.SIGUSR1)
-
-    def _reopen_logs(self) -> None:
-        try:
-            self.log.reopen_files()
-        except Exception as error:  # of any handler
-            log.error("The files of the logs cannot be opened again: %s", error)
 
     def maybe_promote_master(self) -> None:
         """Take over the pid file's name once the master that USR2 replaced is gone."""
@@ -662,7 +656,7 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         self._recycling_suspended = False
         self.app.cfg = generation.cfg
         self.setup(self.app)
-        self._reopen_logs()
+        self.log.reopen_files()
         self._log_warnings(generation)
         if self.num_workers > 1:
             log.info("Reloading: the first new worker is ready, %d to go", self.num_workers - 1)

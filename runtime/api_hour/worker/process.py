@@ -264,7 +264,7 @@ class Worker(GunicornWorker):  # type: ignore[misc]
         loop.add_reader(self._to_master.fileno(), self._read_channel)
         loop.add_signal_handler(signal.SIGTERM, self._ask_to_leave)
         loop.add_signal_handler(signal.SIGQUIT, self._drain_at_once)
-        loop.add_signal_handler(signal.SIGUSR1, self._reopen_logs)
+        loop.add_signal_handler(signal.SIGUSR1, self.log.reopen_files)
         setup.guard()  # handlers and filters that the project has added
         self.booted = self._container.ready = True
         self._to_master.send(Message.READY)
@@ -335,12 +335,6 @@ class Worker(GunicornWorker):  # type: ignore[misc]
         self._drain_timeout = 0.0
         for drain in self._drains:
             drain.cancel()
-
-    def _reopen_logs(self) -> None:
-        try:
-            self.log.reopen_files()
-        except Exception as error:  # of any handler
-            log.error("The files of the logs cannot be opened again: %s", error)
 
     async def _drain(self, servers: Mapping[str, Server]) -> None:
         """Let every server finish; one that misses the deadline is cancelled."""
