@@ -1,4 +1,4 @@
-"""Connections: aiohttp's protocol with a drain, and what the connections of one server share.
+"""Connections: aiohttp's protocol with limits and a drain, and what those of one server share.
 
 Everything here holds with the fast path and without it: ``http/fast/`` extends these two classes.
 """
@@ -41,7 +41,7 @@ REST_CHECK = 0.05  # seconds between two looks whether a WebSocket is at rest
 
 
 class Connection(RequestHandler):
-    """aiohttp's protocol, with a time limit for the first request, and a drain."""
+    """aiohttp's protocol, with our parser, a check of WebSocket frames, time limits and a drain."""
 
     __slots__ = (
         "_arriving",

@@ -6,14 +6,16 @@ network cut the bytes. Here ``feed_data`` never raises HttpProcessingError:
 
 * the requests before the malformed one are returned, and after them one ``_ErrInfo``;
 * a malformed body fails where it is read, by RequestPayloadError, so its request is answered;
-* ``HTTP/1.2`` and above are parsed as 1.1 (RFC 9110, 2.5), other major versions become a 505;
+* ``HTTP/1.2`` to ``1.9`` are parsed as 1.1 (RFC 9110, 2.5) for the methods of RFC 9110; other
+  versions become a 505;
 * nothing that follows a malformed request is parsed;
 * the requests behind an upgrade that aiohttp ignores are kept: aiohttp drops what is left of the
   segment.
 
 For the last, and for the versions, one has to know where a request begins, which the parser does
 not tell. It is certain where the segment began between two requests or in the head of one, and none
-of them has a body. Elsewhere the connection is closed after the answer.
+of them has a body. Elsewhere, and when the queue of requests is full, the connection is closed
+after the answer.
 
 FastConnection calls aiohttp's ``feed_data`` itself, and ``go_on`` where that stopped early.
 """

@@ -16,7 +16,8 @@ So nothing here is a second implementation of HTTP: the parser, the dispatcher (
 request and the response classes, and all error handling are aiohttp's. Whoever deletes this folder,
 and the lines of ``http/server.py`` that import it, has the same server, only slower. A test sends
 the same bytes to both and compares what comes back (``unit/http/fast/test_equality.py``); what this
-project does differently on purpose is in ``http/request_checks.py``, below both paths.
+project does differently on purpose is below both paths: in ``http/request_checks.py``,
+``http/parser.py``, ``http/websocket.py`` and ``http/time_limits.py``.
 
 Which request goes which way
 ----------------------------
