@@ -43,7 +43,8 @@ def start(generation: Generation) -> "subprocess.Popen[bytes]":
         str(time.time()),
         *_paths(generation),
     ]
-    return subprocess.Popen(command, stdin=subprocess.PIPE)  # noqa: S603 - our own interpreter
+    # In a process group of its own, which Ctrl-C does not reach: the master handles that.
+    return subprocess.Popen(command, stdin=subprocess.PIPE, process_group=0)  # noqa: S603 - ours
 
 
 def _paths(generation: Generation) -> list[str]:
@@ -61,8 +62,6 @@ def main() -> None:
     log.addHandler(NonBlockingHandler())
     log.setLevel(logging.INFO)
     master, begun, paths = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3:]
-    # Ctrl-C reaches the whole terminal: the master handles it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_exit_on_stdin_eof, daemon=True).start()
     with suppress(ProcessLookupError):
         for changed in _bursts(paths, begun):

@@ -1,10 +1,13 @@
 """Reload in development: an edit is served, a mistake is reported and its fix needs no restart."""
 
+import os
+import re
+import signal
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from testkit.processes import Daemon
+from testkit.processes import Daemon, session
 from testkit.waiting import until
 
 
@@ -98,3 +101,23 @@ def test_who_stands_in_a_debugger_is_not_killed(run: Callable[..., Daemon], proj
     assert daemon.get("/block") == (200, {"message": "first", "pid": worker})
     assert daemon.get() == (200, {"message": "first", "pid": worker})
     assert daemon.stop() == 0
+
+
+def test_ctrl_c_reaches_the_master_alone(run: Callable[..., Daemon], project: Path) -> None:
+    daemon = run("hello:Container", "--reload")
+    daemon.wait_for("Booting worker")
+    until(lambda: any(map(imports_as_reloader, session(daemon.pid))), "no reloader starts")
+    os.killpg(daemon.pid, signal.SIGINT)
+    assert daemon.wait() == 0
+    assert "Traceback" not in daemon.output
+
+
+def imports_as_reloader(pid: int) -> bool:
+    """Tell whether a process is the reloader, and Python would raise KeyboardInterrupt in it."""
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        status = Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return False
+    caught = int(re.findall(r"SigCgt:\s+(\w+)", status)[0], 16)
+    return b"api_hour.master.reloader" in command and bool(caught >> (signal.SIGINT - 1) & 1)
