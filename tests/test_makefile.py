@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from testkit.disk import mounted
 from testkit.projects import DATABASES, Project, bake
 
 
@@ -74,3 +75,22 @@ def test_reload_is_refused_if_nothing_is_served(project: Project) -> None:
     result = project.make("reload")
     assert result.returncode == 2
     assert "make serve is not running here" in result.stderr
+
+
+def test_a_full_disk_leaves_no_half_wheel_to_the_next_try(tmp_path: Path, wheel: Path) -> None:
+    with mounted(tmp_path / "disk") as disk:
+        # These tests' own Python, into which nothing may be installed.
+        settings = {"PIP_DRY_RUN": "1", "PIP_NO_INDEX": "1"}
+        project = Project(bake(disk.folder / "out", database="none"), settings)
+        python = project.folder / ".venv" / "bin" / "python"
+        python.parent.mkdir(parents=True)
+        python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+        python.chmod(0o755)
+        runtime = f"RUNTIME={wheel.as_uri()}"
+        disk.fill()
+        result = project.make(".venv/installed", runtime)
+        assert (result.returncode, "No space left on device" in result.stderr) == (2, True)
+        disk.make_room()
+        assert "Installing hello" in project.make(".venv/installed", runtime).stdout
+        (built,) = (project.folder / "wheels").iterdir()
+        assert built.read_bytes() == wheel.read_bytes()

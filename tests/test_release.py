@@ -20,6 +20,7 @@ import psycopg2
 import pytest
 
 from api_hour.plugins import embedded
+from testkit.disk import mounted
 from testkit.ports import free_port
 from testkit.processes import Program
 from testkit.projects import INSTALLING, Project, ask
@@ -339,6 +340,18 @@ def test_without_a_database_s_address_nothing_is_installed(source: Source, tmp_p
         f"install.sh: write DATABASE_URL=postgresql://... into {site.prefix}/environment first"
     )
     assert site.releases() == []
+
+
+def test_a_full_disk_is_named_and_nothing_of_the_release_is_left(
+    source: Source, tmp_path: Path
+) -> None:
+    with mounted(tmp_path / "opt") as disk:
+        site = Site(disk.folder, tmp_path / "bin")
+        (site.prefix / "environment").write_text("DATABASE_URL=postgresql://127.0.0.1:1/x\n")
+        disk.fill()
+        said = site.refuses(source.archive)
+        assert re.fullmatch("install.sh: the copy failed: .*: No space left on device", said)
+        assert site.releases() == []
 
 
 def test_a_release_without_migrations_migrates_nothing(

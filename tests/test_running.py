@@ -27,6 +27,7 @@ from testkit.ports import free_port
 from testkit.projects import (
     DATABASES,
     INSTALLING,
+    READY,
     ROOT,
     Answer,
     Project,
@@ -86,8 +87,15 @@ def _variant(projects: Projects, tmp_path: Path, options: dict[str, str]) -> Pro
     return Project(folder, installed.environment)
 
 
-def test_a_fresh_project_passes_its_own_tests(project: Project) -> None:
-    assert re.search(r"= \d+ passed in", project.succeed("test"))
+def test_a_fresh_project_passes_its_own_tests_beside_its_daemon(project: Project) -> None:
+    with project.running() as run:
+        assert re.search(r"= \d+ passed in", project.succeed("test"))
+        assert run.health("ready") == 200
+        if "postgres" in run.names():
+            assert run.ask("/records").json()["records"] == []
+        assert run.console.count(READY) == 1
+        run.press_ctrl_c()
+        run.leaves_nothing()
 
 
 def test_a_first_start_names_its_slow_steps(with_database: Project) -> None:
@@ -133,25 +141,31 @@ def test_make_run_serves_without_a_database(projects: Projects) -> None:
         assert "Traceback" not in run.console
 
 
+RUN_ELSEWHERE = "with HTTP_PORT= or ADMIN_PORT=, as in make run HTTP_PORT=9000 ADMIN_PORT=9001"
+
+
 @pytest.mark.parametrize(
-    ("verb", "cure"),
+    ("verb", "listener", "cure"),
     [
-        ("run", "with HTTP_PORT= or ADMIN_PORT=, as in make run HTTP_PORT=9000"),
-        ("serve", "in etc/hello/main.yaml"),
+        ("run", "http", RUN_ELSEWHERE),
+        ("run", "admin", RUN_ELSEWHERE),
+        ("serve", "http", "in etc/hello/main.yaml"),
     ],
 )
 def test_a_busy_port_is_reported_with_what_its_user_can_change(
-    projects: Projects, verb: str, cure: str
+    projects: Projects, verb: str, listener: str, cure: str
 ) -> None:
     project = projects("none")
     settings = project.folder / "etc" / "hello" / "main.yaml"
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
+        ports = {"http": free_port(), "admin": free_port(), listener: port}
+        options = [f"{name.upper()}_PORT={number}" for name, number in ports.items()]
         with project.edited(settings, "127.0.0.1:8000", f"127.0.0.1:{port}"):
-            result = project.make(verb, f"HTTP_PORT={port}", f"ADMIN_PORT={free_port()}")
+            result = project.make(verb, *options)
     assert result.returncode == 2
     assert (
-        f"listener http: tcp://127.0.0.1:{port} is in use: stop what listens there, or choose"
+        f"listener {listener}: tcp://127.0.0.1:{port} is in use: stop what listens there, or choose"
         f" another address {cure}\n"
     ) in result.stderr
 

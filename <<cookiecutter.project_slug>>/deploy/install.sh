@@ -12,6 +12,7 @@
 <% if cookiecutter.database != "none" %>
 # A rollback does not undo migrations: the previous release must work with them.
 <% endif %>
+[ -n "$BASH_VERSION" ] || exec bash "$0" "$@" # sh install.sh
 set -euo pipefail
 
 name=<< cookiecutter.project_slug >>
@@ -96,7 +97,7 @@ unpack() {
     echo "Installing $name ${release#*/} into $prefix/$release"
     rm -rf -- "${prefix:?}/$release" # left by a killed attempt
     mkdir "$prefix/$release"
-    cp -R "$here/etc" "$here/install.sh" "$prefix/$release"
+    step copy cp -R "$here/etc" "$here/install.sh" "$prefix/$release"
 <% if cookiecutter.systemd %>
     sed -i "s|/opt/$name|$prefix|g" "$prefix/$release"/etc/systemd/system/*
 <% endif %>
