@@ -210,14 +210,22 @@ def test_formatting_and_linting_change_nothing(tmp_path: Path, database: str, sl
         assert result.returncode == 0, result.stdout + result.stderr
 
 
-def test_the_configuration_has_the_two_listeners(project: Path) -> None:
+def test_the_configuration_has_the_two_listeners_and_what_one_changes_first(project: Path) -> None:
     class Loader(yaml.SafeLoader):
         """A loader that reads the tag !env as text."""
 
     Loader.add_constructor("!env", Loader.construct_scalar)  # type: ignore[type-var]
     text = (project / "etc" / "hello" / "main.yaml").read_text()
-    listeners = yaml.load(text, Loader)["api_hour"]["listeners"]  # noqa: S506 - a SafeLoader
-    assert listeners == {"http": "tcp://127.0.0.1:8000", "admin": "tcp://127.0.0.1:8001"}
+    found = yaml.load(text, Loader)["api_hour"]  # noqa: S506 - a SafeLoader
+    assert found == {
+        "listeners": {"http": "tcp://127.0.0.1:8000", "admin": "tcp://127.0.0.1:8001"},
+        "workers": 2,
+        "graceful_timeout": 30,
+        "request_ids": True,
+        "trusted_proxies": [],
+        "access_log_skip": [],
+        "metrics": True,
+    }
 
 
 @pytest.mark.parametrize("form", ["", "text", "json"])

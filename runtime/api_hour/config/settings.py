@@ -23,6 +23,11 @@ from api_hour.config import processors
 Validator = Callable[[Any], object]
 V = TypeVar("V", bound=Validator)
 
+PROXY_HEADERS = (  # those that every proxy writes, then those that few do
+    *("x-forwarded-for", "x-forwarded-proto", "x-real-ip", "forwarded"),
+    *("x-forwarded-host", "x-forwarded-port", "x-forwarded-prefix"),
+)
+
 _METAVARS: dict[Validator, str] = {validate_string: "DIR"}  # what --help shows for a value
 
 
@@ -94,8 +99,7 @@ def addresses(value: Any) -> list[str]:
 @_metavar("NETWORKS")
 def networks(value: Any) -> list[str]:
     """Return a list of networks, and perhaps ``unix``; raises ValueError for anything else."""
-    items = value if isinstance(value, list) else str(value or "").split(",")
-    names = [str(item).strip() for item in items if str(item).strip()]
+    names = _items(value)
     try:
         for name in names:
             if name != "unix":
@@ -108,12 +112,23 @@ def networks(value: Any) -> list[str]:
 @_metavar("PATHS")
 def paths(value: Any) -> list[str]:
     """Return a list of URL paths; raises ValueError for one that does not begin with ``/``."""
-    items = value if isinstance(value, list) else str(value or "").split(",")
-    names = [str(item).strip() for item in items if str(item).strip()]
+    names = _items(value)
     for name in names:
         if not name.startswith("/"):
             raise ValueError(f"must be paths, as in /health/,/metrics, got {name!r}")
     return names
+
+
+@_metavar("HEADERS")
+def proxy_headers(value: Any) -> list[str]:
+    """Return a list of proxy headers, in lower case; raises ValueError for any other header."""
+    return [_known(name, PROXY_HEADERS) for name in _items(value)]
+
+
+def _items(value: Any) -> list[str]:
+    """Return the items of a list, or of a text with commas."""
+    items = value if isinstance(value, list) else str(value or "").split(",")
+    return [str(item).strip() for item in items if str(item).strip()]
 
 
 # Validators of Gunicorn's own settings, where Gunicorn's do not tell good from bad.
@@ -386,7 +401,7 @@ _declare(
 )
 _declare(
     "proxy_headers",
-    one_of("auto", "x-forwarded", "forwarded"),
-    "auto",
-    "Headers that the trusted proxies write; auto: X-Forwarded-* if there is any, else Forwarded.",
+    proxy_headers,
+    list(PROXY_HEADERS[:4]),
+    "Headers that trusted proxies write; others are a client's own: X-Forwarded-Host, say.",
 )

@@ -51,6 +51,7 @@ class Connection(RequestHandler):
         "_logs",
         "_websocket",
         "answer_limit",
+        "client_named",
     )
 
     def __init__(self, connections: "Connections", **kwargs: Any) -> None:
@@ -60,6 +61,7 @@ class Connection(RequestHandler):
         self._connections = connections
         self._arriving = 0.0  # since when the head of a request has been arriving; 0: it is not
         self.answer_limit: asyncio.Timeout | None = None  # of the request being served, if any
+        self.client_named = True  # False behind a PROXY header that names nobody
         self._websocket: web.WebSocketResponse | None = None
         self._idle_timeout = self._keepalive_timeout
         self._logs = self._logging_enabled
@@ -309,6 +311,8 @@ class Connections(AiohttpServer):
         connection = self._make_connection()
         if addresses is not None:
             connection._cache.update(peername=addresses.peer, sockname=addresses.local)
+        elif self.options.proxy_protocol:
+            connection.client_named = False
         return connection
 
     def _make_connection(self) -> Connection:

@@ -73,6 +73,8 @@ class Request(web.Request):
 
     @reify
     def _client(self) -> Client:
+        if not self._protocol.client_named:  # type: ignore[attr-defined]
+            return Client(self._peer)  # the peer is a proxy, but the headers are not its own
         return cast(TrustedProxies, self._proxies).client(self._peer, self.headers)
 
     @property

@@ -40,6 +40,7 @@ def test_each_option_comes_from_the_setting_or_the_listeners_option_of_its_name(
         "metrics": True,
         "drain_idle": 2.5,
         "trusted_proxies": ["10.0.0.0/8", "unix"],
+        "proxy_headers": ["forwarded"],
     }
     options = server_options(generation(tls=context, **given), "http")
     assert options == ServerOptions(listener="http", tls=context, max_connections=7, **given)
