@@ -360,7 +360,7 @@ _declare(
     "keepalive",
     seconds,
     75.0,
-    "Seconds that an idle HTTP connection is kept, which is longer than proxies wait.",
+    "Seconds that an idle HTTP connection is kept, longer than proxies do; 0: close at once.",
     also=("--keep-alive",),
 )
 _declare(

@@ -87,16 +87,15 @@ class Request(web.Request):
     @property
     def keep_alive(self) -> bool:
         """Return whether the connection outlives this request."""
-        return not (self._message.should_close or self._protocol.draining)  # type: ignore[attr-defined]
+        return not (self._message.should_close or self._protocol.closing)  # type: ignore[attr-defined]
 
     async def _prepare_hook(self, response: web.StreamResponse) -> None:
         if response.headers.get(hdrs.SERVER) == SERVER_SOFTWARE:  # aiohttp's, or nobody's own
             response.headers[hdrs.SERVER] = SERVER
         if self._id is not None:
             response.headers.setdefault(request_id.HEADER, self._id)
-        if isinstance(response, web.WebSocketResponse):
-            self.protocol.websocket_opened(response)  # type: ignore[attr-defined]
         await super()._prepare_hook(response)
+        self.protocol.begin_answer(self, response)  # type: ignore[attr-defined]
 
     async def read(self) -> bytes:
         """Return the body; without suspending if all of it has arrived."""

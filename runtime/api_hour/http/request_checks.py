@@ -52,9 +52,10 @@ def good_host(host: str | None) -> bool:
 def _answer(request: web.Request) -> web.Response | None:
     """Return the answer to a request that the application never sees, else None."""
     headers, message = request.headers, request._message
-    if message.version not in VERSIONS:  # the parser takes 0.9 and 2.0 too
+    if message.version not in VERSIONS:  # a parser may take 0.9, 1.2 and 2.0 too
         request._version = HttpVersion11  # of the answer
-        return refusal(505, "HTTP Version Not Supported")
+        if message.version < HttpVersion10 or message.version.major > 1:
+            return refusal(505, "HTTP Version Not Supported")
     if not good_host(headers.get(hdrs.HOST)):
         return refusal(400, "Invalid Host header")
     # RFC 9112, 6.1: with HTTP/1.0 the framing counts as faulty.

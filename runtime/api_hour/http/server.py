@@ -30,10 +30,10 @@ CANCEL_GRACE = 1.0  # seconds that a cancelled handler has after the deadline
 class HTTPServer:
     """Serves an ordinary ``aiohttp.web.Application`` on one listener.
 
-    ``keepalive_timeout`` replaces the setting ``keepalive`` for this server, and
-    ``header_timeout``, ``body_timeout``, ``body_min_rate``, ``send_timeout`` and
-    ``request_timeout`` those of their names; 0 means no limit. ``handler_args`` are those of
-    aiohttp's ``AppRunner``.
+    ``keepalive_timeout`` replaces the setting ``keepalive`` for this server; with 0, each answer
+    is the last one of its connection. ``header_timeout``, ``body_timeout``, ``body_min_rate``,
+    ``send_timeout`` and ``request_timeout`` replace those of their names; 0 means no limit.
+    ``handler_args`` are those of aiohttp's ``AppRunner``.
 
     ``start()`` raises ConfigError for an endpoint that is a plain function, and for an argument
     that aiohttp does not know.
@@ -115,7 +115,7 @@ class HTTPServer:
         connections = self._connections
         if connections is None:
             return
-        connections.draining = True
+        connections.closing = True
         acceptor, loop = connections.acceptor, asyncio.get_running_loop()
         window = self.options.drain_idle
         try:

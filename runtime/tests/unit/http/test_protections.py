@@ -94,11 +94,18 @@ def test_pipelined_requests_are_all_answered_in_the_end(run: Any, fast: bool) ->
 
 
 @pytest.mark.parametrize(
-    "start",
-    [b"GET /", b"GET /json HTTP/1.1\r\nHost: test\r\nX-A: ", b"POST /json?"],
-    ids=["target", "header", "query"],
+    ("start", "status"),
+    [
+        (b"GET /", b"414"),
+        (b"POST /json?", b"414"),
+        (b"GET /json HTTP/1.1\r\nHost: test\r\nX-A: ", b"431"),
+        (b"GET /json HTTP/1.1\r\nHost: test\r\nX-A", b"431"),
+    ],
+    ids=["target", "query", "value", "name"],
 )
-def test_a_line_without_an_end_is_refused(run: Any, fast: bool, start: bytes) -> None:
+def test_a_line_without_an_end_is_refused(
+    run: Any, fast: bool, start: bytes, status: bytes
+) -> None:
     async def scenario() -> None:
         async with ours(application(), fast=fast) as service:
             peer = await service.connect()
@@ -108,7 +115,7 @@ def test_a_line_without_an_end_is_refused(run: Any, fast: bool, start: bytes) ->
                 while not peer.closed and sent < 10 * MIB:
                     sent += await push(peer, b"x" * PIECE)
                     await peer.settle(3)
-            assert peer.heard.startswith(b"HTTP/1.1 400 ")
+            assert peer.heard.startswith(b"HTTP/1.1 " + status)
             assert sent <= 8 * PIECE
 
     run(scenario())
@@ -124,7 +131,7 @@ def test_headers_without_an_end_are_refused(run: Any, fast: bool) -> None:
                 sent += 1
                 await peer.send(b"X-%d: 1\r\n" % sent)
                 await peer.settle(3)
-            assert peer.heard.startswith(b"HTTP/1.1 400 ")
+            assert peer.heard.startswith(b"HTTP/1.1 431 ")
             assert sent <= 200
 
     run(scenario())

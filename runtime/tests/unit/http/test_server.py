@@ -148,7 +148,7 @@ def test_a_drain_answers_fresh_idle_and_busy_connections_and_closes_each(run: Ru
 
 
 async def until_draining(service: Service) -> None:
-    while not service.connections.draining:
+    while not service.connections.closing:
         await asyncio.sleep(0)
 
 

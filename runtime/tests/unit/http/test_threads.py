@@ -1,6 +1,7 @@
 """Threaded endpoints: they run in a thread, and reach the loop from there."""
 
 import asyncio
+import gc
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -108,3 +109,37 @@ def test_a_call_that_is_cancelled_before_its_turn_is_never_made() -> None:
     assert first.result(TIMEOUT)
     threads.submit(made.append, 2).result(TIMEOUT)
     assert made == [2]
+
+
+def test_a_call_for_which_no_thread_can_be_started_is_not_made_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    threads, made = Threads(1, "test"), list[int]()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", fail)
+        with pytest.raises(RuntimeError, match="start new thread"):
+            threads.submit(made.append, 1)
+    threads.submit(made.append, 2).result(TIMEOUT)
+    assert made == [2]
+
+
+def test_what_a_call_raises_is_not_told_by_those_who_wait_for_its_end() -> None:
+    def fail() -> None:
+        gate.wait(TIMEOUT)
+        raise web.HTTPNotFound
+
+    async def scenario() -> None:
+        told = list[str]()
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: told.append(context["message"]))
+        threads.submit(fail)
+        loop.call_soon(gate.set)
+        await threads.finish(loop.time() + TIMEOUT)
+        gc.collect()
+        assert not told
+
+    threads, gate = Threads(1, "test"), threading.Event()
+    asyncio.run(scenario())
