@@ -73,7 +73,7 @@ class Source:
         return archive
 
 
-_NOT_SOURCE = shutil.ignore_patterns(".venv", "dist", "wheels", ".git", "*_cache")
+_NOT_SOURCE = shutil.ignore_patterns(".venv", ".data", "dist", "wheels", ".git", "*_cache")
 
 
 @dataclass
@@ -129,7 +129,7 @@ class Site:
 @pytest.fixture(scope="module")
 def source(
     projects: Callable[[str], Project],
-    tools: dict[str, str],
+    offline: dict[str, str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Source:
     """Lock and pack a project, with free ports in its configuration and units."""
@@ -143,7 +143,7 @@ def source(
     for file in (*folder.glob("etc/systemd/system/*.socket"), folder / "etc/hello/main.yaml"):
         text = file.read_text().replace("127.0.0.1:8000", f"127.0.0.1:{http}")
         file.write_text(text.replace("127.0.0.1:8001", f"127.0.0.1:{admin}"))
-    project = Project(folder, tools)
+    project = Project(folder, offline)
     project.succeed("release")
     (archive,) = (folder / "dist").glob("hello-*.tar")
     subprocess.run(["tar", "--extract", "--file", archive], cwd=place, check=True)

@@ -217,8 +217,11 @@ def test_everything_ends_with_make_s_child(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_everything_ends_with_make(projects: Projects, number: signal.Signals) -> None:
-    with projects("aiopg").running() as run:
+@pytest.mark.parametrize("database", ["aiopg", "none"])
+def test_everything_ends_with_make(
+    projects: Projects, database: str, number: signal.Signals
+) -> None:
+    with projects(database).running() as run:
         run.process.send_signal(number)
         run.leaves_nothing()
 
