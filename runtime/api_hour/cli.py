@@ -2,12 +2,14 @@
 
 import os
 import sys
+import time
 from typing import NoReturn
 
+from api_hour.config import command_line
 from api_hour.config.command_line import USAGE, UsageError
 from api_hour.config.loader import BaseApplication, Loader
 from api_hour.exceptions import ConfigError
-from api_hour.master import reload_requests
+from api_hour.master import reload_requests, reloader
 from api_hour.master.arbiter import Arbiter
 from api_hour.worker.process import Worker
 
@@ -18,13 +20,33 @@ def main() -> NoReturn:
     if sys.argv[1:2] == ["reload"]:
         sys.exit(reload_requests.main(sys.argv[2:]))
     try:
-        Command(Worker, prog="api_hour").run()
+        _load().run()
     except UsageError as error:
         print(f"{USAGE}\napi_hour: error: {error}", file=sys.stderr)
         sys.exit(2)
     except (ConfigError, RuntimeError) as error:
         sys.exit(f"api_hour: error: {error}")
     sys.exit(0)
+
+
+def _load() -> "Command":
+    """Read the configuration; with --reload a broken one is read again when it has changed."""
+    start = os.getcwd()
+    while True:
+        begun = time.time()
+        try:
+            return Command(Worker, prog="api_hour")
+        except UsageError:
+            raise
+        except ConfigError as error:
+            given, _ = command_line.parse(sys.argv[1:])
+            here = os.getcwd()  # what chdir names
+            os.chdir(start)
+            config = given.get("config") or os.path.join(here, "gunicorn.conf.py")
+            places = [given.get("config_dir") or os.path.join(here, "etc"), config]
+            told = f"api_hour: error: {error}"
+            if not given.get("reload") or not reloader.wait_for_change(places, begun, told):
+                raise
 
 
 def _open_standard_streams() -> None:

@@ -41,6 +41,7 @@ from api_hour.config import (
 from api_hour.config.addresses import EVERYWHERE, Address, ListenerSettings
 from api_hour.config.generation import Generation, split
 from api_hour.exceptions import ConfigError
+from api_hour.logs import observers
 
 HTTP = "http"  # the listener that --bind and PORT mean
 DEFAULT_LISTENERS = {HTTP: "tcp://127.0.0.1:8000"}
@@ -84,7 +85,7 @@ class Loader(Application):  # type: ignore[misc]
     def __init__(self, worker_class: type, *, prog: str | None = None) -> None:
         self._worker_class = worker_class
         # Both as they were at the start: a reload must find the same, though `current` may be
-        # another release by then, and raw_env may have changed our environment.
+        # another release by then, and the master has changed its environment.
         self._start_folder: str = util.getcwd()
         self._environment = MappingProxyType(dict(os.environ))
         super().__init__(prog=prog)
@@ -148,12 +149,15 @@ class Loader(Application):  # type: ignore[misc]
         """
         try:
             self.do_load_config()
+            for name in ("user", "group"):  # sockets, logs and metrics belong to them
+                if self.cfg.settings[name].get() != current.cfg.settings[name].get():
+                    raise ConfigError(_fixed(name))
             if _sockets(self.generation) != _sockets(current):
                 raise ConfigError(
                     "listeners cannot change at a reload: restart the daemon to change them"
                 )
             return replace(
-                self.generation, warnings=(*self._warnings, *_fixed(current.cfg, self.cfg))
+                self.generation, warnings=(*self._warnings, *_without_effect(current.cfg, self.cfg))
             )
         except BaseException:
             with suppress(OSError):  # it may be gone; then nothing can be relative to it
@@ -394,7 +398,7 @@ class Loader(Application):  # type: ignore[misc]
         try:
             changed = self.cfg.ssl_context(self.cfg, lambda: made)
         except Exception as error:  # it is the operator's code
-            raise ConfigError(f"ssl_context: {type(error).__name__}: {error}") from error
+            raise ConfigError(f"ssl_context: {observers.describe(error)}") from error
         if not isinstance(changed, ssl.SSLContext):
             raise ConfigError(f"ssl_context must return an ssl.SSLContext, got {changed!r}")
         return changed
@@ -422,7 +426,7 @@ def _run(shown: str, run: Callable[[], Values], file: str = "") -> Values:
         for frame in traceback.extract_tb(error.__traceback__):
             line = frame.lineno if frame.filename == file else line
         location = f"{shown}:{line}" if line else shown
-        raise ConfigError(f"{location}: {type(error).__name__}: {error}") from None
+        raise ConfigError(f"{location}: {observers.describe(error)}") from None
 
 
 def _line_of(name: str, file: str) -> str:
@@ -456,11 +460,16 @@ def _is_default(setting: Any, value: object) -> bool:
         return False
 
 
-def _fixed(before: Any, after: Any) -> Iterator[str]:
-    """Yield a warning for each setting that a reload cannot change."""
+def _without_effect(before: Any, after: Any) -> Iterator[str]:
+    """Yield a warning for each setting that has changed, and that only a start reads."""
     for name in gunicorn_settings.FIXED_AT_START:
-        if getattr(before, name) != getattr(after, name):
-            yield f"{name} cannot change at a reload: restart the daemon to change it"
+        # As text: gunicorn.conf.py makes its logger_class anew.
+        if str(before.settings[name].get()) != str(after.settings[name].get()):
+            yield _fixed(name)
+
+
+def _fixed(name: str) -> str:
+    return f"{name} cannot change at a reload: restart the daemon to change it"
 
 
 def _sockets(generation: Generation) -> dict[str, tuple[Address, ...]]:

@@ -161,12 +161,17 @@ def _is_gunicorn_handler(handler: logging.Handler) -> bool:
 
 def _reopen_files(gunicorn: GunicornLogger) -> None:
     """Open the files of all handlers again; one that cannot be opened keeps no other from it."""
-    if _try(partial(type(gunicorn).reopen_files, gunicorn)):
-        return
+    _try(partial(type(gunicorn).reopen_files, gunicorn))  # which leaves the root's handlers out
     for logger in _known_loggers():
         for handler in logger.handlers:
             if isinstance(handler, logging.FileHandler) and handler.stream is not None:
-                _try(handler.close)  # its next record opens it
+                _try(partial(_reopen, handler))
+
+
+def _reopen(handler: logging.FileHandler) -> None:
+    with handler.lock:  # type: ignore[union-attr]
+        handler.close()
+        handler.stream = handler._open()
 
 
 def _guard_handler(handler: logging.Handler) -> None:

@@ -126,6 +126,7 @@ class Stream:
         self._waiting.clear()
         self._size = 0
         self._drainer = None
+        self.error = None
 
     def _send_waiting(self) -> None:
         """Write pieces until none is left or the file takes no more."""

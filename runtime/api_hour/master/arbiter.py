@@ -64,8 +64,10 @@ import logging
 import math
 import os
 import signal
+import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, NoReturn, Protocol
 
@@ -77,7 +79,7 @@ from gunicorn.errors import HaltServer
 from api_hour import __version__, metrics
 from api_hour.config.generation import Generation
 from api_hour.exceptions import ConfigError
-from api_hour.logs import setup, streams
+from api_hour.logs import observers, setup, streams
 from api_hour.master import listeners, reloader, systemd
 from api_hour.master.backoff import Backoff
 from api_hour.master.pidfile import PidFile
@@ -141,9 +143,11 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         self._reload_began: float | None = None  # by time.monotonic(); None while none goes on
         self._lost: Generation | None = None  # whose folder was found gone
         self._has_let_go = False  # true in a child
+        self._hands_over = False  # true while a worker or a successor is forked
         self._last_turn = time.monotonic()
         self._resumed_at = 0.0  # when this process ran again after a stop, by time.monotonic()
         self._reload_requests: ReloadRequests | None = None
+        self._reloader: subprocess.Popen[bytes] | None = None  # ends when this end of its pipe does
         super().__init__(app)
         self._pid_path = os.path.abspath(self.cfg.pidfile) if self.cfg.pidfile else ""
 
@@ -155,8 +159,15 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
     num_workers = property(GunicornArbiter._get_num_workers, _set_num_workers)
 
     def setup(self, app: Application) -> None:
-        """Take over the settings of ``app``; Gunicorn calls this before the first worker, too."""
+        """Take over the settings of ``app``; Gunicorn calls this before the first worker, too.
+
+        Not raw_env, which Gunicorn sets here: what the next generation is read from, and its
+        workers, would have the variables of this one.
+        """
+        environment = dict(os.environ)
         super().setup(app)
+        os.environ.clear()
+        os.environ.update(environment)
         setup.apply(self._current.logs, self.log)
 
     def run(self) -> NoReturn:
@@ -190,13 +201,12 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
             slots = self.num_workers if self.cfg.balance == "slots" else 0
             wanted = self._current.listeners
             self.LISTENERS = listeners.open_all(wanted, self.cfg.backlog, slots=slots)
-            if self.cfg.metrics:
-                metrics.open_folder(self.cfg.uid, self.cfg.gid)
+            _open_metrics(self._current)
             self._tell("on_starting", self, may_exit=True)
             self.init_signals()
             self._log_listeners()
             if self.cfg.reload:
-                reloader.start(self._current)
+                self._reloader = reloader.start(self._current)
             self._tell("when_ready", self, may_exit=True)
         except BaseException:
             self._close_listeners(unlink=not self.master_pid)
@@ -302,8 +312,11 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
                 requests.remove()
             successor.remove()
 
-    def wait_for_signals(self, timeout: float = HEARTBEAT_CHECK) -> list[int]:
-        """Wait for a signal, a worker's message or the next deadline; return the signals."""
+    def wait_for_signals(self, timeout: float = HEARTBEAT_CHECK) -> Iterator[int]:
+        """Wait for a signal, a worker's message or the next deadline; return the signals.
+
+        Each leaves the queue when it is asked for: one that raises keeps those behind it there.
+        """
         self._report()
         streams.drain()
         metrics.sample_master()
@@ -312,10 +325,7 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         deadlines += [now + timeout, self._reporter.next, self._backoff.next]
         for take_in in self._poller.wait(min(deadlines) - now):
             take_in()
-        signals = []
-        while not self.SIG_QUEUE.empty():
-            signals.append(self.SIG_QUEUE.get_nowait())
-        return signals
+        return (self.SIG_QUEUE.get_nowait() for _ in iter(self.SIG_QUEUE.empty, True))
 
     def _report(self) -> None:
         """Tell systemd how the service is; healthy while a ready worker is not being killed."""
@@ -380,7 +390,7 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
             self.spawn_worker(generation, step.reason)
         except Exception as error:  # no process or descriptor left, a hook that raises
             known = isinstance(error, ConfigError | OSError)
-            cause = str(error) if known else f"{type(error).__name__}: {error}"
+            cause = str(error) if known else observers.describe(error)
             self._on_loss(generation, f"cannot start a worker: {cause}")
         return True
 
@@ -406,6 +416,9 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
             if self._ever_ready and self._current is not self._lost:
                 return  # the workers of the current generation go on
         pause = self._backoff.note()
+        if pause and generation is self._current and self._candidate is None:
+            text = f"not every new worker becomes ready, which goes on being tried: {cause}"
+            self._answer_reload_requests(text, ok=False)
         if not (self._ever_ready or self.cfg.reload or self.WORKERS):
             raise HaltServer(cause, 1)
         if not told and self._ever_ready:
@@ -481,22 +494,31 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         """
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
-            pid = os.fork()
+            pid = self._fork_with_listeners()
             if pid == 0:
                 worker.live(self, mask)
             return pid
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
+    def _fork_with_listeners(self) -> int:
+        self._hands_over = True
+        try:
+            return os.fork()
+        finally:
+            self._hands_over = False
+
     def _let_go(self) -> None:
         """Close what only the master needs, in a child: a worker, or one that a hook has forked.
 
         As long as a copy of the master's end of a channel is open, its worker does not see the
-        master die; and a copy of the pid file would keep its lock.
+        master die; a copy of the pid file would keep its lock, and one of a listener its port.
         """
         if self._has_let_go:  # a worker's child inherits this hook
             return
         self._has_let_go = True
+        if not self._hands_over:
+            self._close_listeners(unlink=False)
         signal.set_wakeup_fd(-1)
         for number in (*self.SIGNALS, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
@@ -612,10 +634,11 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         self._tell("child_exit", self, worker, cfg=worker.cfg)
         if state.phase is Phase.DRAINING or self._stopping:
             log.info("Worker (pid: %s) left: %s", worker.pid, cause)
-        elif worker.generation is self._candidate or not self._ever_ready:
-            self._on_loss(worker.generation, cause)
-        else:
-            self._on_loss(worker.generation, f"Worker (pid: {worker.pid}) died: {cause}")
+            return
+        self._backoff.to_replace += worker.generation is self._current
+        if self._ever_ready and worker.generation is not self._candidate:
+            cause = f"Worker (pid: {worker.pid}) died: {cause}"
+        self._on_loss(worker.generation, cause)
 
     # Reload
 
@@ -642,12 +665,13 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         try:
             candidate = self.app.next_generation(self._current)
             _refuse_no_workers(candidate)
+            _open_metrics(candidate)
             self._candidate = candidate
         except ConfigError as error:
             self._reject_candidate(str(error))
         except (Exception, SystemExit) as error:  # gunicorn.conf.py may raise anything
             log.exception("The configuration could not be read")
-            self._reject_candidate(f"{type(error).__name__}: {error}")
+            self._reject_candidate(observers.describe(error))
         return self._candidate is not None
 
     def _promote_candidate(self, generation: Generation) -> None:
@@ -700,7 +724,7 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
             log.error("USR2 refused: an upgrade is under way; stop one of the two masters")
         else:
             try:
-                self.reexec_pid = os.fork()
+                self.reexec_pid = self._fork_with_listeners()
             except OSError as error:
                 log.error("USR2 failed: no process can be started: %s", error.strerror)
                 return
@@ -800,3 +824,9 @@ def _refuse_no_workers(generation: Generation) -> None:
     """Raise ConfigError for a number of workers that would leave the listeners unserved."""
     if generation.cfg.workers < 1:
         raise ConfigError("workers must be above zero, got 0: nobody would serve the listeners")
+
+
+def _open_metrics(generation: Generation) -> None:
+    """Make the folder of the metrics unless it is there, before a worker needs it."""
+    if generation.cfg.metrics:
+        metrics.open_folder(generation.cfg.uid, generation.cfg.gid)

@@ -15,14 +15,13 @@ class Backoff:
         self.deaths = 0
         self.until = 0.0  # by time.monotonic()
         self._last_death = -math.inf
-        self._to_replace = 0  # workers
+        self.to_replace = 0  # workers that died
 
     def note(self) -> float:
         """Count a death; return the seconds to wait before the next start."""
         now = time.monotonic()
         self.deaths = 1 if now - self._last_death > RESET_AFTER else self.deaths + 1
         self._last_death = now
-        self._to_replace += 1
         doublings = min(self.deaths - 2, 16)  # far beyond MAX_PAUSE; 2.0**1024 would raise
         pause = 0.0 if self.deaths == 1 else min(MAX_PAUSE, FIRST_PAUSE * 2.0**doublings)
         self.until = now + pause
@@ -35,7 +34,7 @@ class Backoff:
 
     def replaces_a_death(self) -> bool:
         """Count a start; tell whether it replaces a worker that died."""
-        self._to_replace, deaths = max(0, self._to_replace - 1), self._to_replace
+        self.to_replace, deaths = max(0, self.to_replace - 1), self.to_replace
         return deaths > 0
 
     @property

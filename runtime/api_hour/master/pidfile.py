@@ -24,8 +24,12 @@ class PidFile:
         self.path = os.path.abspath(path)
         try:
             self._fd = _open_locked(self.path)
-            os.ftruncate(self._fd, 0)
-            os.write(self._fd, f"{pid}\n".encode())
+            try:
+                os.ftruncate(self._fd, 0)
+                os.write(self._fd, f"{pid}\n".encode())
+            except OSError:
+                os.close(self._fd)
+                raise
         except OSError as error:
             raise ConfigError(f"the pid file {path} cannot be written: {error.strerror}") from None
 

@@ -56,7 +56,7 @@ class ReloadRequests:
     def accept(self) -> bool:
         """Accept every connection; tell whether there was one."""
         accepted = False
-        with suppress(OSError):  # BlockingIOError, or no descriptor is left
+        try:
             while True:
                 connection, _ = self._sock.accept()
                 if len(self._waiting) == MAX_WAITING:
@@ -65,7 +65,11 @@ class ReloadRequests:
                 connection.setblocking(False)
                 self._waiting.append(connection)
                 accepted = True
-        return accepted
+        except BlockingIOError:
+            return accepted
+        except OSError:  # no descriptor is left, and the request stays in the queue
+            time.sleep(pidfile.PAUSE)
+            return accepted
 
     def answer(self, text: str, *, ok: bool) -> None:
         """Tell everybody who waits how the reload ended."""

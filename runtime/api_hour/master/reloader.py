@@ -57,6 +57,17 @@ def _paths(generation: Generation) -> list[str]:
     return [path for path in paths if os.path.exists(path)]
 
 
+def wait_for_change(places: Iterable[str], begun: float, told: str) -> bool:
+    """Wait until a file is saved after ``begun``; return False if nothing can be watched."""
+    paths = [place for place in places if os.path.exists(place)]
+    if not paths or find_spec("watchfiles") is None:
+        return False
+    print(f"{told}; waiting for a change", file=sys.stderr)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing runs yet that Ctrl-C has to stop
+    next(_bursts(paths, begun))
+    return True
+
+
 def main() -> None:
     """Send HUP to the master for every burst of changes, until standard input ends."""
     log.addHandler(NonBlockingHandler())

@@ -81,11 +81,11 @@ def open_folder(uid: int, gid: int) -> str:
     """
     if util.find_spec("prometheus_client") is None:
         raise ConfigError(f"metrics need the package prometheus-client: {INSTALL['metrics']}")
-    folder = os.environ.get(FOLDER) or _make_folder(uid, gid)
-    os.environ[FOLDER] = folder
-    files = SampleFiles(folder, uid, gid, prefix="m")
-    _start(files, _Extras(files, process="master"))
-    return folder
+    if _files is None:
+        os.environ[FOLDER] = folder = os.environ.get(FOLDER) or _make_folder(uid, gid)
+        files = SampleFiles(folder, uid, gid, prefix="m")
+        _start(files, _Extras(files, process="master"))
+    return os.environ[FOLDER]
 
 
 def _make_folder(uid: int, gid: int) -> str:

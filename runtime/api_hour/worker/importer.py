@@ -10,6 +10,7 @@ from typing import Any
 
 from api_hour.config.generation import split
 from api_hour.exceptions import ConfigError
+from api_hour.logs import observers
 
 
 def load(spec: str) -> Any:
@@ -29,10 +30,10 @@ def explain(spec: str, error: BaseException) -> str:
         return str(error)
     if isinstance(error, SyntaxError) and error.filename:
         return f"{shorten(error.filename)}:{error.lineno}: {type(error).__name__}: {error.msg}"
-    text = f"{type(error).__name__}: {error}"
+    text = observers.describe(error)
     if isinstance(error, ModuleNotFoundError) and error.name == split(spec)[0].partition(".")[0]:
         text += f"; run it in the folder that holds {error.name}, or install it"
-    return f"{_location(error.__traceback__) or spec}: {' '.join(text.split())}"
+    return f"{_location(error.__traceback__) or spec}: {text}"
 
 
 def shorten(filename: str) -> str:

@@ -53,7 +53,7 @@ from api_hour.worker.recycling import RecyclingLimits
 HEARTBEAT = 1.0  # seconds between two heartbeats; never more than a quarter of the timeout
 CLOSE_GRACE = 2.0  # seconds for cancelled work and for engines to end, after the drain's deadline
 HANDLED = (signal.SIGTERM, signal.SIGQUIT, signal.SIGUSR1)  # by the loop, once it serves
-FOR_THE_MASTER = signal.SIGINT, signal.SIGHUP, signal.SIGWINCH, signal.SIGUSR1, signal.SIGUSR2
+FOR_THE_MASTER = signal.SIGINT, signal.SIGHUP, signal.SIGWINCH, signal.SIGUSR2
 FAILED = 1  # exit code
 log = logging.getLogger("api_hour.worker")
 
@@ -74,6 +74,7 @@ class Worker(GunicornWorker):  # type: ignore[misc]
         self.channel, self._to_master = Channel.pair()
         self.crash_report = CrashReport(self.cfg.worker_tmp_dir)
         self._told_to_leave = False
+        self._files_rotated = False  # while it boots
 
     # In the master
 
@@ -107,6 +108,7 @@ class Worker(GunicornWorker):  # type: ignore[misc]
                 self.channel.close()
                 self.init_signals()
                 signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+                os.environ.update(self.cfg.env)
                 util._setproctitle(f"worker [{self.cfg.proc_name}]")
                 self.crash_report.collect()
                 sockets = [sock for listener in self.sockets for sock in listener]
@@ -124,7 +126,6 @@ class Worker(GunicornWorker):  # type: ignore[misc]
 
     def init_process(self) -> None:
         """Turn the forked process into a worker, and run it to its end."""
-        os.environ.update(self.cfg.env)
         streams.drain_in_background()
         setup.apply(self.generation.logs, self.log)
         util.set_owner_process(self.cfg.uid, self.cfg.gid, initgroups=self.cfg.initgroups)
@@ -145,6 +146,11 @@ class Worker(GunicornWorker):  # type: ignore[misc]
             signal.signal(number, signal.SIG_DFL)
         for number in FOR_THE_MASTER:
             signal.signal(number, _ignore_signal)
+        signal.signal(signal.SIGUSR1, self._note_rotation)
+
+    def _note_rotation(self, _number: int, _frame: object) -> None:
+        """Open the files of the logs again once ready: the project may be writing to one now."""
+        self._files_rotated = True
 
     def _exit_if_master_dies(self) -> None:
         """Exit if the master dies during the boot, when no loop watches the channel yet."""
@@ -265,6 +271,8 @@ class Worker(GunicornWorker):  # type: ignore[misc]
         loop.add_signal_handler(signal.SIGTERM, self._ask_to_leave)
         loop.add_signal_handler(signal.SIGQUIT, self._drain_at_once)
         loop.add_signal_handler(signal.SIGUSR1, self.log.reopen_files)
+        if self._files_rotated:
+            self.log.reopen_files()
         setup.guard()  # handlers and filters that the project has added
         self.booted = self._container.ready = True
         self._to_master.send(Message.READY)

@@ -232,6 +232,96 @@ def test_draining_workers_are_bounded_and_the_oldest_ends_first(run: Run) -> Non
     requests[1].join(TIMEOUT)
 
 
+CLINGING = """\
+import gc
+
+from api_hour.worker.channel import Channel, Message
+
+
+async def cling(request):
+    [to_master] = [
+        channel
+        for channel in gc.get_objects()
+        if isinstance(channel, Channel) and not channel.closed
+    ]
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.sleep(600)
+    while True:
+        to_master.send(Message.DRAINING)
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0.1)
+
+
+def stand():
+    time.sleep(600)
+
+
+async def hang(request):
+    await asyncio.to_thread(stand)
+
+
+class Container(Hello):
+    def servers(self):
+        app = web.Application()
+        app.router.add_get("/slow", slow)
+        app.router.add_get("/cling", cling)
+        app.router.add_get("/hang", hang)
+        return {"http": api_hour.HTTPServer(app)}
+"""
+
+
+def test_a_drain_has_the_length_of_its_own_generation(run: Run, project: Path) -> None:
+    code = (project / "hello.py").read_text().replace("class Container(", "class Hello(")
+    (project / "hello.py").write_text(f"import contextlib\n{code}{CLINGING}")
+    settings = project / "gunicorn.conf.py"
+    settings.write_text("graceful_timeout = 60\ndrain_idle = 0\nmax_draining = 9\n")
+    daemon = run().ready()
+
+    def reload() -> int:
+        """Return the pid of the worker that drains now."""
+        mark, [old] = daemon.mark(), set(daemon.workers()) - set(draining)
+        daemon.send(signal.SIGHUP)
+        daemon.wait_for("Reloaded: 1 new worker", after=mark)
+        draining.append(old)
+        return old
+
+    draining: list[int] = []
+    request = in_flight(daemon, 6.0)  # longer than all that the next generations grant
+    accepts_no_more(daemon)
+    settings.write_text("graceful_timeout = 0\ndrain_idle = 0\nmax_draining = 9\n")
+    patient = reload()
+    unanswered(daemon, "/cling")
+    accepts_no_more(daemon)
+    clinging = reload()
+    unanswered(daemon, "/hang")
+    accepts_no_more(daemon)
+    hanging = reload()
+    for pid in (clinging, hanging):
+        daemon.wait_for(rf"Worker \(pid: {pid}\) did not end in time")
+    daemon.wait_for(r"hello.py., line \d+ in stand")  # the log shows the thread that hangs
+    request.join(TIMEOUT)
+    assert request.answer == (200, "close")  # type: ignore[attr-defined]
+    daemon.wait_for(rf"Worker \(pid: {patient}\) left: exit code 0")
+    assert daemon.stop() == 0
+
+
+def accepts_no_more(daemon: Daemon) -> None:
+    """Wait until what was sent before has been accepted."""
+    until(lambda: daemon.get("/slow?seconds=0")[0] == 200, "no answer")
+
+
+def test_a_signal_behind_one_that_cannot_be_handled_is_not_lost(run: Run, project: Path) -> None:
+    (project / "gunicorn.conf.py").write_text(
+        "def when_ready(master):\n    master.handle_hup = lambda: 1 / 0\n"
+    )
+    daemon = run().ready()
+    daemon.send(signal.SIGSTOP)
+    for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGCONT):
+        daemon.send(number)
+    daemon.wait_for("The master could not finish a turn; it goes on")
+    assert daemon.wait() == 0
+
+
 def listens(pid: int) -> bool:
     return bool(tcp_sockets(pid, state="0A"))
 

@@ -3,6 +3,8 @@
 import os
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -92,3 +94,30 @@ def test_the_port_is_free_as_soon_as_the_daemon_is_gone(
         return True
 
     until(is_free, "the child holds the port")
+
+
+ORPHAN = """\
+import os
+import socket
+import sys
+
+from api_hour.worker import forks
+
+
+def wait_for_the_end_of_the_parent():
+    while os.getppid() == parent:
+        pass
+
+
+sock, parent = socket.create_server(("127.0.0.1", 0)), os.getpid()
+os.register_at_fork(after_in_child=wait_for_the_end_of_the_parent)
+forks.protect([sock], [])
+if os.fork() == 0:
+    print(os.readlink(f"/proc/self/fd/{sock.fileno()}"))
+"""
+
+
+def test_a_child_whose_worker_has_just_died_holds_nothing_either() -> None:
+    command = [sys.executable, "-c", ORPHAN]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=TIMEOUT, check=True)
+    assert done.stdout == "/dev/null\n"

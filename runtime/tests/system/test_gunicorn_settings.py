@@ -86,6 +86,42 @@ def test_settings_of_the_workers_act(project: Path) -> None:
         assert daemon.stop() == 0
 
 
+def test_raw_env_holds_for_the_workers_of_its_generation_only(project: Path) -> None:
+    hello = (project / "hello.py").read_text()
+    (project / "hello.py").write_text(
+        hello.replace('"first"', '[os.environ.get("COLOR"), os.environ.get("HOME")]')
+        + "\n    settings = dict\n"
+        "\n    def __init__(self, config):\n        super().__init__(config)\n"
+        "        MESSAGE.append(config['color'])\n"
+    )
+    etc = project / "etc" / "hello"
+    etc.mkdir(parents=True)
+    (etc / "main.yaml").write_text("color: !env COLOR:none\n")
+    hook = (
+        "import os\n\ndef post_fork(master, worker):\n"
+        "    worker.log.info('%s in post_fork', os.environ.get('COLOR'))\n"
+    )
+    configure(project, "raw_env = ['COLOR=red', 'HOME=/nowhere']\n" + hook)
+    with Daemon(project, "hello:Container", *FREE, variables={"HOME": "/"}) as daemon:
+        daemon.ready()
+        assert daemon.get()[1]["message"] == ["red", "/nowhere", "none"]
+        daemon.wait_for("red in post_fork")
+        for python, message in {
+            "raw_env = ['COLOR=blue']\n": ["blue", "/", "none"],
+            "": [None, "/", "none"],
+        }.items():
+            configure(project, python + hook)
+            mark = daemon.mark()
+            daemon.send(signal.SIGHUP)
+            daemon.wait_for("Reloaded: ", after=mark)
+            daemon.wait_for("left: exit code 0", after=mark)
+            assert daemon.get()[1]["message"] == message
+        configure(project, "user = 'nobody'\n")
+        daemon.send(signal.SIGHUP)
+        daemon.wait_for("Reload failed.*: user cannot change at a reload: restart the daemon to")
+        assert daemon.stop() == 0
+
+
 def test_a_worker_is_replaced_after_max_requests(project: Path) -> None:
     hook = "def post_fork(server, worker):\n    worker.log.info('limit %s', worker.max_requests)\n"
     hook = "drain_idle = 0\n" + hook

@@ -289,13 +289,27 @@ def test_the_folder_goes_with_the_daemon(project: Path, run: Callable[..., Daemo
     assert not list((project / "tmp").glob("api_hour-metrics-*"))
 
 
-def test_without_the_setting_the_endpoint_says_so(
+def test_without_the_setting_the_endpoint_says_so_and_a_reload_brings_it(
     project: Path, run: Callable[..., Daemon]
 ) -> None:
     (project / "hello.py").write_text(PROJECT)
-    daemon = run("hello:Container").ready()
+    (project / "tmp").mkdir()
+    daemon = run("hello:Container", TMPDIR=str(project / "tmp")).ready()
     assert "500" in fetch(daemon)
     daemon.wait_for("there are no metrics: set api_hour.metrics to true")
+
+    settings = project / "gunicorn.conf.py"
+    broken = "def post_fork(master, worker):\n    raise OSError('not yet')\n"
+    for more, outcome in {broken: "Reload failed.*not yet", "": "Reloaded: "}.items():
+        mark = daemon.mark()
+        settings.write_text("metrics = True\n" + more)
+        daemon.send(signal.SIGHUP)
+        daemon.wait_for(outcome, after=mark)
+    once = {'worker_starts_total{reason="reload"}': 1, 'worker_starts_total{reason="start"}': 0}
+    until(shows(daemon, **once), "the new worker does not count")
+    until(lambda: value(fetch(daemon), 'process_open_fds{process="master"}') > 0, "no master")
+    assert daemon.stop() == 0
+    assert not list((project / "tmp").iterdir())
 
 
 def test_without_the_package_the_start_says_how_to_get_it(

@@ -121,3 +121,25 @@ def imports_as_reloader(pid: int) -> bool:
         return False
     caught = int(re.findall(r"SigCgt:\s+(\w+)", status)[0], 16)
     return b"api_hour.master.reloader" in command and bool(caught >> (signal.SIGINT - 1) & 1)
+
+
+def test_a_start_with_a_broken_configuration_waits_for_its_mend(
+    run: Callable[..., Daemon], project: Path
+) -> None:
+    etc = project / "etc" / "hello"
+    etc.mkdir(parents=True)
+    (etc / "main.yaml").write_text("api_hour:\n  nonsense: 1\n")
+    daemon = run("hello:Container", "--reload")
+    daemon.wait_for(r"error: etc/hello/main.yaml:2: api_hour.nonsense .*; waiting for a change$")
+    (etc / "main.yaml").write_text("")
+    (etc / "gunicorn.conf.py").write_text("workers = 1 +\n")
+    daemon.wait_for(r"error: etc/hello/gunicorn.conf.py:1: SyntaxError.*; waiting for a change$")
+    (etc / "gunicorn.conf.py").write_text("workers = 2\n")
+    assert says(daemon.ready(2), "first")
+    assert daemon.stop() == 0
+
+    (etc / "main.yaml").write_text("- 1\n")
+    interrupted = run("hello:Container", "--reload")
+    interrupted.wait_for("waiting for a change")
+    assert interrupted.stop(signal.SIGINT) == -signal.SIGINT
+    assert "Traceback" not in interrupted.output

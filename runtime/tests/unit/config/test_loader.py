@@ -1,6 +1,5 @@
 """The loader: what overrides what, and a reload that changes nothing until it is proved."""
 
-import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -88,14 +87,19 @@ def test_a_misspelled_setting_of_the_python_file_is_warned_of(load: Load) -> Non
 
 
 def test_what_only_a_start_reads_is_warned_of_at_a_reload(load: Load, tmp_path: Path) -> None:
-    loader = load(yaml="api_hour: {balance: slots, timeout: 5}")
-    (tmp_path / "main.yaml").write_text("api_hour: {timeout: 6, backlog: 9}")
+    python = "import gunicorn.glogging\nclass logger_class(gunicorn.glogging.Logger): pass\n"
+    loader = load(yaml="api_hour: {balance: slots, timeout: 5}", python=python)
+    (tmp_path / "main.yaml").write_text("api_hour: {timeout: 6, backlog: 9, spew: true}")
     following = loader.next_generation(loader.generation)
     assert following.warnings == (
         "backlog cannot change at a reload: restart the daemon to change it",
         "balance cannot change at a reload: restart the daemon to change it",
+        "spew cannot change at a reload: restart the daemon to change it",
     )
     assert following.cfg.timeout == 6
+    (tmp_path / "main.yaml").write_text("api_hour: {group: 12}")
+    with pytest.raises(ConfigError, match=r"^group cannot change at a reload: restart the daemon"):
+        loader.next_generation(loader.generation)
 
 
 def test_the_owner_of_a_unix_socket_cannot_change_at_a_reload(load: Load, tmp_path: Path) -> None:
@@ -238,17 +242,6 @@ def test_a_reload_takes_the_folder_that_a_link_names_now(
     monkeypatch.setattr(sys, "argv", sys.argv[:-2])
     with pytest.raises(ConfigError, match=r"/current, where the daemon was started, is gone: put"):
         loader.next_generation(following)
-
-
-def test_what_raw_env_sets_does_not_move_the_listeners_at_a_reload(load: Load) -> None:
-    loader = load(yaml="api_hour: {raw_env: ['PORT=9', 'WEB_CONCURRENCY=x']}")
-    os.environ.update(loader.cfg.env)  # as Gunicorn's Arbiter does
-    try:
-        assert urls(loader) == ["tcp://127.0.0.1:8000"]
-        assert loader.next_generation(loader.generation).cfg.workers == 1
-    finally:
-        for name in loader.cfg.env:
-            os.environ.pop(name)
 
 
 def test_a_unix_socket_has_the_mode_that_umask_leaves_and_another_user_as_owner(load: Load) -> None:

@@ -156,3 +156,11 @@ def test_a_pipe_that_may_not_be_opened_again_is_asked_first(
         heard += os.read(reading, PAGE)
         stream.drain()
     assert heard == expected
+
+
+def test_a_child_does_not_inherit_the_error_of_a_disk_that_was_full() -> None:
+    with Path("/dev/full").open("wb", buffering=0) as file:
+        stream = streams.of(file)
+        stream.write(b"kept\n")
+    stream.forget()
+    assert stream.error is None

@@ -49,3 +49,11 @@ def test_quiet_and_new_code_forgive(clock: list[float]) -> None:
     pause.reset()
     assert pause.over()
     assert pause.note() == 0.0
+
+
+def test_only_a_worker_that_died_is_replaced() -> None:
+    pause = Backoff()
+    pause.note()  # a start that failed
+    assert not pause.replaces_a_death()
+    pause.to_replace += 1
+    assert [pause.replaces_a_death(), pause.replaces_a_death()] == [True, False]
