@@ -15,6 +15,7 @@ import functools
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor, Future
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -78,8 +79,9 @@ class Threads(Executor):
     async def finish(self, deadline: float) -> None:
         """Wait until no call is left, at most until ``deadline`` (``loop.time()``)."""
         calls = [asyncio.wrap_future(future) for future in list(self._unfinished)]
-        if calls:
-            await asyncio.wait(calls, timeout=deadline - asyncio.get_running_loop().time())
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(deadline):
+                await asyncio.gather(*calls, return_exceptions=True)
 
     def _work(self) -> None:
         while True:
