@@ -23,7 +23,7 @@ from api_hour.http.request import Request, body_error, has_left, is_of_client
 from api_hour.http.request_checks import checked, refusal
 from api_hour.http.time_limits import TimeLimits
 from api_hour.http.websocket import FrameChecker
-from api_hour.logs import observers
+from api_hour.logs import observers, rate_limit
 from api_hour.logs.request_id import Ids
 from api_hour.servers import proxy_protocol
 from api_hour.servers.acceptor import Acceptor
@@ -33,6 +33,8 @@ from api_hour.servers.time_limits import reset
 if TYPE_CHECKING:
     from api_hour.http.metrics import RequestMetrics
 
+rate_limit.limit("aiohttp.internal", "aiohttp.server", "aiohttp.websocket")
+rate_limit.limit("api_hour.http.errors", "api_hour.http.time_limits")
 REST_CHECK = 0.05  # seconds between two looks whether a WebSocket is at rest
 
 
@@ -188,8 +190,7 @@ class Connection(RequestHandler):
         self._limit_sending(transport)  # which is closed once its buffer is empty
 
     def _limit_sending(self, transport: asyncio.Transport | None) -> None:
-        if transport is not None and transport.get_write_buffer_size():
-            self._connections.limits.sending.watch(transport)
+        self._connections.limits.sending.watch(transport)
 
     def _process_keepalive(self) -> None:
         """Close an idle connection; one that never sent a whole head has exceeded its limit."""
@@ -327,6 +328,7 @@ class Connections(AiohttpServer):
             tls=options.tls,
             limit=options.max_connections,
             proxies=proxy_protocol.trusted(options),
+            on_refusal=self.metrics.count_refusal if self.metrics else None,
         )
 
     def __call__(self, addresses: Addresses | None = None) -> Connection:

@@ -13,7 +13,7 @@ import warnings
 from dataclasses import replace
 from typing import Any, cast
 
-from aiohttp import web
+from aiohttp import BadContentDispositionHeader, BadContentDispositionParam, web
 from aiohttp.web_log import AccessLogger as AiohttpAccessLogger
 from aiohttp.web_server import Server as AiohttpServer
 
@@ -78,6 +78,9 @@ class HTTPServer:
         """Start the application, then accept on ``sock``; a second call adds another socket."""
         if self._connections is None:
             threads.endpoints.size = self.options.threads
+            # Each would print, and keep, what a client has sent. A filter of the project's wins.
+            for kind in (BadContentDispositionHeader, BadContentDispositionParam):
+                warnings.simplefilter("ignore", kind, append=True)
             _refuse_plain_functions(self.app)
             self._handler_args.setdefault("keepalive_timeout", self.options.keepalive)
             log = logging.getLogger("gunicorn.access") if self.options.access_log else None

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from api_hour.exceptions import INSTALL, ConfigError, DatabaseError
-from api_hour.logs import observers
+from api_hour.logs import observers, rate_limit
 from api_hour.metrics import sample_files
 from api_hour.metrics.sample_files import Extra, Sample, SampleFiles, make_key
 
@@ -34,6 +34,8 @@ MAX_ATTEMPTS = 100  # to read the files while others create and remove some
 PING_INTERVAL = 5.0  # seconds between two pings of an engine
 LAG_CHECK = 0.1  # seconds between two looks at the event loop's lag
 LAG_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # seconds
+FAULTS_HELP = "Faults of logs, metrics and other observers"
+LIMITED_HELP = "Records that were left out of the log, because too many were like them"
 LAG_HELP = "Seconds that the event loops of the workers were late"
 CPU_HELP = "CPU seconds of a process, in user and system mode"
 PROCESS_CHECK = 5.0  # seconds between two looks at a process's memory and descriptors
@@ -196,7 +198,12 @@ def _start(files: SampleFiles, extras: "_Extras") -> None:
     global _files
     _files = files
     _try(files.save)  # takes a number, and with it the counts of the process that had it before
-    on_sample(_FaultCounts(files).sample)
+    faults = partial(_counter, files, "observer_faults", FAULTS_HELP)
+    limited = partial(_counter, files, "log_records_limited", LIMITED_HELP)
+    for observer in OBSERVERS:
+        faults(observer=observer)
+    on_sample(_Counts(observers.counts, lambda name: faults(observer=name)).sample)
+    on_sample(_Counts(rate_limit.counts, lambda name: limited(logger=name)).sample)
     on_sample(extras.sample)
 
 
@@ -237,24 +244,18 @@ def _counter(files: SampleFiles, name: str, help_text: str, **labels: str) -> Sa
     return Sample(files, "counter", make_key(name, f"{name}_total", labels, help_text))
 
 
-class _FaultCounts:
-    """The faults of this process's observers, as a counter."""
+class _Counts:
+    """Numbers that this process counts by name, as counters."""
 
-    def __init__(self, files: SampleFiles) -> None:
-        self._files = files
-        self._shown = dict.fromkeys(OBSERVERS, 0)
-        for observer in OBSERVERS:
-            self._counter(observer)
+    def __init__(self, counts: dict[str, int], counter: Callable[[str], Sample]) -> None:
+        self._counts, self._counter = counts, counter
+        self._shown: dict[str, int] = {}
 
     def sample(self) -> None:
-        """Add the faults since the last sample."""
-        for observer, count in list(observers.counts.items()):
-            self._counter(observer).add(count - self._shown.get(observer, 0))
-            self._shown[observer] = count
-
-    def _counter(self, observer: str) -> Sample:
-        help_text = "Faults of logs, metrics and other observers"
-        return _counter(self._files, "observer_faults", help_text, observer=observer)
+        """Add what was counted since the last sample."""
+        for name, count in list(self._counts.items()):
+            self._counter(name).add(count - self._shown.get(name, 0))
+            self._shown[name] = count
 
 
 class _Extras:

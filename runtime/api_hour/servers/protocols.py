@@ -100,9 +100,7 @@ class StreamServer:
 
     def _limit_sending(self, transport: asyncio.BaseTransport) -> None:
         """Limit the time in which the peer may leave unread what was sent."""
-        stream = cast(asyncio.Transport, transport)
-        if stream.get_write_buffer_size():
-            cast(SendTimeout, self._sending).watch(stream)
+        cast(SendTimeout, self._sending).watch(cast(asyncio.Transport, transport))
 
     def _observe(
         self, protocol: asyncio.BaseProtocol, addresses: Addresses | None

@@ -21,6 +21,7 @@ from prometheus_client import Counter, Gauge
 
 from api_hour import metrics
 from api_hour.exceptions import ConfigError, DatabaseUnavailable
+from api_hour.logs.rate_limit import MOST
 from api_hour.metrics import sample_files
 from testkit.processes import Daemon
 from testkit.waiting import until
@@ -47,6 +48,10 @@ async def index(request):
     return api_hour.JSON({})
 
 
+async def fail(request):
+    raise ValueError("a fault that any client may ask for")
+
+
 async def late(request):
     await asyncio.sleep(0)
     return api_hour.JSON({}, status=201)
@@ -56,6 +61,7 @@ class Container(api_hour.Container):
     def servers(self):
         app = web.Application()
         app.router.add_get("/", index)
+        app.router.add_get("/fail", fail)
         app.router.add_post("/late/{name}", late)
         app.router.add_get("/metrics", api_hour.show_metrics)
         return {"http": api_hour.HTTPServer(app)}
@@ -237,6 +243,21 @@ def test_requests_are_counted_by_route_method_and_status(counting: Daemon) -> No
     with socket.create_connection(("127.0.0.1", counting.port())):
         open_ = {'http_connections{listener="http"}': 2.0}  # this one, and the one that asks
         until(shows(counting, **open_), "the open connections are not counted")
+
+
+def test_what_a_client_has_logged_again_and_again_is_bounded_and_counted(
+    counting: Daemon,
+) -> None:
+    for _ in range(50):
+        fetch(counting, "/fail")
+
+    def all_are_counted() -> bool:
+        limited = value(fetch(counting), 'log_records_limited_total{logger="aiohttp.server"}')
+        logged = counting.output.count("Error handling request")
+        assert logged <= 2 * MOST
+        return logged + limited == 50
+
+    until(all_are_counted, "a record is neither logged nor counted")
 
 
 def test_counts_survive_reloads_deaths_and_an_upgrade(counting: Daemon) -> None:

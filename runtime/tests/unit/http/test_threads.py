@@ -4,6 +4,7 @@ import asyncio
 import gc
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -126,20 +127,28 @@ def test_a_call_for_which_no_thread_can_be_started_is_not_made_later(
     assert made == [2]
 
 
-def test_what_a_call_raises_is_not_told_by_those_who_wait_for_its_end() -> None:
+def test_a_call_that_fails_while_the_drain_waits_for_it_is_not_told_by_the_loop() -> None:
+    unhandled, gate = list[dict[str, Any]](), threading.Event()
+
     def fail() -> None:
         gate.wait(TIMEOUT)
         raise web.HTTPNotFound
 
     async def scenario() -> None:
-        told = list[str]()
         loop = asyncio.get_running_loop()
-        loop.set_exception_handler(lambda _, context: told.append(context["message"]))
-        threads.submit(fail)
-        loop.call_soon(gate.set)
+        loop.set_exception_handler(lambda _, context: unhandled.append(context))
+        threads = Threads(1, "test")
+        calls = [threads.submit(fail), threads.submit(fail)]
+        loop.call_later(0.01, gate.set)
         await threads.finish(loop.time() + TIMEOUT)
+        assert all(call.done() for call in calls)
+        gate.clear()
+        threads.submit(fail)
+        await threads.finish(loop.time())  # which is over before the call is
+        gate.set()
+        await threads.finish(loop.time() + TIMEOUT)
+        await asyncio.sleep(0)
         gc.collect()
-        assert not told
 
-    threads, gate = Threads(1, "test"), threading.Event()
     asyncio.run(scenario())
+    assert unhandled == []
