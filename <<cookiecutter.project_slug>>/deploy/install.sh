@@ -70,7 +70,7 @@ serve() {
     read_environment
     cd "$prefix/current"
     export NOTIFY_SOCKET=$prefix/notify
-    exec "$prefix/current/venv/bin/python" -m api_hour "$name:Container" --pid "$prefix/$name.pid"
+    exec "$prefix/current/venv/bin/python" -P -m api_hour "$name:Container" --pid "$prefix/$name.pid"
 }
 
 # Print the comment at the top of this file.
@@ -137,7 +137,7 @@ migrate() {
 check() {
     echo "Checking $name ${release#*/}"
     cd "$prefix/$release"
-    step check venv/bin/python -m api_hour "$name:Container" --check
+    step check venv/bin/python -P -m api_hour "$name:Container" --check
 }
 
 switch_over() {

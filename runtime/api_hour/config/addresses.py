@@ -8,6 +8,7 @@ also one of the same name to ``container.ServerOptions``. An option of one socke
 import grp
 import os
 import pwd
+import re
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -19,6 +20,7 @@ from api_hour.exceptions import ConfigError
 
 MAX_ADDRESSES = 32  # of one listener; the channel carries 64 descriptors at once
 MAX_UNIX_PATH = 107  # bytes; Linux' sun_path without its NUL
+NAME = r"(?a:[\w.-]+)"  # of a listener; it is sent to workers and successors, and read there
 FORMS = "tcp://HOST:PORT, udp://HOST:PORT, unix:/PATH, unixgram:/PATH or fd://NUMBER"
 HOSTED = ("tcp", "udp")
 PATHS = ("unix", "unixgram")
@@ -180,11 +182,9 @@ class Address(SocketOptions):
         )
 
     def anywhere(self) -> "Address":
-        """Return a similar address that cannot be in use: a free port, or a path of its own."""
-        if self.scheme == "fd":
-            return replace(self, scheme="tcp", host="127.0.0.1", fd=-1)
-        path = f"{self.path}.{os.getpid()}" if self.path else ""
-        return replace(self, path=path, port=0, user=None, group=None)
+        """Return a free port of this machine, which nobody else can reach, for the same kind."""
+        scheme = "udp" if self.kind == socket.SOCK_DGRAM else "tcp"
+        return Address(scheme, host="127.0.0.1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,6 +216,11 @@ def read(name: str, given: object, like: ListenerSettings | None = None) -> List
 
     Options that are not given are those of ``like``. Raises ConfigError.
     """
+    if not isinstance(name, str) or not re.fullmatch(NAME, name):
+        raise ConfigError(
+            f"listener {name!r}: a name must be text of letters, digits, dots, hyphens and "
+            "underscores, in quotes if it is a number"
+        )
     options = dict(given) if isinstance(given, Mapping) else {"url": given}
     urls = options.pop("url", None)
     urls = [urls] if isinstance(urls, str) else urls

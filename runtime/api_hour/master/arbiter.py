@@ -238,6 +238,12 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
             origin = self._current.listeners[listener.name].origin
             for url in listener.urls():
                 log.info("Listening on %s at %s%s", listener.name, url, origin)
+            if self.cfg.balance == "slots" and not listener.shares:
+                log.warning(
+                    "balance: slots has no effect on listener %s: only tcp and udp addresses that "
+                    "the daemon opens itself have slots",
+                    listener.name,
+                )
         self._log_warnings(self._current)
 
     def _log_warnings(self, generation: Generation) -> None:
@@ -737,9 +743,11 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
             hooks.call(self.cfg, "pre_exec", self)
             handed_over = {"GUNICORN_PID": str(os.getppid())}
             handed_over |= listeners.hand_over(self.LISTENERS) | metrics.hand_over()
-            environ = {**self.cfg.env_orig, **handed_over}
+            # The watchdog is meant for the process of this number, which becomes the successor.
+            environ = {**self.cfg.env_orig, **handed_over, "WATCHDOG_PID": str(os.getpid())}
             self.app.enter_start_folder()
-            command = [sys.executable, "-m", "api_hour", *sys.argv[1:]]
+            # -P keeps the project's modules from taking the place of Python's in the master.
+            command = [sys.executable, "-P", "-m", "api_hour", *sys.argv[1:]]
             os.execve(sys.executable, command, environ)  # noqa: S606 - no shell is wanted
         except BaseException as error:
             log.error("USR2 failed: %s", error if isinstance(error, HookError) else repr(error))
@@ -756,7 +764,10 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         """
         self._stopping = True
         self._answer_reload_requests("the daemon is stopping", ok=False)
-        systemd.notify(STOPPING=1, STATUS="Stopping")
+        if self.reexec_pid:  # systemd believes the main process, and follows to the next one
+            systemd.notify(MAINPID=self.reexec_pid)
+        elif not self.master_pid:
+            systemd.notify(STOPPING=1, STATUS="Stopping")
         self._stop_booting()
         if graceful and not self.cfg.reload:
             for worker in self.WORKERS.values():

@@ -37,6 +37,7 @@ def start(generation: Generation) -> "subprocess.Popen[bytes]":
         raise ConfigError(f"--reload needs watchfiles: {INSTALL['watch']}")
     command = [
         sys.executable,
+        "-P",  # the project's modules do not take the place of Python's
         "-m",
         "api_hour.master.reloader",
         str(os.getpid()),

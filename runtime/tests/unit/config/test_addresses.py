@@ -119,3 +119,18 @@ MISTAKES: dict[str, Any] = {
 def test_what_cannot_be_meant_together_is_refused(fault: str) -> None:
     with pytest.raises(ConfigError, match=fault):
         addresses.read("web", MISTAKES[fault])
+
+
+@pytest.mark.parametrize("name", ["", "a,b=c", "my http", "h\xe9", 80])
+def test_a_name_that_a_successor_could_not_read_is_refused(name: Any) -> None:
+    with pytest.raises(ConfigError, match="a name must be text of letters, digits, dots, hyphens"):
+        addresses.read(name, "tcp://127.0.0.1:0")
+
+
+def test_check_takes_free_ports_of_this_machine_whatever_the_address() -> None:
+    given = ["tcp://*:80", "unix:/run/nowhere/x.sock?mode=0660", "tcp://[::]:80?ipv6only=on"]
+    found = addresses.read("web", given).anywhere().addresses
+    assert {str(address) for address in found} == {"tcp://127.0.0.1:0"}
+    assert not any(address.mode or address.ipv6only for address in found)
+    [datagrams] = addresses.read("web", "unixgram:/run/nowhere/x.sock").anywhere().addresses
+    assert str(datagrams) == "udp://127.0.0.1:0"
