@@ -160,7 +160,11 @@ class Service:
             for cut, end in ends.items():
                 piece = data[:cut] if first else data[cut:]
                 loop.call_soon(end.receive, piece)  # not in a task: no transport does that
-            await _turns(QUIET)
+            quiet, before = 0, -1
+            while quiet < QUIET:
+                await asyncio.sleep(0)
+                now = sum(len(end.heard) + end.closed for end in ends.values())
+                quiet, before = quiet + 1 if now == before else 0, now
         heard = {cut: (undated(end.heard), end.closed) for cut, end in ends.items()}
         for end in ends.values():
             end.close()
@@ -180,11 +184,7 @@ class Service:
 
 async def peers_leave() -> None:
     """Give the server the turns of the loop in which it notices that a peer has closed."""
-    await _turns(3)
-
-
-async def _turns(count: int) -> None:
-    for _ in range(count):
+    for _ in range(3):
         await asyncio.sleep(0)
 
 
