@@ -33,8 +33,8 @@ from api_hour.servers.time_limits import reset
 if TYPE_CHECKING:
     from api_hour.http.metrics import RequestMetrics
 
-rate_limit.limit("aiohttp.internal", "aiohttp.server", "aiohttp.websocket")
-rate_limit.limit("api_hour.http.errors", "api_hour.http.time_limits")
+rate_limit.limit("aiohttp.internal", "aiohttp.websocket", "api_hour.http.time_limits")
+rate_limit.limit_tracebacks("aiohttp.server", "api_hour.http.errors")
 REST_CHECK = 0.05  # seconds between two looks whether a WebSocket is at rest
 
 

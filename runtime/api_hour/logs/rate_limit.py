@@ -7,7 +7,10 @@ their kind that passes tells how many they were, and the metrics show them as
 ``log_records_limited_total``. A kind is a logger, a level, the beginning of a message and the line
 that raised: two faults never hide each other.
 
-Standard library only, so that every part may import it.
+An exception of an endpoint is the project's fault, whoever asked for it. So of ``aiohttp.server``
+and its like every record passes, and only the traceback is limited.
+
+Standard library and ``observers`` only, so that every part may import it.
 """
 
 import logging
@@ -16,12 +19,14 @@ import re
 import time
 from typing import Any
 
+from api_hour.logs import observers
+
 MOST = 10  # records of one kind
 PERIOD = 60.0  # seconds
 MAX_KINDS = 1000  # what comes after them is of one kind
 VARIABLE = re.compile(r"[(<\"'\n]")  # where the text of a library may begin to hold a peer's own
 
-counts: dict[str, int] = {}  # records of this process that did not pass, by logger
+counts: dict[str, int] = {}  # records that did not pass, or not as a whole, by logger
 _periods: dict[Any, tuple[float, int]] = {}  # by kind: its begin, and how many records came
 
 
@@ -29,6 +34,12 @@ def limit(*names: str) -> None:
     """Limit the records of loggers."""
     for name in names:
         logging.getLogger(name).addFilter(_passes)
+
+
+def limit_tracebacks(*names: str) -> None:
+    """Limit the tracebacks of loggers: the records beyond are one line each."""
+    for name in names:
+        logging.getLogger(name).addFilter(_shorten)
 
 
 def forget() -> None:
@@ -58,6 +69,14 @@ def _passes(record: logging.LogRecord) -> bool:
         return True
     counts[record.name] = counts.get(record.name, 0) + 1
     return False
+
+
+def _shorten(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else None
+    if error is not None and not _passes(record):
+        record.msg = f"{record.getMessage()}: {observers.describe(error)}"
+        record.args = record.exc_info = record.exc_text = None
+    return True
 
 
 def _kind(record: logging.LogRecord) -> tuple[Any, ...]:

@@ -362,7 +362,7 @@ def _close(sockets: Iterable[socket.socket]) -> None:
 
 
 def _path(sock: socket.socket) -> str:
-    """Return the path of a unix socket, else ""; a name of the abstract namespace is no path."""
+    """Return the path of a unix socket, else ""; a name of the abstract namespace has none."""
     path = sock.getsockname() if sock.family == socket.AF_UNIX else ""
     return path if isinstance(path, str) else ""
 

@@ -1,7 +1,7 @@
 """Of one kind of record some a minute pass, so that nobody fills the disk by asking."""
 
 import logging
-import multiprocessing
+import os
 from collections.abc import Callable
 
 import pytest
@@ -75,12 +75,28 @@ def test_what_somebody_looks_for_is_not_limited(caplog: pytest.LogCaptureFixture
     assert len(caplog.records) == 2 * FLOOD
 
 
+def test_of_an_endpoint_only_tracebacks_are_limited(caplog: pytest.LogCaptureFixture) -> None:
+    endpoints = logging.getLogger("endpoints")
+    rate_limit.limit_tracebacks("endpoints")
+    for number in range(FLOOD):
+        endpoints.error("Error handling %d", number)
+        try:
+            fail("here")
+        except ValueError:
+            endpoints.exception("Failed %d", number)
+    assert [record.getMessage() for record in caplog.records][-2:] == [
+        f"Error handling {FLOOD - 1}",
+        f"Failed {FLOOD - 1}: ValueError: here",
+    ]
+    assert len(caplog.records) == 2 * FLOOD
+    assert len([record for record in caplog.records if record.exc_info]) == MOST
+    assert rate_limit.counts == {"endpoints": FLOOD - MOST}
+
+
 def test_a_child_counts_anew() -> None:
     for _ in range(FLOOD):
         log.warning("before")
-    context = multiprocessing.get_context("fork")
-    queue = context.SimpleQueue()
-    child = context.Process(target=lambda: queue.put((rate_limit.counts, rate_limit._periods)))
-    child.start()
-    assert queue.get() == ({}, {})
-    child.join()
+    assert rate_limit.counts
+    if (child := os.fork()) == 0:
+        os._exit(0 if (rate_limit.counts, rate_limit._periods) == ({}, {}) else 1)
+    assert os.waitpid(child, 0)[1] == 0
