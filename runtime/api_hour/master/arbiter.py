@@ -144,7 +144,13 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         self._last_turn = time.monotonic()
         self._resumed_at = 0.0  # when this process ran again after a stop, by time.monotonic()
         self._reload_requests: ReloadRequests | None = None
-        super().__init__(app)
+        try:
+            super().__init__(app)
+        except (OSError, RuntimeError) as error:
+            raise ConfigError(
+                "the log cannot be opened (errorlog, accesslog, syslog_addr or logger_class): "
+                + str(error).partition("\n")[0]
+            ) from None
         self._pid_path = os.path.abspath(self.cfg.pidfile) if self.cfg.pidfile else ""
 
     def _set_num_workers(self, value: int) -> None:

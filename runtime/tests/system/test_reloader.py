@@ -121,3 +121,13 @@ def imports_as_reloader(pid: int) -> bool:
         return False
     caught = int(re.findall(r"SigCgt:\s+(\w+)", status)[0], 16)
     return b"api_hour.master.reloader" in command and bool(caught >> (signal.SIGINT - 1) & 1)
+
+
+def test_every_save_by_a_rename_is_seen(run: Callable[..., Daemon], project: Path) -> None:
+    file, new = project / "hello.py", project / "hello.py.new"
+    code = file.read_text()
+    daemon = run("hello:Container", "--reload").ready()
+    for word in ("second", "third", "fourth"):
+        new.write_text(code.replace("first", word))
+        new.rename(file)
+        until(lambda word=word: says(daemon, word), f"{word} is not served")  # type: ignore[misc]
