@@ -1,5 +1,6 @@
 """The command ``api_hour``: load the configuration, then start the master."""
 
+import logging
 import os
 import sys
 import time
@@ -66,7 +67,12 @@ class _Master(BaseApplication):  # type: ignore[misc]
     """The end of Gunicorn's Application.run(), with our Arbiter instead of Gunicorn's."""
 
     def run(self) -> None:
-        Arbiter(self).run()
+        try:
+            Arbiter(self).run()
+        except ConfigError as error:
+            if self.cfg.daemon:  # nobody reads stderr
+                logging.getLogger("api_hour.master").critical("%s", error)
+            raise
 
 
 class Command(Loader, _Master):

@@ -12,7 +12,6 @@ import re
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
@@ -160,6 +159,18 @@ class Address(SocketOptions):
         return f"{self.scheme}://{host}:{self.port}"
 
     @property
+    def query(self) -> str:
+        """Return the options of the socket as they stand in a URL."""
+        given = {
+            "mode": None if self.mode is None else f"{self.mode:04o}",
+            "user": self.user,
+            "group": self.group,
+            "ipv6only": "on" if self.ipv6only else None,
+        }
+        shown = "&".join(f"{key}={value}" for key, value in given.items() if value is not None)
+        return f"?{shown}" if shown else ""
+
+    @property
     def kind(self) -> socket.SocketKind:
         """Return the socket's type."""
         return socket.SOCK_DGRAM if self.scheme in DATAGRAM else socket.SOCK_STREAM
@@ -170,12 +181,16 @@ class Address(SocketOptions):
             return ":" in self.host
         return self.scheme in PATHS
 
-    def owned_by(self, mode: int, user: int | None, group: int | None) -> "Address":
-        """Return the address with what it does not say itself of a unix socket's file."""
+    def completed(self, folder: str, mode: int, user: int | None, group: int | None) -> "Address":
+        """Return the address with what it does not say itself of a unix socket's file.
+
+        ``folder`` is where its path begins; symbolic links in it are kept.
+        """
         if self.scheme not in PATHS:
             return self
         return replace(
             self,
+            path=os.path.join(folder, self.path),
             mode=mode if self.mode is None else self.mode,
             user=user if self.user is None else self.user,
             group=group if self.group is None else self.group,
@@ -251,7 +266,9 @@ def _read_url(name: str, url: str) -> tuple[Address, dict[str, Any]]:
     """Return the address, and the options of the query."""
     base, _, query = url.partition("?")
     try:
-        given = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
+        given = parse_qsl(
+            query.replace("+", "%2B"), keep_blank_values=True, strict_parsing=bool(query)
+        )
     except ValueError:
         raise ConfigError(
             f"listener {name}: {url!r}: write options as in {base}?mode=0660&group=www-data"
@@ -343,7 +360,8 @@ def _parse(name: str, url: str) -> Address:
         raise ConfigError(f"listener {name}: {url!r}: {error}; write {FORMS}") from None
     if scheme == "fd" and host and host.isascii() and host.isdigit() and url == f"fd://{host}":
         return Address(scheme, fd=int(host))
-    extra = parts.path or parts.fragment or parts.username
+    # urlsplit drops tabs and line ends.
+    extra = parts.path or parts.fragment or "@" in url or not url.isprintable()
     if scheme not in HOSTED or not host or port is None or extra:
         raise ConfigError(f"listener {name}: {url!r} is not an address; write {FORMS}")
     return Address(scheme, host=host, port=port)
@@ -353,7 +371,7 @@ def _path(name: str, url: str, rest: str) -> str:
     path = rest[2:] if rest.startswith("//") else rest
     if not path or path.startswith("@"):  # a name of the abstract namespace has no owner or mode
         raise ConfigError(f"listener {name}: {url!r} names no path; write unix:/PATH")
-    path = str(Path(path).absolute())
+    path = os.path.normpath(path)
     if len(os.fsencode(path)) > MAX_UNIX_PATH:
         raise ConfigError(
             f"listener {name}: the path {path!r} is longer than {MAX_UNIX_PATH} bytes, "

@@ -36,6 +36,9 @@ def convert(document: Document, declared: type[T]) -> T:
             return msgspec.convert(data, declared)
         except msgspec.ValidationError as error:
             violation = validation.read(error, declared, NOUNS)
+        except Exception as error:  # __post_init__ may raise anything
+            cause = censored(document, f"{type(error).__name__}: {error}")
+            raise document.error((), cause) from error
         keys, rest = _locate(data, declared, violation)
         try:
             data = _replaced(data, keys, _relaxed(document, data, keys, violation))

@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import redirect_stderr, suppress
 from dataclasses import replace
-from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any, NamedTuple
@@ -38,7 +38,7 @@ from api_hour.config import (
     tls,
     yaml_document,
 )
-from api_hour.config.addresses import EVERYWHERE, Address, ListenerSettings
+from api_hour.config.addresses import EVERYWHERE, ListenerSettings
 from api_hour.config.generation import Generation, split
 from api_hour.exceptions import ConfigError
 from api_hour.logs import observers
@@ -47,6 +47,8 @@ HTTP = "http"  # the listener that --bind and PORT mean
 DEFAULT_LISTENERS = {HTTP: "tcp://127.0.0.1:8000"}
 LISTENERS = "listeners"  # the one key of the section api_hour that is not a setting
 CONFIG_FILE = "gunicorn.conf.py"
+FILES = ("main.yaml", "logging.yaml", CONFIG_FILE)
+LOCATIONS = ("config", "config_dir")  # settings that only an option can give
 MAX_PORT = 65535
 ALMOST = 0.9  # how alike two names are, of which one is a misspelling
 
@@ -112,6 +114,8 @@ class Loader(Application):  # type: ignore[misc]
                 f"{self._start_folder}, where the daemon was started, is gone: put it back, or "
                 "restart the daemon"
             )
+        if self.cfg.daemon and self.cfg.errorlog == "-" and not (self.cfg.syslog or self._logs):
+            raise ConfigError("daemon has no terminal to log to: give it an errorlog")
         self.cfg.set("worker_class", self._worker_class)
         self.cfg.set("default_proc_name", self._spec)
         self.cfg.set("control_socket_disable", True)
@@ -152,10 +156,7 @@ class Loader(Application):  # type: ignore[misc]
             for name in ("user", "group"):  # sockets, logs and metrics belong to them
                 if self.cfg.settings[name].get() != current.cfg.settings[name].get():
                     raise ConfigError(_fixed(name))
-            if _sockets(self.generation) != _sockets(current):
-                raise ConfigError(
-                    "listeners cannot change at a reload: restart the daemon to change them"
-                )
+            _refuse_other_listeners(current, self.generation)
             return replace(
                 self.generation, warnings=(*self._warnings, *_without_effect(current.cfg, self.cfg))
             )
@@ -223,6 +224,8 @@ class Loader(Application):  # type: ignore[misc]
         folder = Path(self._folder, given)
         if not folder.is_dir():
             raise ConfigError(f"--config-dir {given}: there is no such folder")
+        if not any((folder / name).exists() for name in (*FILES, "main.yml", "logging.yml")):
+            raise ConfigError(f"--config-dir {given} holds none of {', '.join(FILES)}")
         return folder
 
     def _enter_chdir(self, values: Values, label: Label) -> None:
@@ -234,7 +237,7 @@ class Loader(Application):  # type: ignore[misc]
         """Run gunicorn.conf.py; raises ConfigError with the line that failed."""
         if location.startswith("python:"):
             module = location.removeprefix("python:")
-            values = _run(module, lambda: vars(import_module(module)))
+            values = _run(module, lambda: runpy.run_module(module))  # anew at each reload
             return values, lambda name: f"{module}: {name}"
         given = location.removeprefix("file:")
         path = os.path.join(self._folder, given)
@@ -254,6 +257,9 @@ class Loader(Application):  # type: ignore[misc]
     def _apply_yaml(self) -> None:
         values = {key: value for key, value in self._section.data.items() if key != LISTENERS}
         for key in values:
+            if key in LOCATIONS:
+                cure = f"only an option can: {command_line.option(key)}"
+                raise self._section.error((key,), f"api_hour.{key} cannot be set here: {cure}")
             if key not in self.cfg.settings:
                 known = difflib.get_close_matches(key, [*self.cfg.settings, LISTENERS], 1)
                 hint = f"; did you mean {known[0]}?" if known else "; see api_hour --help-all"
@@ -316,6 +322,8 @@ class Loader(Application):  # type: ignore[misc]
 
     def _warn_of_misspelled(self, python: Values, label: Label) -> None:
         """Warn of names of gunicorn.conf.py that are nearly settings: it may define any others."""
+        for name in python.keys() & LOCATIONS:
+            self._warnings.append(f"{label(name)} has no effect: only an option can set it")
         for name, value in python.items():
             if name in self.cfg.settings or name.startswith("_") or isinstance(value, ModuleType):
                 continue
@@ -324,7 +332,9 @@ class Loader(Application):  # type: ignore[misc]
                 self._warnings.append(f"{label(name)} is not a setting; did you mean {close[0]}?")
 
     def _warn_of_unknown(self) -> None:
-        """Warn of settings of a newer Gunicorn, which may do nothing here."""
+        """Warn of settings of a newer Gunicorn, and of those that need what is not installed."""
+        if self.cfg.settings["proc_name"].get() and not find_spec("setproctitle"):
+            self._warnings.append("proc_name has no effect without setproctitle: install it")
         known = gunicorn_settings.known()
         for setting in KNOWN_SETTINGS:
             if setting.name not in known:
@@ -371,13 +381,13 @@ class Loader(Application):  # type: ignore[misc]
         return self._section.error(keys, text) if keys in self._section.marks else error
 
     def _with_owner(self, listener: ListenerSettings) -> ListenerSettings:
-        """Give unix sockets the mode and the owner that Gunicorn would give them."""
+        """Give unix sockets an absolute path, and the mode and owner that Gunicorn gives them."""
         user = None if self.cfg.uid == os.geteuid() else self.cfg.uid
         group = None if self.cfg.gid == os.getegid() else self.cfg.gid
         return replace(
             listener,
             addresses=tuple(
-                address.owned_by(0o777 & ~self.cfg.umask, user, group)
+                address.completed(self.cfg.chdir, 0o777 & ~self.cfg.umask, user, group)
                 for address in listener.addresses
             ),
         )
@@ -472,8 +482,25 @@ def _fixed(name: str) -> str:
     return f"{name} cannot change at a reload: restart the daemon to change it"
 
 
-def _sockets(generation: Generation) -> dict[str, tuple[Address, ...]]:
-    return {name: listener.addresses for name, listener in generation.listeners.items()}
+def _refuse_other_listeners(before: Generation, after: Generation) -> None:
+    """Raise ConfigError for a listener that a reload would change, with what it was and would be.
+
+    The mode and the owner of a unix socket come from umask, user and group as well.
+    """
+    old, new = (
+        {
+            name: ", ".join(str(address) + address.query for address in listener.addresses)
+            for name, listener in generation.listeners.items()
+        }
+        for generation in (before, after)
+    )
+    for name in {**old, **new}:
+        was, would = old.get(name, "nothing"), new.get(name, "nothing")
+        if was != would:
+            raise ConfigError(
+                f"listener {name} cannot change at a reload, from {was} to {would}: restart the "
+                "daemon to change it"
+            )
 
 
 def _from_bind(bind: str) -> str:

@@ -3,8 +3,13 @@
 Here it is read and tried; ``logs/setup.py`` applies it.
 """
 
+import errno
+import inspect
+import logging
 import os
+import pkgutil
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, Literal
 
 import msgspec
@@ -74,6 +79,8 @@ def _references(settings: Settings) -> Iterator[tuple[Keys, str]]:
     for keys, user in users.items():
         for number in range(len(user.get("handlers", ()))):
             yield (*keys, "handlers", number), "handlers"
+        for number in range(len(user.get("filters", ()))):
+            yield (*keys, "filters", number), "filters"
 
 
 def _classes(settings: Settings) -> Iterator[Keys]:
@@ -85,11 +92,42 @@ def _classes(settings: Settings) -> Iterator[Keys]:
 
 def _try(document: Document, settings: Settings) -> None:
     """Make every part once; raises ConfigError for one that cannot be made."""
+    handlers = {name: _delayed(part) for name, part in settings["handlers"].items()}
     try:
-        made = setup.make(settings)
+        made = setup.make({**settings, "handlers": handlers})
+        for name, handler in made.config["handlers"].items():
+            _look_at_file(name, handler)
     except setup.Unusable as error:
         keys, cause = error.args
         message = f"{document.name(keys)} cannot be made: {convert.censored(document, cause)}"
         raise document.error(keys, message) from error
     for handler in made.config["handlers"].values():
         handler.close()
+
+
+def _delayed(part: dict[str, Any]) -> dict[str, Any]:
+    """Return a handler's settings, such that it does not open its file.
+
+    A running service may be writing it, and the first who opens it becomes its owner.
+    """
+    with suppress(Exception):  # making the handler tells what is wrong
+        kind = pkgutil.resolve_name(part["class"])
+        if issubclass(kind, logging.FileHandler) and "delay" in inspect.signature(kind).parameters:
+            return {**part, "delay": True}
+    return part
+
+
+def _look_at_file(name: str, handler: logging.Handler) -> None:
+    """Raise Unusable if the file of a handler could not be written."""
+    if not isinstance(handler, logging.FileHandler):
+        return
+    path = handler.baseFilename
+    try:
+        with suppress(FileNotFoundError):
+            os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+            return
+        if not os.access(os.path.dirname(path), os.W_OK):
+            os.stat(os.path.dirname(path))
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+    except OSError as error:
+        raise setup.Unusable(("handlers", name), f"{type(error).__name__}: {error}") from error

@@ -20,6 +20,7 @@ from gunicorn.glogging import SYSLOG_FACILITIES, Logger
 
 from api_hour.config import processors
 
+MAX_NUMBER = 2**31 - 1  # what the system takes, as a backlog for example
 Validator = Callable[[Any], object]
 V = TypeVar("V", bound=Validator)
 
@@ -88,7 +89,7 @@ def one_of(*known: str) -> Callable[[Any], str]:
 @_metavar("NAME=URL")
 def addresses(value: Any) -> list[str]:
     """Return a list of NAME=URL; raises ValueError for an item of another form."""
-    items = value if isinstance(value, list) else [value]
+    items = value if isinstance(value, list | tuple) else [value]
     for item in items:
         name, _, url = str(item).partition("=")
         if not name or not url:
@@ -96,10 +97,16 @@ def addresses(value: Any) -> list[str]:
     return [str(item) for item in items]
 
 
+def _listed(value: Any) -> list[str]:
+    """Return the items of a list, or of text that separates them by commas."""
+    items = value if isinstance(value, list | tuple) else str(value or "").split(",")
+    return [str(item).strip() for item in items if str(item).strip()]
+
+
 @_metavar("NETWORKS")
 def networks(value: Any) -> list[str]:
     """Return a list of networks, and perhaps ``unix``; raises ValueError for anything else."""
-    names = _items(value)
+    names = _listed(value)
     try:
         for name in names:
             if name != "unix":
@@ -112,7 +119,7 @@ def networks(value: Any) -> list[str]:
 @_metavar("PATHS")
 def paths(value: Any) -> list[str]:
     """Return a list of URL paths; raises ValueError for one that does not begin with ``/``."""
-    names = _items(value)
+    names = _listed(value)
     for name in names:
         if not name.startswith("/"):
             raise ValueError(f"must be paths, as in /health/,/metrics, got {name!r}")
@@ -122,13 +129,7 @@ def paths(value: Any) -> list[str]:
 @_metavar("HEADERS")
 def proxy_headers(value: Any) -> list[str]:
     """Return a list of proxy headers, in lower case; raises ValueError for any other header."""
-    return [_known(name, PROXY_HEADERS) for name in _items(value)]
-
-
-def _items(value: Any) -> list[str]:
-    """Return the items of a list, or of a text with commas."""
-    items = value if isinstance(value, list) else str(value or "").split(",")
-    return [str(item).strip() for item in items if str(item).strip()]
+    return [_known(name, PROXY_HEADERS) for name in _listed(value)]
 
 
 # Validators of Gunicorn's own settings, where Gunicorn's do not tell good from bad.
@@ -143,6 +144,8 @@ def whole_number(value: Any) -> int:
         number = -1
     if not isinstance(number, int) or isinstance(number, bool) or number < 0:
         raise ValueError(f"must be a whole number of zero or more, got {value!r}")
+    if number > MAX_NUMBER:
+        raise ValueError(f"must be no more than {MAX_NUMBER}, got {value!r}")
     return number
 
 

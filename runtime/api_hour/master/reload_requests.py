@@ -14,6 +14,7 @@ from argparse import ArgumentParser
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
+from api_hour.config.settings import seconds
 from api_hour.exceptions import ConfigError
 from api_hour.logs.formatters import escape
 from api_hour.master import pidfile
@@ -23,6 +24,7 @@ BACKLOG = 16  # requests that wait to be accepted
 MAX_WAITING = 64  # connections that wait for an answer; more are closed
 MAX_ANSWER = 4096  # bytes
 TIMEOUT = 300.0  # seconds that the command waits by default
+MAX_TIMEOUT = 86_400.0  # more overflows a socket's timeout in the end
 CONNECT_TIMEOUT = 10.0  # seconds for a master that is still starting
 
 
@@ -102,14 +104,14 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("pidfile", metavar="PIDFILE", help="what --pid names at the daemon's start")
     parser.add_argument(
         "--timeout",
-        type=float,
+        type=seconds,
         default=TIMEOUT,
         metavar="SECONDS",
         help="give up waiting after this time; the reload goes on (default: %(default)g)",
     )
     given = parser.parse_args(arguments)
     try:
-        print(request(given.pidfile, given.timeout))
+        print(request(given.pidfile, min(given.timeout, MAX_TIMEOUT)))
     except ConfigError as error:
         print(f"api_hour reload: {error}", file=sys.stderr)
         return 1

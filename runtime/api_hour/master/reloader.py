@@ -52,7 +52,7 @@ def _paths(generation: Generation) -> list[str]:
     """Return what to watch: the package or the single module, and the configuration's folder."""
     package = generation.spec.partition(":")[0].partition(".")[0]
     found = PathFinder.find_spec(package, [generation.folder, *sys.path])
-    paths = [os.path.dirname(os.path.abspath(generation.document.file))]
+    paths = [generation.document.folder]
     if found:
         paths += found.submodule_search_locations or [found.origin or generation.folder]
     return [path for path in paths if os.path.exists(path)]
@@ -82,7 +82,25 @@ def main() -> None:
 
 
 def _bursts(paths: list[str], begun: float) -> Iterator[set[str]]:
-    """Yield the files of each burst of changes; the first are those saved since ``begun``."""
+    """Yield the files of each burst of changes; the first are those saved since ``begun``.
+
+    Most editors save by a rename, and the kernel's watch of a single file ends with that file. So
+    what was saved to one of ``paths`` begins a new watch, of the file that is there by then.
+    """
+    single = {path for path in paths if os.path.isfile(path)}
+    while True:
+        for changed in _watch(paths, begun):
+            begun = time.time()
+            yield changed
+            if changed & single:
+                break
+        else:
+            return
+        while not all(map(os.path.exists, single)):
+            time.sleep(DEBOUNCE / 1000)
+
+
+def _watch(paths: list[str], begun: float) -> Iterator[set[str]]:
     import watchfiles
 
     looked = False

@@ -149,6 +149,32 @@ def test_a_worker_is_replaced_after_max_requests(project: Path) -> None:
             assert client.recv(1) == b""
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--logger-class", "nosuch.Logger"),
+        ("--log-syslog", "--log-syslog-to", "udp://nosuch.invalid:514"),
+        ("--capture-output", "--error-logfile", "/nonexistent/log"),
+    ],
+)
+def test_a_log_that_cannot_be_opened_is_one_line(project: Path, options: tuple[str, ...]) -> None:
+    with Daemon(project, "hello:Container", *FREE, *options) as daemon:
+        assert daemon.wait() == 1
+        assert "api_hour: error: the log cannot be opened (errorlog" in daemon.output
+        assert "Traceback" not in daemon.output
+
+
+def test_a_daemon_that_cannot_start_says_so_in_its_log(project: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        bind = f"127.0.0.1:{taken.getsockname()[1]}"
+        options = ["--daemon", "--error-logfile", "log", "--bind", bind]
+        subprocess.run(
+            [*API_HOUR, "hello:Container", *options], cwd=project, timeout=TIMEOUT, check=True
+        )
+        log = project / "log"
+        until(lambda: log.exists() and "is in use: stop what" in log.read_text(), "no word of it")
+
+
 def test_a_daemon_goes_to_the_background(project: Path) -> None:
     options = ["--daemon", "--pid", "pid", "--error-logfile", "log", "-R"]
     with (project / "output").open("w") as output:

@@ -143,3 +143,13 @@ def test_a_start_with_a_broken_configuration_waits_for_its_mend(
     interrupted.wait_for("waiting for a change")
     assert interrupted.stop(signal.SIGINT) == -signal.SIGINT
     assert "Traceback" not in interrupted.output
+
+
+def test_every_save_by_a_rename_is_seen(run: Callable[..., Daemon], project: Path) -> None:
+    file, new = project / "hello.py", project / "hello.py.new"
+    code = file.read_text()
+    daemon = run("hello:Container", "--reload").ready()
+    for word in ("second", "third", "fourth"):
+        new.write_text(code.replace("first", word))
+        new.rename(file)
+        until(lambda word=word: says(daemon, word), f"{word} is not served")  # type: ignore[misc]

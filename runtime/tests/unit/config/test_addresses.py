@@ -14,6 +14,9 @@ BAD = {
     "tcp://:8000": "is not an address",
     "tcp://127.0.0.1": "is not an address",
     "tcp://127.0.0.1:8000/path": "is not an address",
+    "tcp://@127.0.0.1:8000": "is not an address",
+    "tcp://127.0.\t0.1:8000": "is not an address",
+    "tcp://127.0.0.1\n:8000": "is not an address",
     "tcp://me@127.0.0.1:8000": "is not an address",
     "tcp://127.0.0.1:65536": "Port out of range",
     "tcp://127.0.0.1:80?mode=0660": "mode belongs to a unix socket: remove it",
@@ -134,3 +137,7 @@ def test_check_takes_free_ports_of_this_machine_whatever_the_address() -> None:
     assert not any(address.mode or address.ipv6only for address in found)
     [datagrams] = addresses.read("web", "unixgram:/run/nowhere/x.sock").anywhere().addresses
     assert str(datagrams) == "udp://127.0.0.1:0"
+
+
+def test_a_plus_in_a_path_is_kept() -> None:
+    assert addresses.read("web", "tcp://h:1?certificate=/a+b.pem").certificate == "/a+b.pem"

@@ -236,7 +236,7 @@ def test_a_key_may_be_a_choice(load: Load) -> None:
 
 
 def test_an_unknown_section_may_be_one_that_the_runtime_took(load: Load) -> None:
-    document = load("api_hours: {}\n")
+    document = load("ap_hr: {}\n")
     _, rest = document.split("api_hour")
     with pytest.raises(ConfigError, match=r"did you mean api_hour\? \(known: .*, api_hour\)$"):
         convert.convert(rest, Settings)
@@ -362,3 +362,14 @@ def test_a_section_is_converted_under_its_full_name(load: Load) -> None:
     section, _ = load("engines:\n  postgresql: {port: x}\n").split("engines")
     with pytest.raises(ConfigError, match=f"^{FILE}:2: engines.postgresql.port must be an integer"):
         convert.convert(section, Engines)
+
+
+class Careless(msgspec.Struct):
+    name: str
+
+    def __post_init__(self) -> None:
+        {}[self.name]
+
+
+def test_a_check_of_the_project_that_fails_itself_is_named_with_the_file(load: Load) -> None:
+    assert unconverted(load, "name: x", Careless).endswith("KeyError: 'x'")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from api_hour.config import loader as loader_module
 from api_hour.config.loader import Loader
 from api_hour.exceptions import ConfigError
 
@@ -72,7 +73,8 @@ def test_a_generation_with_other_listeners_is_refused(load: Load, tmp_path: Path
     loader = load()
     current = loader.generation
     (tmp_path / "main.yaml").write_text("api_hour: {listeners: {http: 'tcp://127.0.0.1:1'}}")
-    with pytest.raises(ConfigError, match=r"^listeners cannot change at a reload: restart the"):
+    message = r"^listener http cannot change at a reload, from tcp://127.0.0.1:8000 to tcp://127"
+    with pytest.raises(ConfigError, match=message):
         loader.next_generation(current)
     assert loader.generation is current
 
@@ -106,8 +108,74 @@ def test_the_owner_of_a_unix_socket_cannot_change_at_a_reload(load: Load, tmp_pa
     yaml = "api_hour: {umask: 0, listeners: {http: 'unix:/run/x.sock'}}"
     loader = load(yaml=yaml)
     (tmp_path / "main.yaml").write_text(yaml.replace("umask: 0", "umask: 7"))
-    with pytest.raises(ConfigError, match=r"^listeners cannot change at a reload: restart the"):
+    message = r"from unix:/run/x\.sock\?mode=0777 to unix:/run/x\.sock\?mode=0770: restart the"
+    with pytest.raises(ConfigError, match=message):
         loader.next_generation(loader.generation)
+
+
+def test_a_relative_path_of_a_socket_keeps_the_link_of_the_folder(
+    load: Load, tmp_path: Path
+) -> None:
+    for release in ("one", "two"):
+        (tmp_path / release).mkdir()
+    current = tmp_path / "current"
+    current.symlink_to("one")
+    loader = load("--chdir", str(current), "--bind", "unix:x.sock")
+    assert urls(loader) == [f"unix:{current}/x.sock"]
+    current.unlink()
+    current.symlink_to("two")
+    following = loader.next_generation(loader.generation)
+    assert following.folder == str(tmp_path / "two")
+
+
+def test_files_that_would_not_be_read_are_named(load: Load, tmp_path: Path) -> None:
+    load()
+    for name in ("main.yaml", "gunicorn.conf.py"):
+        (tmp_path / name).unlink()
+    with pytest.raises(ConfigError, match=r"holds none of main.yaml, logging.yaml, gun"):
+        Loader(object)
+    for name in ("logging", "main"):
+        (tmp_path / f"{name}.yml").write_text("")
+        with pytest.raises(ConfigError, match=rf"{name}\.yml: rename it to {name}\.yaml$"):
+            Loader(object)
+
+
+def test_where_the_files_are_is_said_by_options_only(load: Load) -> None:
+    for name in ("config", "config_dir"):
+        with pytest.raises(ConfigError, match=rf"main.yaml:1: api_hour.{name} cannot be set here"):
+            load(yaml=f"api_hour: {{{name}: x}}")
+        [warning] = load(python=f"{name} = 'x'").generation.warnings
+        assert f"{name} has no effect: only an option can set it" in warning
+
+
+def test_a_module_of_settings_is_read_anew_at_a_reload(load: Load, tmp_path: Path) -> None:
+    module = tmp_path / "settings_of_hello.py"
+    module.write_text("max_surge = 2")
+    sys.path.insert(0, str(tmp_path))
+    loader = load("--config", "python:settings_of_hello")
+    module.write_text("max_surge = 34")
+    assert loader.next_generation(loader.generation).cfg.max_surge == 34
+
+
+def test_what_needs_a_missing_package_or_a_log_is_told(
+    load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loader_module, "find_spec", lambda name: None)
+    [warning] = load("--name", "web").generation.warnings
+    assert warning == "proc_name has no effect without setproctitle: install it"
+    with pytest.raises(ConfigError, match="daemon has no terminal to log to: give it an errorlog"):
+        load("--daemon")
+    assert load("--daemon", "--error-logfile", "log").cfg.daemon
+
+
+def test_a_project_named_like_a_file_of_etc_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert Path("/etc/hosts").is_file()
+    monkeypatch.setattr(sys, "argv", ["api_hour", "hosts:Container"])
+    assert urls(Loader(object)) == ["tcp://127.0.0.1:8000"]
 
 
 def test_a_python_file_is_found_or_named(load: Load, tmp_path: Path) -> None:
@@ -116,7 +184,7 @@ def test_a_python_file_is_found_or_named(load: Load, tmp_path: Path) -> None:
     for named in ("other.py", "file:other.py", f"{tmp_path}/other.py", "python:other"):
         sys.path.insert(0, str(tmp_path))
         assert load("--config", named, python="max_surge = 3").cfg.max_surge == 4
-    sys.modules.pop("other")
+    assert "other" not in sys.modules
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,11 @@ MISTAKES = {
         FILE.replace("[console]", "[console, other]"),
         "etc/hello/logging.yaml:13: root.handlers[1] must be 'console', got 'other'",
     ),
+    "a filter of a logger is unknown": (
+        FILE.replace("    level: INFO", "    filters: [nosuch]"),
+        "etc/hello/logging.yaml:16: loggers.gunicorn.access.filters[0] must be one of filters, "
+        "got 'nosuch'",
+    ),
     "the root has no handler": (
         FILE.replace("  handlers: [console]\n", ""),
         "etc/hello/logging.yaml:11: root.handlers is missing: add it",
@@ -98,3 +103,16 @@ def test_handlers_that_point_to_others_are_made_after_them(project: Path) -> Non
     memory = "  buffer:\n    class: logging.handlers.MemoryHandler\n    capacity: 9\n"
     write(project, FILE.replace("handlers:\n  c", f"handlers:\n{memory}    target: console\n  c"))
     assert "buffer" in load(project / "etc" / "hello" / "logging.yaml", "hello")["handlers"]
+
+
+def test_trying_the_file_out_leaves_the_files_of_the_logs_as_they_are(project: Path) -> None:
+    kept, new = project / "kept.log", project / "new.log"
+    kept.write_text("precious")
+    handlers = "".join(
+        f"  {name}:\n    class: logging.FileHandler\n    filename: {path}\n    mode: w\n"
+        for name, path in {"kept": kept, "new": new}.items()
+    )
+    write(project, FILE.replace("handlers:\n", f"handlers:\n{handlers}", 1))
+    load(project / "etc" / "hello" / "logging.yaml", "hello")
+    assert kept.read_text() == "precious"
+    assert not new.exists()

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from gunicorn.config import Config
 
-import api_hour.config.settings  # noqa: F401 - it registers the settings that Config() knows
+from api_hour.config import settings  # it registers the settings that Config() knows
 
 GOOD: dict[str, list[tuple[Any, Any]]] = {
     "access_log_skip": [("/metrics, /health/", ["/metrics", "/health/"]), (["/"], ["/"])],
@@ -90,3 +90,14 @@ def test_every_setting_has_good_and_bad_examples_here() -> None:
     ours = {name for name, section in sections.items() if section == "API-Hour"}
     without_value = {"auto_config", "check", "config_dir"}
     assert ours - without_value == set(GOOD) == set(BAD)
+
+
+def test_a_tuple_of_the_python_file_is_a_list() -> None:
+    assert settings.networks(("10.0.0.0/8", "unix")) == ["10.0.0.0/8", "unix"]
+    assert settings.paths(("/health/", "/metrics")) == ["/health/", "/metrics"]
+    assert settings.addresses(("http=tcp://127.0.0.1:1",)) == ["http=tcp://127.0.0.1:1"]
+
+
+def test_a_number_that_the_system_does_not_take_is_refused() -> None:
+    with pytest.raises(ValueError, match="must be no more than 2147483647, got '3000000000'"):
+        settings.whole_number("3000000000")
