@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from api_hour.config.settings import seconds
 from api_hour.exceptions import ConfigError
 from api_hour.logs.formatters import escape
-from api_hour.master import pidfile
+from api_hour.master import listeners, pidfile
 
 SUFFIX = ".sock"  # of the socket, after the name of the pid file
 BACKLOG = 16  # requests that wait to be accepted
@@ -37,11 +37,10 @@ class ReloadRequests:
         self._waiting: list[socket.socket] = []
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._sock.setblocking(False)
-        with suppress(FileNotFoundError):
-            os.unlink(self._path)  # of a master that was killed: we hold its lock
         mask = os.umask(0o177)
         try:
             with _short(self._path) as path:
+                listeners.remove_stale(path, socket.SOCK_STREAM)  # of a master that was killed
                 self._sock.bind(path)
             self._sock.listen(BACKLOG)
             self._inode = os.stat(self._path).st_ino
@@ -58,7 +57,7 @@ class ReloadRequests:
     def accept(self) -> bool:
         """Accept every connection; tell whether there was one."""
         accepted = False
-        with suppress(OSError):  # BlockingIOError, or no descriptor is left
+        try:
             while True:
                 connection, _ = self._sock.accept()
                 if len(self._waiting) == MAX_WAITING:
@@ -67,7 +66,11 @@ class ReloadRequests:
                 connection.setblocking(False)
                 self._waiting.append(connection)
                 accepted = True
-        return accepted
+        except BlockingIOError:
+            return accepted
+        except OSError:  # no descriptor is left; the socket stays readable
+            time.sleep(pidfile.PAUSE)
+            return accepted
 
     def answer(self, text: str, *, ok: bool) -> None:
         """Tell everybody who waits how the reload ended."""

@@ -239,8 +239,9 @@ def test_slots_share_an_address_with_each_other_and_with_nobody_else(scheme: str
         if scheme == "udp":
             client.send(b"one")
     assert len(select.select([*listener], [], [], 0)[0]) == 3
-    for either in (*clients, listener):
-        either.close()
+    for client in clients:
+        client.close()
+    listener.close()
 
 
 def test_every_address_of_a_listener_has_slots() -> None:
