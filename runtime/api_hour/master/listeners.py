@@ -270,7 +270,7 @@ def _bind_path(address: Address, backlog: int) -> tuple[socket.socket, str]:
     moment in which ``bind`` makes it. Nobody takes it for stale before it listens.
     """
     with _locked(os.path.dirname(address.path)):
-        _remove_stale(address)
+        remove_stale(address.path, address.kind)
         sock = socket.socket(socket.AF_UNIX, address.kind)
         umask = None if address.mode is None else os.umask(0o777 & ~address.mode)
         try:
@@ -336,20 +336,23 @@ def _give_away(address: Address) -> None:
         os.close(fd)
 
 
-def _remove_stale(address: Address) -> None:
-    """Remove the file of a socket that nobody reads, as a killed master leaves it behind."""
+def remove_stale(path: str, kind: socket.SocketKind) -> None:
+    """Remove the file of a socket that nobody reads, as a killed master leaves it behind.
+
+    Raises OSError for a socket in use, and for a file that is not a socket.
+    """
     try:
-        is_socket = stat.S_ISSOCK(os.stat(address.path).st_mode)
+        is_socket = stat.S_ISSOCK(os.stat(path).st_mode)
     except FileNotFoundError:
         return
     if not is_socket:
         raise OSError(errno.EEXIST, "exists and is not a socket")
-    with socket.socket(socket.AF_UNIX, address.kind) as probe:
+    with socket.socket(socket.AF_UNIX, kind) as probe:
         probe.setblocking(False)  # a full backlog is "in use", too
         try:
-            probe.connect(address.path)
+            probe.connect(path)
         except ConnectionRefusedError:
-            os.unlink(address.path)
+            os.unlink(path)
             return
         except BlockingIOError:
             pass

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from api_hour.config.settings import seconds
 from api_hour.exceptions import ConfigError
 from api_hour.logs.formatters import escape
-from api_hour.master import pidfile
+from api_hour.master import listeners, pidfile
 
 SUFFIX = ".sock"  # of the socket, after the name of the pid file
 BACKLOG = 16  # requests that wait to be accepted
@@ -37,11 +37,10 @@ class ReloadRequests:
         self._waiting: list[socket.socket] = []
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._sock.setblocking(False)
-        with suppress(FileNotFoundError):
-            os.unlink(self._path)  # of a master that was killed: we hold its lock
         mask = os.umask(0o177)
         try:
             with _short(self._path) as path:
+                listeners.remove_stale(path, socket.SOCK_STREAM)  # of a master that was killed
                 self._sock.bind(path)
             self._sock.listen(BACKLOG)
             self._inode = os.stat(self._path).st_ino

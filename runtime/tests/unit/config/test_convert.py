@@ -3,6 +3,7 @@
 import copy
 import datetime
 import enum
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -368,8 +369,8 @@ class Careless(msgspec.Struct):
     name: str
 
     def __post_init__(self) -> None:
-        {}[self.name]
+        os.environ[f"no such variable: {self.name}"]
 
 
 def test_a_check_of_the_project_that_fails_itself_is_named_with_the_file(load: Load) -> None:
-    assert unconverted(load, "name: x", Careless).endswith("KeyError: 'x'")
+    assert unconverted(load, "name: x", Careless).endswith("KeyError: 'no such variable: x'")

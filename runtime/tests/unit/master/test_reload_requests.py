@@ -1,4 +1,4 @@
-"""The master's end of ``api_hour reload``, where a daemon cannot show it."""
+"""The socket beside the pid file: whose file it takes, and what it does without descriptors."""
 
 import os
 import resource
@@ -6,8 +6,28 @@ import socket
 import time
 from pathlib import Path
 
+import pytest
+
 from api_hour.master.poller import Poller
-from api_hour.master.reload_requests import ReloadRequests
+from api_hour.master.reload_requests import SUFFIX, ReloadRequests
+
+
+def test_only_a_stale_socket_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / f"pid{SUFFIX}"
+    path.write_text("precious")
+    with pytest.raises(OSError, match="exists and is not a socket"):
+        ReloadRequests(str(tmp_path / "pid"))
+    assert path.read_text() == "precious"
+    path.unlink()
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(path))
+        other.listen()
+        with pytest.raises(OSError, match="in use"):
+            ReloadRequests(str(tmp_path / "pid"))
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+    ReloadRequests(str(tmp_path / "pid")).remove()
+    assert not path.exists()
 
 
 def test_without_descriptors_requests_wait_and_the_master_does_not_spin(tmp_path: Path) -> None:
