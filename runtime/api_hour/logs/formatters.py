@@ -14,6 +14,8 @@ from api_hour.logs import request_id
 # What every record has: any other attribute came by ``extra``.
 STANDARD_ATTRIBUTES = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
 
+MAX_CAUSES = 100  # whose messages are put on one line; "raise e from e" makes a circle of them
+
 
 class TextFormatter(logging.Formatter):
     """Writes a record for people: one line, and the lines of a traceback indented below it."""
@@ -94,8 +96,13 @@ def _trace(record: logging.LogRecord) -> str:
     if not (record.exc_info or record.exc_text or record.stack_info):
         return ""
     error = record.exc_info[1] if record.exc_info else None
-    text = "".join(traceback.format_exception(error)) if error else record.exc_text or ""
-    while error is not None:
+    try:
+        text = "".join(traceback.format_exception(error)) if error else record.exc_text or ""
+    except Exception as fault:  # groups that are nested a thousand times, say
+        text = f"{type(error).__name__}: {_text(error)}\n(no traceback: {type(fault).__name__})\n"
+    for _ in range(MAX_CAUSES):
+        if error is None:
+            break
         message = _text(error)
         text = text.replace(f": {message}\n", f": {escape(message)}\n")
         error = error.__cause__ or error.__context__
