@@ -2,6 +2,7 @@
 
 from aiohttp import web
 
+from api_hour.exceptions import ConfigError
 from api_hour.http.threads import threaded_apart
 from api_hour.logs import observers
 from api_hour.metrics import CONTENT_TYPE, text
@@ -18,8 +19,9 @@ def show_metrics(request: web.Request) -> web.Response:
     """
     try:
         body = text()
-    except OSError as error:
+    except (OSError, ConfigError) as error:  # ConfigError: the setting metrics is off
         observers.failed("metrics", error)
-        reason = f"The metrics are incomplete: {error.strerror or error}\n"
+        cause = getattr(error, "strerror", None) or error
+        reason = f"The metrics are incomplete: {cause}\n"
         return web.Response(status=503, text=reason, headers={"Retry-After": RETRY_AFTER})
     return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})

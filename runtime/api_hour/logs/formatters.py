@@ -96,10 +96,7 @@ def _trace(record: logging.LogRecord) -> str:
     if not (record.exc_info or record.exc_text or record.stack_info):
         return ""
     error = record.exc_info[1] if record.exc_info else None
-    try:
-        text = "".join(traceback.format_exception(error)) if error else record.exc_text or ""
-    except Exception as fault:  # groups that are nested a thousand times, say
-        text = f"{type(error).__name__}: {_text(error)}\n(no traceback: {type(fault).__name__})\n"
+    text = "".join(traceback.format_exception(error)) if error else record.exc_text or ""
     for _ in range(MAX_CAUSES):
         if error is None:
             break
