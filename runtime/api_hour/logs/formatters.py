@@ -20,6 +20,9 @@ MAX_CAUSES = 100  # whose messages are put on one line; "raise e from e" makes a
 class TextFormatter(logging.Formatter):
     """Writes a record for people: one line, and the lines of a traceback indented below it."""
 
+    def __init__(self) -> None:
+        super().__init__()
+
     def format(self, record: logging.LogRecord) -> str:
         """Return time, process, level, logger, the request's id if there is one, and message."""
         date, zone = _local_time(int(record.created))
@@ -37,6 +40,9 @@ class TextFormatter(logging.Formatter):
 
 class JSONFormatter(logging.Formatter):
     """Writes a record for machines: one line of JSON, in ASCII, with the fields of ``extra``."""
+
+    def __init__(self) -> None:
+        super().__init__()
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the same as ``TextFormatter``, with a field for each part that is not empty."""

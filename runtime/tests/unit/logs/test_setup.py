@@ -67,3 +67,11 @@ def test_records_go_to_stderr_when_gunicorns_handlers_fail_as_well(
     monkeypatch.setattr(gunicorn, "setup", fail)
     setup.apply(settings(hello={"filters": ["nosuch"]}), gunicorn)
     assert logging.root.handlers
+
+
+def test_a_format_that_a_formatter_would_ignore_is_refused() -> None:
+    given = settings() | {
+        "formatters": {"text": {"class": "api_hour.logs.TextFormatter", "format": "%(message)s"}}
+    }
+    with pytest.raises(setup.Unusable, match="text"):
+        setup.make(given)
