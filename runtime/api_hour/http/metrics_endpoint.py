@@ -19,9 +19,11 @@ def show_metrics(request: web.Request) -> web.Response:
     """
     try:
         body = text()
-    except (OSError, ConfigError) as error:  # ConfigError: the setting metrics is off
+    except ConfigError as error:  # the setting metrics is off
         observers.failed("metrics", error)
-        cause = getattr(error, "strerror", None) or error
-        reason = f"The metrics are incomplete: {cause}\n"
+        return web.Response(status=503, text=f"{error}\n")
+    except OSError as error:
+        observers.failed("metrics", error)
+        reason = f"The metrics are incomplete: {error.strerror or error}\n"
         return web.Response(status=503, text=reason, headers={"Retry-After": RETRY_AFTER})
     return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})

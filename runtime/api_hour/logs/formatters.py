@@ -17,11 +17,17 @@ STANDARD_ATTRIBUTES = {*vars(logging.makeLogRecord({})), "message", "asctime", "
 MAX_CAUSES = 100  # whose messages are put on one line; "raise e from e" makes a circle of them
 
 
-class TextFormatter(logging.Formatter):
-    """Writes a record for people: one line, and the lines of a traceback indented below it."""
+class _Formatter(logging.Formatter):
+    """A formatter of one form, with the arguments that dictConfig gives to each ``class``."""
 
-    def __init__(self) -> None:
+    def __init__(self, fmt: object = None, datefmt: object = None, style: str = "%") -> None:
+        if fmt or datefmt or style != "%":
+            raise ValueError("its lines have one form: leave out format, datefmt and style")
         super().__init__()
+
+
+class TextFormatter(_Formatter):
+    """Writes a record for people: one line, and the lines of a traceback indented below it."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return time, process, level, logger, the request's id if there is one, and message."""
@@ -38,11 +44,8 @@ class TextFormatter(logging.Formatter):
         return "\n".join([escape(line), *indented])
 
 
-class JSONFormatter(logging.Formatter):
+class JSONFormatter(_Formatter):
     """Writes a record for machines: one line of JSON, in ASCII, with the fields of ``extra``."""
-
-    def __init__(self) -> None:
-        super().__init__()
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the same as ``TextFormatter``, with a field for each part that is not empty."""

@@ -294,7 +294,7 @@ def test_without_the_setting_the_endpoint_says_so(
 ) -> None:
     (project / "hello.py").write_text(PROJECT)
     daemon = run("hello:Container").ready()
-    assert "500" in fetch(daemon)
+    assert "503" in fetch(daemon)
     daemon.wait_for("there are no metrics: set api_hour.metrics to true")
 
 

@@ -71,5 +71,6 @@ def test_a_scrape_without_metrics_is_a_503_and_no_traceback(
 ) -> None:
     answer = exchange(one(api_hour.show_metrics), GET)
     assert answer.startswith(b"HTTP/1.1 503 ")
-    assert b"set api_hour.metrics to true" in answer
+    assert answer.endswith(b"\r\n\r\nthere are no metrics: set api_hour.metrics to true\n")
+    assert b"Retry-After" not in answer
     assert not caplog.records

@@ -69,9 +69,18 @@ def test_records_go_to_stderr_when_gunicorns_handlers_fail_as_well(
     assert logging.root.handlers
 
 
-def test_a_format_that_a_formatter_would_ignore_is_refused() -> None:
-    given = settings() | {
-        "formatters": {"text": {"class": "api_hour.logs.TextFormatter", "format": "%(message)s"}}
-    }
-    with pytest.raises(setup.Unusable, match="text"):
-        setup.make(given)
+def formatter(**given: str) -> Any:
+    """Return what logging.yaml makes of a formatter."""
+    made = setup.make(settings() | {"formatters": {"lines": given}})
+    return made.config["formatters"]["lines"]
+
+
+@pytest.mark.parametrize("key", ["class", "()"])
+@pytest.mark.parametrize("name", ["TextFormatter", "JSONFormatter"])
+def test_a_formatter_takes_no_format(name: str, key: str) -> None:
+    named = {key: f"api_hour.logs.{name}"}
+    assert type(formatter(**named)).__name__ == name
+    with pytest.raises(setup.Unusable, match="leave out format, datefmt and style"):
+        formatter(**named, format="%(message)s")
+    with pytest.raises(setup.Unusable, match="leave out format, datefmt and style"):
+        formatter(**named, datefmt="%H:%M")
