@@ -16,6 +16,7 @@ from api_hour.logs import request_id
 
 CLOSED = ("Connection closed.",)  # what aiohttp's RuntimeError says to who reads after the end
 SERVER = "api_hour"  # the header of that name; versions would tell whom to attack, and how
+MAX_CAUSES = 100  # of an error; "raise e from e" makes a circle of them
 MAPPED = "::ffff:"  # before an IPv4 address
 
 
@@ -119,7 +120,9 @@ def is_of_client(request: web.BaseRequest, error: BaseException) -> bool:
     """Return whether the client alone caused ``error``: by its body, or because it has left."""
     body = request._payload.exception()
     cause: BaseException | None = error
-    while cause is not None:
+    for _ in range(MAX_CAUSES):
+        if cause is None:
+            break
         if cause is body or isinstance(cause, RequestPayloadError):
             return True
         cause = cause.__cause__

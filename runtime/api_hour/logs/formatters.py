@@ -14,8 +14,19 @@ from api_hour.logs import request_id
 # What every record has: any other attribute came by ``extra``.
 STANDARD_ATTRIBUTES = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
 
+MAX_CAUSES = 100  # whose messages are put on one line; "raise e from e" makes a circle of them
 
-class TextFormatter(logging.Formatter):
+
+class _Formatter(logging.Formatter):
+    """A formatter of one form, with the arguments that dictConfig gives to each ``class``."""
+
+    def __init__(self, fmt: object = None, datefmt: object = None, style: str = "%") -> None:
+        if fmt or datefmt or style != "%":
+            raise ValueError("its lines have one form: leave out format, datefmt and style")
+        super().__init__()
+
+
+class TextFormatter(_Formatter):
     """Writes a record for people: one line, and the lines of a traceback indented below it."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -33,7 +44,7 @@ class TextFormatter(logging.Formatter):
         return "\n".join([escape(line), *indented])
 
 
-class JSONFormatter(logging.Formatter):
+class JSONFormatter(_Formatter):
     """Writes a record for machines: one line of JSON, in ASCII, with the fields of ``extra``."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -95,7 +106,9 @@ def _trace(record: logging.LogRecord) -> str:
         return ""
     error = record.exc_info[1] if record.exc_info else None
     text = "".join(traceback.format_exception(error)) if error else record.exc_text or ""
-    while error is not None:
+    for _ in range(MAX_CAUSES):
+        if error is None:
+            break
         message = _text(error)
         text = text.replace(f": {message}\n", f": {escape(message)}\n")
         error = error.__cause__ or error.__context__

@@ -70,6 +70,9 @@ def apply(settings: Settings, gunicorn: GunicornLogger) -> None:
         _install(settings, gunicorn)
     except Exception as error:  # Gunicorn's own files may be out of reach by now
         observers.failed("log", error)
+        if not logging.root.handlers:
+            logging.root.addHandler(NonBlockingHandler())
+            logging.root.setLevel(logging.INFO)
     gunicorn.reopen_files = partial(_reopen_files, gunicorn)  # type: ignore[method-assign]
     guard()
 
@@ -94,17 +97,24 @@ def _install(settings: Settings, gunicorn: GunicornLogger) -> None:
         return
     try:
         made = make(settings)
-    except Unusable as error:
+        _reset_loggers()
+        for name in settings["loggers"]:
+            made.configure_logger(name, made.config["loggers"][name])
+        made.configure_root(made.config["root"])
+    except Exception as error:
+        _reset_loggers()
         _use_gunicorn_handlers(gunicorn)
-        keys, cause = error.args
-        gunicorn.error("logging.yaml cannot be applied: %s: %s", ".".join(keys), cause)
+        gunicorn.error("logging.yaml cannot be applied: %s", _explain(error))
         return
-    _reset_loggers()
-    for name in settings["loggers"]:
-        made.configure_logger(name, made.config["loggers"][name])
-    made.configure_root(made.config["root"])
     for logger in _known_loggers():
         _replace_blocking_handlers(logger)
+
+
+def _explain(error: Exception) -> str:
+    if isinstance(error, Unusable):
+        keys, cause = error.args
+        return f"{'.'.join(keys)}: {cause}"
+    return f"{type(error).__name__}: {error.__cause__ or error}"
 
 
 def _use_gunicorn_handlers(gunicorn: GunicornLogger) -> None:
@@ -151,6 +161,7 @@ def _replace_blocking_handlers(logger: logging.Logger) -> None:
             new = NonBlockingHandler(old.stream)
             new.setFormatter(old.formatter)
             new.setLevel(old.level)
+            new.filters = old.filters
             new.__dict__["_gunicorn"] = _is_gunicorn_handler(old)
             logger.handlers[number] = new
 

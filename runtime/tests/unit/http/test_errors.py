@@ -187,3 +187,9 @@ def test_an_exception_after_the_answer_began_ends_the_connection() -> None:
 def test_a_connection_goes_on_after_an_error() -> None:
     answer = exchange(failing(KeyError()), KEPT)
     assert answer.count(b"HTTP/1.1 500 ") == 2
+
+
+def test_an_error_that_is_its_own_cause_is_answered() -> None:
+    error = ValueError("in a circle")
+    error.__cause__ = error
+    assert exchange(failing(error), GET).startswith(b"HTTP/1.1 500 ")
