@@ -8,11 +8,13 @@ import asyncio
 import contextlib
 import functools
 import inspect
+import logging
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 from api_hour.container import ServerOptions
+from api_hour.logs import rate_limit
 from api_hour.servers import proxy_protocol
 from api_hour.servers.acceptor import Acceptor
 from api_hour.servers.proxy_protocol import Addresses, ProxiedTransport
@@ -23,6 +25,8 @@ Factory = Callable[[], asyncio.BaseProtocol]
 OnDrain = Callable[[Any], object]
 
 CANCEL_GRACE = 1.0  # seconds that cancelled handlers have after the deadline
+log = logging.getLogger(__name__)
+rate_limit.limit_tracebacks(__name__)
 
 
 class StreamServer:
@@ -82,7 +86,11 @@ class StreamServer:
 
     def _make_protocol(self, addresses: Addresses | None = None) -> asyncio.BaseProtocol:
         if not inspect.iscoroutinefunction(self._serve):
-            return self._observe(cast(Factory, self._serve)(), addresses)
+            try:
+                return self._observe(cast(Factory, self._serve)(), addresses)
+            except BaseException as error:
+                log.error("The protocol of a connection cannot be made", exc_info=error)
+                raise ConnectionAbortedError("it has no protocol") from error
         reader = asyncio.StreamReader(limit=self._limit)
         return self._observe(asyncio.StreamReaderProtocol(reader, self._handle), addresses)
 
@@ -93,6 +101,8 @@ class StreamServer:
         try:
             with contextlib.suppress(ConnectionError):
                 await cast(Handle, self._serve)(reader, writer)
+        except (SystemExit, KeyboardInterrupt) as error:  # they would end the worker
+            raise RuntimeError(f"The handler raised {error!r}") from error
         finally:
             self._tasks.discard(task)
             writer.close()
@@ -120,7 +130,11 @@ class StreamServer:
             self.transports.add(transport)
             protocol.connection_lost = functools.partial(self._lost, transport, lost)  # type: ignore[method-assign]
             protocol.pause_writing = functools.partial(self._paused, transport, pause_writing)  # type: ignore[method-assign]
-            made(transport)
+            try:
+                made(transport)
+            except BaseException as error:
+                log.error("connection_made() failed", exc_info=error)
+                cast(asyncio.Transport, transport).abort()
 
         protocol.connection_made = connection_made  # type: ignore[method-assign]
         return protocol

@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 
 import api_hour
+from api_hour.container import ServerOptions
 from testkit.waiting import until_async
 from testkit.wire import LOOPS, run_on
 
@@ -216,3 +217,75 @@ def test_a_peer_that_does_not_read_is_cut_off(run: Run, serve: Any) -> None:
 def _read_all(peer: socket.socket) -> None:
     while peer.recv(1 << 20):
         pass
+
+
+class Broken(asyncio.Protocol):
+    """A protocol whose class or instance fails at its first connections."""
+
+    left = 0
+
+    def __init__(self, error: BaseException, in_init: bool) -> None:
+        self.error, self.in_init = error, in_init
+        if in_init:
+            self._fail()
+
+    def _fail(self) -> None:
+        if Broken.left:
+            Broken.left -= 1
+            raise self.error
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if not self.in_init:
+            self._fail()
+        cast(asyncio.Transport, transport).write(b"served\n")
+
+
+@pytest.mark.parametrize("in_init", [True, False], ids=["factory", "connection_made"])
+@pytest.mark.parametrize(
+    "error", [ValueError("mine"), OSError("mine"), SystemExit("mine")], ids=repr
+)
+def test_a_protocol_that_fails_loses_its_connection_only(
+    run: Run, caplog: pytest.LogCaptureFixture, error: BaseException, in_init: bool
+) -> None:
+    async def scenario() -> None:
+        Broken.left = 2
+        server = api_hour.StreamServer(lambda: Broken(error, in_init))
+        server.options = ServerOptions(max_connections=1)
+        sock, port = listening()
+        await server.start(sock)
+        for expected in (b"", b"", b"served\n"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            async with asyncio.timeout(SOON):
+                with contextlib.suppress(ConnectionResetError):
+                    assert await reader.readline() == expected
+            writer.close()
+        await server.drain(deadline())
+        assert server.transports == set()
+
+    run(scenario())
+    told = [r for r in caplog.records if r.name == "api_hour.servers.protocols"]
+    assert len(told) == 2
+    assert all(r.exc_info and r.exc_info[1] is error for r in told)
+
+
+def test_a_handler_that_exits_ends_its_connection_only(run: Run) -> None:
+    async def leave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        raise SystemExit(2)
+
+    async def scenario() -> None:
+        server = api_hour.StreamServer(leave)
+        sock, port = listening()
+        await server.start(sock)
+        errors: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _loop, context: errors.append(context["exception"])
+        )
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        assert await reader.read() == b""
+        writer.close()
+        await server.drain(deadline())
+        assert [repr(error) for error in errors] == [
+            "RuntimeError('The handler raised SystemExit(2)')"
+        ]
+
+    run(scenario())
