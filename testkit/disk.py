@@ -20,6 +20,10 @@ class Disk:
         """Leave no byte."""
         self._filler.write_bytes(bytes(shutil.disk_usage(self.folder).free))
 
+    def protect(self) -> None:
+        """Allow reading only."""
+        subprocess.run(["mount", "-o", "remount,ro", str(self.folder)], check=True)
+
     def make_room(self) -> None:
         """Take the filling out again."""
         self._filler.unlink()

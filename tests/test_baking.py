@@ -321,6 +321,33 @@ def test_every_bad_answer_is_named_at_once(
     assert sorted(named) == ["author", "description", "project_slug"]
 
 
+@pytest.mark.parametrize(
+    ("answer", "asked"),
+    [
+        ("databse=none", "database"),
+        (
+            "x=1",
+            "project_name, project_slug, description, author, database, container, systemd, ci",
+        ),
+    ],
+)
+def test_an_answer_to_no_question_is_refused(tmp_path: Path, answer: str, asked: str) -> None:
+    command = [sys.executable, "-m", "cookiecutter", "--no-input", "--default-config"]
+    result = subprocess.run(
+        [*command, f"--output-dir={tmp_path / 'out'}", str(ROOT), "_origin=", answer],
+        env={**os.environ, "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    name = answer.partition("=")[0]
+    assert (result.returncode, result.stderr) == (
+        1,
+        f"Error: the template does not ask for {name}, but for {asked}: {answer}\n",
+    )
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_project_is_not_generated_over(tmp_path: Path) -> None:
     project = bake(tmp_path / "out", container="no")
     (project / "Dockerfile").write_text("FROM scratch\n")

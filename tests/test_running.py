@@ -342,6 +342,10 @@ def test_make_reload_takes_new_code_into_make_serve(projects: Projects) -> None:
             refused = project.make("reload")
             assert (refused.returncode, "SyntaxError" in refused.stderr) == (2, True)
             assert _greets(port, "Changed")
+        shutil.rmtree(project.folder / ".venv")
+        with project.edited(index, "Hello, World!", "In a new environment"):
+            assert "Reloaded" in project.succeed("reload")
+            until(lambda: _greets(port, "In a new environment"))
         run.process.terminate()
         run.leaves_nothing()
     assert not (project.folder / "hello.pid").exists()
