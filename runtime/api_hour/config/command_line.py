@@ -41,7 +41,7 @@ COMMON = {
     "check": "load everything, boot one worker to ready, print one line and exit",
     "loop": "event loop; auto is uvloop if it is installed",
     "balance": "one socket for all workers, or a slot (SO_REUSEPORT) for each",
-    "boot_timeout": "time from a worker's start until it must be ready",
+    "boot_timeout": "time from a worker's start until it must be ready; 0: no limit",
     "max_surge": "workers above the desired number while others are replaced",
     "stop_delay": "time between TERM and the end of accepting",
     "drain_idle": "time for which a draining worker still answers idle connections",

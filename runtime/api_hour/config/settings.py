@@ -24,6 +24,7 @@ MAX_NUMBER = 2**31 - 1  # what the system takes, as a backlog for example
 Validator = Callable[[Any], object]
 V = TypeVar("V", bound=Validator)
 
+MAX_WORKERS = 1024  # far above what a machine has processors for; beyond it is a slip of the hand
 PROXY_HEADERS = (  # those that every proxy writes, then those that few do
     *("x-forwarded-for", "x-forwarded-proto", "x-real-ip", "forwarded"),
     *("x-forwarded-host", "x-forwarded-port", "x-forwarded-prefix"),
@@ -152,9 +153,12 @@ def whole_number(value: Any) -> int:
 def worker_count(value: Any) -> int:
     """Return a number of workers; ``auto`` is that of the processors. Raises ValueError."""
     try:
-        return processors.available() if value == "auto" else whole_number(value)
+        number = processors.available() if value == "auto" else whole_number(value)
     except ValueError:
-        raise ValueError(f"must be a whole number or auto, got {value!r}") from None
+        number = -1
+    if not 0 <= number <= MAX_WORKERS:
+        raise ValueError(f"must be a whole number up to {MAX_WORKERS}, or auto, got {value!r}")
+    return number
 
 
 def mask(value: Any) -> int:
@@ -287,7 +291,12 @@ _declare(
     "shared",
     "How workers share a tcp or udp address: one socket for all, or a slot (SO_REUSEPORT) each.",
 )
-_declare("boot_timeout", seconds, 60.0, "Seconds from a worker's start until it must be ready.")
+_declare(
+    "boot_timeout",
+    seconds,
+    60.0,
+    "Seconds from a worker's start until it must be ready; 0: no limit.",
+)
 _declare(
     "max_surge",
     at_least_one,

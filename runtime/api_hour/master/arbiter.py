@@ -29,7 +29,8 @@ The rules, and why:
 * A child is a child from its first instruction. ``Worker.live`` never returns: whatever is raised
   between the fork and READY ends in FAILED over the channel and ``os._exit``. So no child can come
   back into the frames below it, which are the master's.
-* A hook of ``gunicorn.conf.py`` may raise anything. One that prepares a worker fails that worker:
+* A hook of ``gunicorn.conf.py`` may raise anything, and TERM ends one that hangs (``long_calls``).
+  One that prepares a worker fails that worker:
   ``pre_fork`` counts as a start that failed. One that only tells is logged, and nothing else.
   The same holds for the log, the pid file and systemd. What is left, an error that nobody has
   thought of, costs one turn.
@@ -44,9 +45,10 @@ The rules, and why:
   the current generation is gone at a respawn, the configuration is read again as by HUP.
 * A reload is over when as many workers of its generation are ready as are wanted. Then the log,
   systemd and whoever asked by ``api_hour reload`` are told.
-* A dead worker is replaced, at once the first time, then after growing pauses. The same holds for a
-  worker that could not be forked. The master gives up only if no worker ever became ready: the
-  operator is still watching, and wants the cause. In development it waits for the next change.
+* A worker that was ready and died is replaced at once, or within MAX_GAP: it proves that workers
+  can boot. Boots and forks that fail are repeated after growing pauses, until a worker is ready.
+  The master gives up only if no worker ever became ready: the operator is still watching, and wants
+  the cause. In development it waits for the next change.
 * TERM to a worker is a request for a replacement: it drains when its successor is ready. A TERM to
   the whole process group thus reaches workers that go on until the master, which stops, drains
   them.
@@ -69,6 +71,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from signal import Signals
 from typing import Any, NoReturn, Protocol
 
 from gunicorn import __version__ as gunicorn_version
@@ -78,10 +81,12 @@ from gunicorn.errors import HaltServer
 
 from api_hour import __version__, metrics
 from api_hour.config.generation import Generation
+from api_hour.config.settings import MAX_WORKERS
 from api_hour.exceptions import ConfigError
 from api_hour.logs import observers, setup, streams
 from api_hour.master import listeners, reloader, systemd
-from api_hour.master.backoff import Backoff
+from api_hour.master.backoff import MAX_GAP, MAX_PAUSE, Backoff
+from api_hour.master.long_calls import Interrupted, LongCalls
 from api_hour.master.pidfile import PidFile
 from api_hour.master.poller import Poller
 from api_hour.master.reconcile import (
@@ -104,6 +109,8 @@ HEARTBEAT_CHECK = 1.0  # seconds between two looks at the workers' heartbeats
 KILL_DELAY = 2.0  # seconds that a worker has after ABRT, INT or QUIT
 MAX_TURN = 2.0  # seconds between two turns; after more, this process has not run
 ENDING = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
+SAME_STOP = 1.0  # seconds in which TERM again is the same stop, sent to the group and to the master
+HANGUP = 5.0  # seconds from the end of the terminal to the HUP that comes of it, at most
 log = logging.getLogger("api_hour.master")
 
 
@@ -133,7 +140,11 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
 
     def __init__(self, app: Application) -> None:
         self._poller = Poller()
-        self._backoff = Backoff()
+        self._backoff = Backoff(MAX_PAUSE)  # for boots that fail
+        self._crashes = Backoff(MAX_GAP)  # of workers that were ready
+        self._calls = LongCalls()
+        self._ended_at: dict[int, float] = {}  # by a signal's number and time.monotonic()
+        self._terminal_seen = -math.inf  # by time.monotonic()
         self._reporter = systemd.Reporter()
         self._current = app.generation
         self._candidate: Generation | None = None
@@ -258,8 +269,19 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
 
     def init_signals(self) -> None:
         """Queue every signal, and let it end the master's wait."""
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN and _has_terminal():  # no nohup
+            self._terminal_seen = time.monotonic()
         super().init_signals()
         self._poller.watch_signals()
+
+    def signal(self, number: int, frame: object) -> None:
+        """Queue a signal, from its handler; one that ends the daemon ends what takes long, too."""
+        if number not in ENDING:
+            super().signal(number, frame)
+        elif time.monotonic() > self._ended_at.get(number, -math.inf) + SAME_STOP:
+            self._ended_at[number] = time.monotonic()
+            super().signal(number, frame)
+            self._calls.end()
 
     def _tell(self, name: str, *arguments: object, cfg: Any = None, may_exit: bool = False) -> None:
         """Call a hook that only tells; what it raises is logged.
@@ -267,16 +289,22 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         A hook of the start may end it by SystemExit: then nothing serves yet.
         """
         try:
-            hooks.call(cfg or self.cfg, name, *arguments)
+            self._call_hook(cfg or self.cfg, name, *arguments)
         except HookError as error:
             if may_exit and isinstance(error.__cause__, SystemExit):
                 raise
             log.error("%s", error)
 
+    def _call_hook(self, cfg: Any, name: str, *arguments: object) -> None:
+        with self._calls.watched(f"The hook {name}"):
+            hooks.call(cfg, name, *arguments)
+
     # Wait
 
     def _take_turn(self) -> None:
         """Wait for what happens, and do what follows from it."""
+        if self._terminal_seen > -math.inf and _has_terminal():
+            self._terminal_seen = time.monotonic()
         try:
             self.maybe_promote_master()
             for number in self.wait_for_signals():
@@ -296,8 +324,18 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         getattr(self, f"handle_{name}")()
 
     def handle_hup(self) -> None:
-        """Reload."""
+        """Reload; end if HUP comes of a terminal that was closed, as every program does."""
+        if time.monotonic() < self._terminal_seen + HANGUP and not _has_terminal():
+            log.info("The terminal is gone: the daemon ends")
+            raise StopIteration
         self.reload()
+
+    def handle_ttin(self) -> None:
+        """Run one worker more."""
+        if self.num_workers == MAX_WORKERS:
+            log.error("TTIN refused: there may be at most %d workers", MAX_WORKERS)
+        else:
+            super().handle_ttin()
 
     def handle_usr1(self) -> None:
         """Open the files of the logs again, in the workers as well."""
@@ -325,19 +363,24 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
             successor.remove()
 
     def wait_for_signals(self, timeout: float = HEARTBEAT_CHECK) -> Iterator[int]:
-        """Wait for a signal, a worker's message or the next deadline; return the signals.
-
-        Each leaves the queue when it is asked for: one that raises keeps those behind it there.
-        """
+        """Wait for a signal, a worker's message or the next deadline; return the signals."""
         self._report()
         streams.drain()
         metrics.sample_master()
         now = time.monotonic()
         deadlines = [worker.state.kill_at for worker in self.WORKERS.values()]
-        deadlines += [now + timeout, self._reporter.next, self._backoff.next]
+        deadlines += [now + timeout, self._reporter.next, self._backoff.next, self._crashes.next]
         for take_in in self._poller.wait(min(deadlines) - now):
             take_in()
-        return (self.SIG_QUEUE.get_nowait() for _ in iter(self.SIG_QUEUE.empty, True))
+        return self._take_signals()
+
+    def _take_signals(self) -> Iterator[int]:
+        """Yield the queued signals; one that raises keeps those behind it in the queue."""
+        while not self.SIG_QUEUE.empty():
+            number = self.SIG_QUEUE.get_nowait()
+            if number in ENDING:
+                self._calls.asked_to_end = False
+            yield number
 
     def _report(self) -> None:
         """Tell systemd how the service is; healthy while a ready worker is not being killed."""
@@ -367,6 +410,8 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
                 self._drain(step.worker)
             elif not (step and self._may_spawn() and self._try_to_spawn(step)):
                 break
+            if not self.SIG_QUEUE.empty():  # which the next turn handles; then this goes on
+                break
         self._cover_slots()
         self._hurry_the_oldest()
         self._end_reload()
@@ -387,7 +432,7 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
 
     def _may_spawn(self) -> bool:
         given_up = self._backoff.deaths > 0 and not self._ever_ready
-        return self._backoff.over() and not given_up
+        return self._backoff.over() and self._crashes.over() and not given_up
 
     def _try_to_spawn(self, step: Spawn) -> bool:
         """Take the step; return False if it has to wait for the candidate."""
@@ -403,7 +448,7 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         except Exception as error:  # no process or descriptor left, a hook that raises
             known = isinstance(error, ConfigError | OSError)
             cause = str(error) if known else observers.describe(error)
-            self._on_loss(generation, f"cannot start a worker: {cause}")
+            self._on_loss(generation, f"cannot start a worker: {cause}", self._backoff)
         return True
 
     def _replace_lost_release(self, generation: Generation) -> bool:
@@ -420,14 +465,14 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
             self._backoff.note()
         return True
 
-    def _on_loss(self, generation: Generation, cause: str) -> None:
+    def _on_loss(self, generation: Generation, cause: str, backoff: Backoff) -> None:
         """Go on after a worker that could not start, or died: back off, or give up."""
         told = generation is self._candidate
         if told:
             self._reject_candidate(cause)
             if self._ever_ready and self._current is not self._lost:
                 return  # the workers of the current generation go on
-        pause = self._backoff.note()
+        pause = backoff.note()
         if pause and generation is self._current and self._candidate is None:
             text = f"not every new worker becomes ready, which goes on being tried: {cause}"
             self._answer_reload_requests(text, ok=False)
@@ -485,12 +530,13 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
             started_for=reason,
         )
         # A developer may stand in a debugger while the project is imported.
-        deadline = math.inf if cfg.reload else time.monotonic() + cfg.boot_timeout
+        limit = (not cfg.reload and cfg.boot_timeout) or math.inf
+        deadline = time.monotonic() + limit
         worker.state = WorkerState(generation, self.worker_age, kill_at=deadline, slots={slot})
         try:
             for listener in self.LISTENERS:
                 listener.grow(slot)
-            hooks.call(cfg, "pre_fork", self, worker)
+            self._call_hook(cfg, "pre_fork", self, worker)
             pid = self._fork(worker)
         except BaseException:
             worker.discard()
@@ -569,6 +615,7 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         worker.state.phase = Phase.READY
         worker.state.kill_at = math.inf
         self._ever_ready = True
+        self._backoff.reset()
         log.info("Worker ready (pid: %s)", worker.pid)
         if self._reload_began is None:  # its end is told when it is over
             systemd.notify(READY=1, MAINPID=self.pid)
@@ -607,7 +654,7 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
             for worker in self.WORKERS.values():
                 worker.state.kill_at += pause
 
-    def kill_worker(self, pid: int, number: signal.Signals) -> None:
+    def kill_worker(self, pid: int, number: Signals) -> None:
         """Send a signal to a worker; one that is gone will be reaped."""
         with suppress(ProcessLookupError):
             os.kill(pid, number)
@@ -642,6 +689,8 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         state = worker.state
         ended = worker.crash_report.describe(status, state.killed_for, worker.generation.folder)
         cause = state.failure or ended
+        if state.doing and cause == ended and state.phase is Phase.BOOTING and not state.killed_for:
+            cause = f"it ended while {state.doing}: {ended}"
         worker.close()
         self._tell("child_exit", self, worker, cfg=worker.cfg)
         if state.phase is Phase.DRAINING or self._stopping:
@@ -650,7 +699,8 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         self._backoff.to_replace += worker.generation is self._current
         if self._ever_ready and worker.generation is not self._candidate:
             cause = f"Worker (pid: {worker.pid}) died: {cause}"
-        self._on_loss(worker.generation, cause)
+        backoff = self._crashes if state.phase is Phase.READY else self._backoff
+        self._on_loss(worker.generation, cause, backoff)
 
     # Reload
 
@@ -675,11 +725,12 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
     def _read_candidate(self) -> bool:
         """Read the configuration, where the daemon was started, into a candidate."""
         try:
-            candidate = self.app.next_generation(self._current)
+            with self._calls.watched("Reading the configuration"):
+                candidate = self.app.next_generation(self._current)
             _refuse_no_workers(candidate)
             _open_metrics(candidate)
             self._candidate = candidate
-        except ConfigError as error:
+        except (ConfigError, Interrupted) as error:
             self._reject_candidate(str(error))
         except (Exception, SystemExit) as error:  # gunicorn.conf.py may raise anything
             log.exception("The configuration could not be read")
@@ -765,6 +816,8 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
     def stop(self, graceful: bool = True) -> None:
         """Drain every worker and wait for its exit; another TERM, INT or QUIT kills them all.
 
+        One of the same kind within SAME_STOP is not another one.
+
         For ``stop_delay`` seconds the workers are unready and still accept, so that load
         balancers stop sending before the listeners close.
         """
@@ -814,12 +867,15 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
     def _run_until(self, deadline: float) -> None:
         """Reap and kill until ``deadline`` or the last worker's exit; obey a second signal."""
         while self.WORKERS and (left := deadline - time.monotonic()) > 0:
-            if ENDING & set(self.wait_for_signals(min(left, HEARTBEAT_CHECK))):
+            if again := ENDING & set(self.wait_for_signals(min(left, HEARTBEAT_CHECK))):
+                log.warning(
+                    "Handling signal: %s, again: what is left is killed", self.SIG_NAMES[min(again)]
+                )
                 self._shorten_deadlines(signal.SIGKILL)
             self.reap_workers()
             self.murder_workers()
 
-    def _shorten_deadlines(self, number: signal.Signals) -> None:
+    def _shorten_deadlines(self, number: Signals) -> None:
         """Send every worker a signal, and leave it no more than KILL_DELAY."""
         for pid, worker in list(self.WORKERS.items()):
             worker.state.kill_at = min(worker.state.kill_at, time.monotonic() + KILL_DELAY)
@@ -835,6 +891,14 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         self._remove_pidfile()
         self._tell("on_exit", self)
         sys.exit(exit_status)
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 def _refuse_no_workers(generation: Generation) -> None:

@@ -387,6 +387,10 @@ def opened(container: Container) -> AbstractAsyncContextManager[object]:
         return engines
     if inspect.iscoroutine(generator):
         generator.close()
+        raise ConfigError(
+            f"{_place(container.engines)}{type(container).__qualname__}.engines() has no `yield`: "
+            "write one after what it opens"
+        )
     if inspect.iscoroutine(engines):
         engines.close()  # it is never awaited
     raise ConfigError(

@@ -101,7 +101,8 @@ MISTAKES = {
     "a runtime setting has a bad value": (
         ["hello:Container"],
         {"etc/hello/main.yaml": "api_hour:\n  workers: many\n"},
-        "etc/hello/main.yaml:2: api_hour.workers must be a whole number or auto, got 'many'",
+        "etc/hello/main.yaml:2: api_hour.workers must be a whole number up to 1024, or auto, "
+        "got 'many'",
     ),
     "a project setting is unknown": (
         ["typed:Container"],

@@ -132,6 +132,13 @@ def test_a_boot_timeout_says_what_the_worker_did(
     daemon.wait_for(rf"not ready in time \(boot_timeout: 3 s\) while {phase}{place}$")
 
 
+def test_a_process_that_just_ends_says_what_it_did(run: Run, project: Path) -> None:
+    (project / "gone.py").write_text("import os\nos._exit(0)\n")
+    daemon = run("gone:Container")
+    assert daemon.wait() == 1
+    daemon.wait_for(r"\[CRITICAL\] .*it ended while importing gone:Container: exit code 0$")
+
+
 def test_term_during_a_hanging_reload_ends_everything(run: Run, project: Path) -> None:
     daemon = run().ready()
     code = (project / "hello.py").read_text()

@@ -249,7 +249,9 @@ def test_an_empty_variable_is_not_set_and_a_bad_one_is_named(load: Load) -> None
         assert str(error.value) == f"PORT must be a number from 1 to 65535, got {port!r}"
     with pytest.raises(ConfigError) as error:
         load(PORT="", WEB_CONCURRENCY="many")
-    assert str(error.value) == "WEB_CONCURRENCY must be a whole number or auto, got 'many'"
+    assert (
+        str(error.value) == "WEB_CONCURRENCY must be a whole number up to 1024, or auto, got 'many'"
+    )
 
 
 def test_forwarded_allow_ips_of_the_environment_is_warned_of(load: Load) -> None:

@@ -101,3 +101,9 @@ def test_a_tuple_of_the_python_file_is_a_list() -> None:
 def test_a_number_that_the_system_does_not_take_is_refused() -> None:
     with pytest.raises(ValueError, match="must be no more than 2147483647, got '3000000000'"):
         settings.whole_number("3000000000")
+
+
+@pytest.mark.parametrize("given", ["1025", 99999999999999999999])
+def test_an_absurd_number_of_workers_is_refused_with_the_cure(given: Any) -> None:
+    with pytest.raises(ValueError, match=f"up to 1024, or auto, got .?{given}"):
+        Config().set("workers", given)

@@ -122,7 +122,6 @@ class Nothing(Container):
         (Awaited, "a coroutine"),
         (Plain, "a _GeneratorContextManager"),
         (NotAsync, "a _AsyncGeneratorContextManager"),
-        (WithoutYield, "a _AsyncGeneratorContextManager"),
         (Nothing, "None"),
     ],
 )
@@ -131,6 +130,12 @@ def test_engines_that_are_no_async_context_manager_come_with_the_cure(
 ) -> None:
     assert said(kind(), opened) == (
         f"{kind.__name__}.engines() must be an async context manager, got {got}: {ENGINES_CURE}"
+    )
+
+
+def test_engines_without_yield_miss_only_that() -> None:
+    assert said(WithoutYield(), opened) == (
+        "WithoutYield.engines() has no `yield`: write one after what it opens"
     )
 
 
