@@ -316,7 +316,7 @@ def test_without_the_setting_the_endpoint_says_so_and_a_reload_brings_it(
     (project / "hello.py").write_text(PROJECT)
     (project / "tmp").mkdir()
     daemon = run("hello:Container", TMPDIR=str(project / "tmp")).ready()
-    assert "503" in fetch(daemon)
+    assert "there are no metrics" in fetch(daemon)
     daemon.wait_for("there are no metrics: set api_hour.metrics to true")
 
     settings = project / "gunicorn.conf.py"
