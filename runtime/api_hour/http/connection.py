@@ -237,6 +237,21 @@ class Connection(RequestHandler):
 
         return refuse
 
+    async def _handle_request(
+        self,
+        request: web.BaseRequest,
+        start_time: float | None,
+        request_handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+    ) -> tuple[web.StreamResponse, bool]:
+        """Serve a request; SystemExit and its like fail this request only."""
+        try:
+            return await super()._handle_request(request, start_time, request_handler)
+        except (Exception, asyncio.CancelledError, GeneratorExit):
+            raise
+        except BaseException as error:
+            response = self.handle_error(request, 500, error)
+        return await self.finish_response(request, response, start_time)
+
     def handle_error(
         self,
         request: web.BaseRequest,
