@@ -121,3 +121,8 @@ def test_a_child_whose_worker_has_just_died_holds_nothing_either() -> None:
     command = [sys.executable, "-c", ORPHAN]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=TIMEOUT, check=True)
     assert done.stdout == "/dev/null\n"
+
+
+def test_a_child_counts_the_records_that_are_limited_anew() -> None:
+    ended = subprocess.run([sys.executable, "-c", FLOODED], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (0, "10\n")

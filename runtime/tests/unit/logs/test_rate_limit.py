@@ -1,7 +1,6 @@
 """Of one kind of record some a minute pass, so that nobody fills the disk by asking."""
 
 import logging
-import os
 from collections.abc import Callable
 
 import pytest
@@ -91,12 +90,3 @@ def test_of_an_endpoint_only_tracebacks_are_limited(caplog: pytest.LogCaptureFix
     assert len(caplog.records) == 2 * FLOOD
     assert len([record for record in caplog.records if record.exc_info]) == MOST
     assert rate_limit.counts == {"endpoints": FLOOD - MOST}
-
-
-def test_a_child_counts_anew() -> None:
-    for _ in range(FLOOD):
-        log.warning("before")
-    assert rate_limit.counts
-    if (child := os.fork()) == 0:
-        os._exit(0 if (rate_limit.counts, rate_limit._periods) == ({}, {}) else 1)
-    assert os.waitpid(child, 0)[1] == 0
