@@ -13,6 +13,21 @@ import pytest
 from testkit.processes import Daemon, session, tcp_sockets
 from testkit.waiting import TIMEOUT, until
 
+FLOODED = """\
+import logging
+import os
+
+from api_hour.logs import rate_limit
+
+rate_limit.limit("flooded")
+for _ in range(20):
+    logging.getLogger("flooded").warning("before")
+print(rate_limit.counts["flooded"], flush=True)
+if os.fork() == 0:
+    os._exit((rate_limit.counts, rate_limit._periods) != ({}, {}))
+os._exit(os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+
 POOL = """\
 import asyncio
 import os
@@ -124,5 +139,7 @@ def test_a_child_whose_worker_has_just_died_holds_nothing_either() -> None:
 
 
 def test_a_child_counts_the_records_that_are_limited_anew() -> None:
-    ended = subprocess.run([sys.executable, "-c", FLOODED], capture_output=True, text=True)
+    ended = subprocess.run(
+        [sys.executable, "-c", FLOODED], capture_output=True, text=True, timeout=TIMEOUT
+    )
     assert (ended.returncode, ended.stdout) == (0, "10\n")
