@@ -313,7 +313,7 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
             self.manage_workers()
         except (StopIteration, HaltServer, SystemExit):
             raise
-        except Exception:  # whatever it is: the workers serve, and somebody has to watch them
+        except (Exception, Interrupted):  # whatever it is: somebody has to watch the workers
             log.exception("The master could not finish a turn; it goes on")
             time.sleep(HEARTBEAT_CHECK)
 
