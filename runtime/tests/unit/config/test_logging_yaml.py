@@ -38,6 +38,11 @@ MISTAKES = {
         "etc/hello/logging.yaml:16: loggers.gunicorn.access.filters[0] must be one of filters, "
         "got 'nosuch'",
     ),
+    "a handler needs a listener": (
+        FILE.replace("api_hour.logs.NonBlockingHandler", "logging.handlers.QueueHandler"),
+        "etc/hello/logging.yaml:4: handlers.console must not be a QueueHandler, whose listener "
+        "nobody starts: name the handler behind it, or start a QueueListener in engines()",
+    ),
     "the root has no handler": (
         FILE.replace("  handlers: [console]\n", ""),
         "etc/hello/logging.yaml:11: root.handlers is missing: add it",
