@@ -10,7 +10,7 @@ import os
 import pkgutil
 from collections.abc import Iterator
 from contextlib import suppress
-from logging.handlers import QueueHandler
+from logging.handlers import BaseRotatingHandler, QueueHandler
 from typing import Any, Literal
 
 import msgspec
@@ -75,6 +75,16 @@ def load(path: str | os.PathLike[str], package: str) -> Settings:
             raise document.error(("handlers", name, "class"), message)
     _try(document, settings)
     return settings
+
+
+def warnings(settings: Settings) -> Iterator[str]:
+    """Yield a warning for each handler that loses lines of a daemon of several processes."""
+    for name, part in settings.get("handlers", {}).items():
+        if issubclass(_class_of(part), BaseRotatingHandler):
+            yield (
+                f"logging.yaml: handlers.{name} may lose lines: every process rotates the file; "
+                "name logging.handlers.WatchedFileHandler, and let logrotate do it"
+            )
 
 
 def _references(settings: Settings) -> Iterator[tuple[Keys, str]]:
