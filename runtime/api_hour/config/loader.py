@@ -176,6 +176,7 @@ class Loader(Application):  # type: ignore[misc]
         folder, python, label = self._find_files(in_variable, options)
         self._section, self._document = yaml_document.load(folder / "main.yaml").split("api_hour")
         self._logs = logging_yaml.load(folder / "logging.yaml", self._name)
+        self._warnings += logging_yaml.warnings(self._logs)
         self._apply_yaml()
         self._apply_environment()
         self._apply(python, label)

@@ -10,6 +10,7 @@ import os
 import pkgutil
 from collections.abc import Iterator
 from contextlib import suppress
+from logging.handlers import BaseRotatingHandler, QueueHandler
 from typing import Any, Literal
 
 import msgspec
@@ -65,8 +66,25 @@ def load(path: str | os.PathLike[str], package: str) -> Settings:
         if str(at(settings, keys)).partition(".")[0] == package:
             message = f"{document.name(keys)} must not be of {package}: only workers import it"
             raise document.error(keys, message)
+    for name, part in settings["handlers"].items():
+        if issubclass(_class_of(part), QueueHandler):
+            message = (
+                f"handlers.{name} must not be a QueueHandler, whose listener nobody starts: name "
+                "the handler behind it, or start a QueueListener in engines()"
+            )
+            raise document.error(("handlers", name, "class"), message)
     _try(document, settings)
     return settings
+
+
+def warnings(settings: Settings) -> Iterator[str]:
+    """Yield a warning for each handler that loses lines of a daemon of several processes."""
+    for name, part in settings.get("handlers", {}).items():
+        if issubclass(_class_of(part), BaseRotatingHandler):
+            yield (
+                f"logging.yaml: handlers.{name} may lose lines: every process rotates the file; "
+                "name logging.handlers.WatchedFileHandler, and let logrotate do it"
+            )
 
 
 def _references(settings: Settings) -> Iterator[tuple[Keys, str]]:
@@ -110,11 +128,18 @@ def _delayed(part: dict[str, Any]) -> dict[str, Any]:
 
     A running service may be writing it, and the first who opens it becomes its owner.
     """
-    with suppress(Exception):  # making the handler tells what is wrong
-        kind = pkgutil.resolve_name(part["class"])
-        if issubclass(kind, logging.FileHandler) and "delay" in inspect.signature(kind).parameters:
-            return {**part, "delay": True}
+    kind = _class_of(part)
+    if issubclass(kind, logging.FileHandler) and "delay" in inspect.signature(kind).parameters:
+        return {**part, "delay": True}
     return part
+
+
+def _class_of(part: dict[str, Any]) -> type:
+    """Return a handler's class; ``object`` where it is not one, which making it tells."""
+    with suppress(Exception):
+        kind = pkgutil.resolve_name(part["class"])
+        return kind if isinstance(kind, type) else object
+    return object
 
 
 def _look_at_file(name: str, handler: logging.Handler) -> None:

@@ -8,6 +8,7 @@ import asyncio
 import functools
 import inspect
 import logging
+import os
 import socket
 import warnings
 from dataclasses import replace
@@ -35,8 +36,8 @@ class HTTPServer:
     ``send_timeout`` and ``request_timeout`` replace those of their names; 0 means no limit.
     ``handler_args`` are those of aiohttp's ``AppRunner``.
 
-    ``start()`` raises ConfigError for an endpoint that is a plain function, and for an argument
-    that aiohttp does not know.
+    Raises ConfigError for what is not an application; so does ``start()`` for an endpoint that is
+    a plain function, and for an argument that aiohttp does not know.
     """
 
     def __init__(
@@ -51,6 +52,8 @@ class HTTPServer:
         request_timeout: float | None = None,
         **handler_args: Any,
     ) -> None:
+        if not isinstance(app, web.Application):
+            raise ConfigError(f"HTTPServer needs an aiohttp.web.Application, got {app!r}")
         self.app = app
         self.options = ServerOptions()
         self._connections: Connections | None = None
@@ -145,8 +148,9 @@ def _try_arguments(connections: Connections) -> None:
     except TypeError as error:
         reason = str(error).removeprefix("RequestHandler.__init__() got an ")
         raise ConfigError(
-            f"HTTPServer() or Application(handler_args=...) got an {reason}: they take the "
-            "arguments of aiohttp's AppRunner"
+            f"HTTPServer() or Application(handler_args=...) got an {reason}: they take "
+            "keepalive_timeout, header_timeout, body_timeout, body_min_rate, send_timeout, "
+            "request_timeout, and the arguments of aiohttp's AppRunner"
         ) from error
 
 
@@ -176,9 +180,11 @@ def _refuse_plain_functions(app: web.Application) -> None:
         by_aiohttp = getattr(route.handler, "__code__", None) is _aiohttp_wrapper_code()
         if by_aiohttp and not inspect.iscoroutinefunction(wrapped):
             name = getattr(wrapped, "__qualname__", wrapped)
+            code = getattr(wrapped, "__code__", None)
+            place = f" ({os.path.relpath(code.co_filename)}:{code.co_firstlineno})" if code else ""
             raise ConfigError(
-                f"endpoint {name} is a plain function, which would block every other request: "
-                "write async def, or decorate it with @api_hour.threaded"
+                f"endpoint {name}{place} is a plain function, which would block every other "
+                "request: write async def, or decorate it with @api_hour.threaded"
             )
 
 

@@ -66,8 +66,7 @@ class JSONFormatter(_Formatter):
         try:
             return _encode(line)
         except (TypeError, ValueError, RecursionError):  # a key that is not text, NaN, a cycle
-            plain = {name: value for name, value in line.items() if isinstance(value, str | int)}
-            return _encode({_text(name): _text(value) for name, value in line.items()} | plain)
+            return _encode({_text(name): _encodable(value) for name, value in line.items()})
 
 
 def escape(text: str) -> str:
@@ -121,6 +120,15 @@ def _text(value: object) -> str:
         return str(value)
     except Exception as error:
         return f"<{type(value).__name__} that raises {type(error).__name__}>"
+
+
+def _encodable(value: object) -> object:
+    """Return ``value`` if JSON can hold it, else its text."""
+    try:
+        _encode(value)
+    except (TypeError, ValueError, RecursionError):
+        return _text(value)
+    return value
 
 
 # In ASCII, so that neither a control character nor half of a surrogate pair gets through.

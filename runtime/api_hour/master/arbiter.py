@@ -159,13 +159,8 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         self._resumed_at = 0.0  # when this process ran again after a stop, by time.monotonic()
         self._reload_requests: ReloadRequests | None = None
         self._reloader: subprocess.Popen[bytes] | None = None  # ends when this end of its pipe does
-        try:
+        with setup.opening():
             super().__init__(app)
-        except (OSError, RuntimeError) as error:
-            raise ConfigError(
-                "the log cannot be opened (errorlog, accesslog, syslog_addr or logger_class): "
-                + str(error).partition("\n")[0]
-            ) from None
         self._pid_path = os.path.abspath(self.cfg.pidfile) if self.cfg.pidfile else ""
 
     def _set_num_workers(self, value: int) -> None:

@@ -28,7 +28,7 @@ from api_hour.logs import observers, rate_limit
 from api_hour.metrics import sample_files
 from api_hour.metrics.sample_files import Extra, Sample, SampleFiles, make_key
 
-FOLDER = "API_HOUR_METRICS"  # environment variable, also of the master's successor
+FOLDER = "API_HOUR_METRICS"  # environment variable of the master's successor
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 MAX_ATTEMPTS = 100  # to read the files while others create and remove some
 PING_INTERVAL = 5.0  # seconds between two pings of an engine
@@ -48,6 +48,7 @@ NOT_SHOWN = (
 
 logger = logging.getLogger(__name__)
 
+_folder = ""  # of this daemon
 _files: SampleFiles | None = None  # of this process; None while it does not count
 _samplers: list[Callable[[], None]] = []
 _next_of_master = 0.0  # when the master takes samples again, in the monotonic clock
@@ -83,11 +84,12 @@ def open_folder(uid: int, gid: int) -> str:
     """
     if util.find_spec("prometheus_client") is None:
         raise ConfigError(f"metrics need the package prometheus-client: {INSTALL['metrics']}")
+    global _folder
     if _files is None:
-        os.environ[FOLDER] = folder = os.environ.get(FOLDER) or _make_folder(uid, gid)
-        files = SampleFiles(folder, uid, gid, prefix="m")
+        _folder = _folder or os.environ.pop(FOLDER, "") or _make_folder(uid, gid)
+        files = SampleFiles(_folder, uid, gid, prefix="m")
         _start(files, _Extras(files, process="master"))
-    return os.environ[FOLDER]
+    return _folder
 
 
 def _make_folder(uid: int, gid: int) -> str:
@@ -112,14 +114,16 @@ def sample_master() -> None:
 
 def hand_over() -> dict[str, str]:
     """Return the environment that tells the master's successor where the folder is."""
-    return {FOLDER: os.environ[FOLDER]} if FOLDER in os.environ else {}
+    return {FOLDER: _folder} if _folder else {}
 
 
 def remove_folder() -> None:
     """Remove the folder; called when the last worker has exited."""
+    global _folder
     _stop()
-    if folder := os.environ.pop(FOLDER, None):
-        shutil.rmtree(folder, ignore_errors=True)
+    if _folder:
+        shutil.rmtree(_folder, ignore_errors=True)
+    _folder = ""
 
 
 # In a worker
@@ -127,8 +131,11 @@ def remove_folder() -> None:
 
 def start_counting(reason: str) -> None:
     """Count in this process; called before the project, with its own metrics, is imported."""
-    files = SampleFiles(os.environ[FOLDER], os.geteuid(), os.getegid())
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = files.folder  # where libraries look for it
+    files = SampleFiles(_folder, os.geteuid(), os.getegid())
+    # Where libraries look for it; a program that the project starts, and that counts as well, does
+    # not inherit it: its files would stay for ever.
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = files.folder
+    os.unsetenv("PROMETHEUS_MULTIPROC_DIR")
     from prometheus_client import Histogram, values
 
     values.ValueClass = _value_class(files)

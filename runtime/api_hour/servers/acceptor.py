@@ -52,6 +52,7 @@ import ssl
 from collections.abc import Callable
 from typing import cast
 
+from api_hour.exceptions import ConfigError
 from api_hour.logs import rate_limit
 from api_hour.servers import proxy_protocol
 from api_hour.servers.networks import Networks
@@ -97,7 +98,15 @@ class Acceptor:
         self._pause_timer: asyncio.TimerHandle | None = None
 
     def add(self, sock: socket.socket) -> None:
-        """Accept on ``sock`` too, and close it with the others."""
+        """Accept on ``sock`` too, and close it with the others.
+
+        Raises ConfigError for a socket of datagrams.
+        """
+        if sock.type != socket.SOCK_STREAM:
+            raise ConfigError(
+                f"{sock.getsockname()} carries datagrams, and its server wants connections: give "
+                "the listener a tcp:// or unix: address"
+            )
         self._unwatch()
         self._sockets.append(sock)
         self._watch()

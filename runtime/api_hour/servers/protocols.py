@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 from api_hour.container import ServerOptions
+from api_hour.exceptions import ConfigError
 from api_hour.logs import rate_limit
 from api_hour.servers import proxy_protocol
 from api_hour.servers.acceptor import Acceptor
@@ -32,9 +33,11 @@ rate_limit.limit_tracebacks(__name__)
 class StreamServer:
     """Serves ``async def handle(reader, writer)``, or a protocol factory, on a stream listener.
 
-    ``transports`` holds the open connections. At the drain's deadline the handlers are cancelled
-    and the connections aborted. ``limit``: bytes that a StreamReader buffers. ``send_timeout``
-    replaces the setting of that name for this server; 0 means no limit.
+    What can be called with two arguments is a handler, and what can be called without any is a
+    factory; raises ConfigError for anything else. ``transports`` holds the open connections. At
+    the drain's deadline the handlers are cancelled and the connections aborted. ``limit``: bytes
+    that a StreamReader buffers. ``send_timeout`` replaces the setting of that name for this
+    server; 0 means no limit.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class StreamServer:
         self.options = ServerOptions()
         self.transports: set[asyncio.BaseTransport] = set()
         self._serve, self._on_drain, self._limit = serve, on_drain, limit
+        self._makes_protocols = _is_factory(serve)
         self._send_timeout = send_timeout
         self._acceptor: Acceptor | None = None
         self._sending: SendTimeout | None = None
@@ -85,7 +89,7 @@ class StreamServer:
                 await asyncio.wait(self._tasks, timeout=CANCEL_GRACE)
 
     def _make_protocol(self, addresses: Addresses | None = None) -> asyncio.BaseProtocol:
-        if not inspect.iscoroutinefunction(self._serve):
+        if self._makes_protocols:
             try:
                 return self._observe(cast(Factory, self._serve)(), addresses)
             except BaseException as error:
@@ -164,7 +168,12 @@ class DatagramServer:
         self.transports: list[asyncio.DatagramTransport] = []
 
     async def start(self, sock: socket.socket) -> None:
-        """Read from ``sock``."""
+        """Read from ``sock``; raises ConfigError for a socket of connections."""
+        if sock.type != socket.SOCK_DGRAM:
+            raise ConfigError(
+                f"{sock.getsockname()} accepts connections, and its server wants datagrams: give "
+                "the listener a udp:// or unixgram: address"
+            )
         loop = asyncio.get_running_loop()
         transport, _ = await loop.create_datagram_endpoint(self._factory, sock=sock)
         self.transports.append(transport)
@@ -207,6 +216,26 @@ class SocketServer:
                 for server in self.servers:
                     if wait := getattr(server, "wait_closed", None):
                         await wait()
+
+
+def _is_factory(serve: object) -> bool:
+    """Return whether ``serve`` makes protocols, rather than handles a connection."""
+    if callable(serve):
+        try:
+            signature = inspect.signature(serve)
+        except ValueError:  # a class in C
+            return True
+        if not inspect.iscoroutinefunction(serve):
+            with contextlib.suppress(TypeError):
+                signature.bind()
+                return True
+        with contextlib.suppress(TypeError):
+            signature.bind(None, None)
+            return False
+    raise ConfigError(
+        "StreamServer needs async def handle(reader, writer), or a function without arguments "
+        f"that returns a protocol; got {serve!r}"
+    )
 
 
 async def _call_on_drain(on_drain: OnDrain | None, server: object) -> None:

@@ -127,6 +127,9 @@ class Worker(GunicornWorker):  # type: ignore[misc]
     def init_process(self) -> None:
         """Turn the forked process into a worker, and run it to its end."""
         streams.drain_in_background()
+        if self.log.cfg is not self.cfg:  # the first worker of a generation, which it has to prove
+            with setup.opening():
+                self.log.setup(self.cfg)
         setup.apply(self.generation.logs, self.log)
         util.set_owner_process(self.cfg.uid, self.cfg.gid, initgroups=self.cfg.initgroups)
         util.seed()

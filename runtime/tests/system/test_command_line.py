@@ -80,7 +80,7 @@ MISTAKES = {
     "an endpoint is a plain function": (
         ["plain:Container"],
         {"plain.py": PLAIN_FUNCTION},
-        "endpoint report is a plain function, which would block every other request: "
+        "endpoint report (plain.py:6) is a plain function, which would block every other request: "
         "write async def, or decorate it with @api_hour.threaded",
     ),
     "a listener has no server": (

@@ -164,6 +164,23 @@ def test_a_log_that_cannot_be_opened_is_one_line(project: Path, options: tuple[s
         assert "Traceback" not in daemon.output
 
 
+def test_logs_that_change_at_a_reload_get_every_line_or_refuse_it(project: Path) -> None:
+    with Daemon(project, "hello:Container", *FREE) as daemon:
+        daemon.ready()
+        for python, outcome in (
+            ("accesslog = 'access'\nloglevel = 'debug'\n", "Reloaded: 1 new worker"),
+            ("errorlog = 'nosuch/error'\n", "Reload failed.*the log cannot be opened"),
+        ):
+            mark = daemon.mark()
+            configure(project, python)
+            daemon.send(signal.SIGHUP)
+            daemon.wait_for(outcome, after=mark)
+            for _ in range(5):
+                daemon.get()
+        assert len((project / "access").read_text().splitlines()) == 10
+        assert daemon.stop() == 0
+
+
 def test_a_daemon_that_cannot_start_says_so_in_its_log(project: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         bind = f"127.0.0.1:{taken.getsockname()[1]}"

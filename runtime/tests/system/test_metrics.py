@@ -34,6 +34,8 @@ INCREMENTS = 5  # of each worker
 
 PROJECT = """\
 import asyncio
+import subprocess
+import sys
 
 from aiohttp import web
 from prometheus_client import Counter
@@ -57,9 +59,18 @@ async def late(request):
     return api_hour.JSON({}, status=201)
 
 
+CHILD = "import os; print(*(name for name in os.environ if name.startswith((%r, %r))))"
+
+
+async def environment(request):
+    command = [sys.executable, "-c", CHILD % ("API_HOUR_METRICS", "PROMETHEUS")]
+    return web.Response(text=subprocess.run(command, capture_output=True, text=True).stdout)
+
+
 class Container(api_hour.Container):
     def servers(self):
         app = web.Application()
+        app.router.add_get("/environment", environment)
         app.router.add_get("/", index)
         app.router.add_get("/fail", fail)
         app.router.add_post("/late/{name}", late)
@@ -71,7 +82,7 @@ class Container(api_hour.Container):
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Return a folder for the metrics of the processes that a test forks."""
-    monkeypatch.setenv(metrics.FOLDER, str(tmp_path))
+    monkeypatch.setattr(metrics, "_folder", str(tmp_path))
     yield tmp_path
     assert metrics._files is None, "the test itself has started to count"
 
@@ -258,6 +269,36 @@ def test_what_a_client_has_logged_again_and_again_is_bounded_and_counted(
         return whole >= MOST and whole + limited == 50
 
     until(all_are_counted, "an error is not logged, or its traceback neither logged nor counted")
+
+
+def test_a_program_that_a_worker_starts_does_not_inherit_the_folder(counting: Daemon) -> None:
+    assert fetch(counting, "/environment").split() == []
+
+
+def test_who_counts_never_waits_for_a_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def count_while_a_disk_is_slow(done: Event) -> None:
+        metrics.start_counting("test")
+        counter = Counter("things", "Things")
+        writing, goes_on = threading.Event(), threading.Event()
+
+        def write(*_: object) -> None:
+            writing.set()
+            assert goes_on.wait(30)
+
+        monkeypatch.setattr(sample_files, "_write", write)
+        saving = threading.Thread(target=metrics.sample)
+        saving.start()
+        assert writing.wait(30)
+        counter.inc()
+        done.set()
+        goes_on.set()
+        saving.join()
+
+    done = FORK.Event()
+    worker = FORK.Process(target=count_while_a_disk_is_slow, args=(done,))
+    worker.start()
+    assert done.wait(30)
+    worker.join()
 
 
 def test_counts_survive_reloads_deaths_and_an_upgrade(counting: Daemon) -> None:

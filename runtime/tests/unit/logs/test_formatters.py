@@ -165,9 +165,10 @@ ODD = {
 
 @pytest.mark.parametrize("name", ODD)
 def test_json_never_fails_on_an_odd_value(name: str) -> None:
-    line = read(JSONFormatter().format(record("x", odd=ODD[name], user=7)))
+    line = read(JSONFormatter().format(record("x", odd=ODD[name], user=7, seconds=0.5)))
     assert "odd" in line
-    assert (line["message"], line["user"], line["pid"]) == ("x", 7, os.getpid())
+    own = line["message"], line["user"], line["seconds"], line["pid"]
+    assert own == ("x", 7, 0.5, os.getpid())
 
 
 @pytest.mark.parametrize("form", [TextFormatter, JSONFormatter])

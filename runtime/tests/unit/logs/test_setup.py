@@ -47,6 +47,25 @@ def test_a_replaced_handler_keeps_its_filters(gunicorn: Any) -> None:
     assert not handler.filter(secret)
 
 
+def test_a_filter_can_be_removed_again(gunicorn: Any) -> None:
+    logger, hides = logging.getLogger("hello"), Hides()
+    logger.addFilter(hides)
+    setup.apply({}, gunicorn)
+    setup.guard()
+    logger.removeFilter(hides)
+    assert logger.filters == []
+
+
+def test_a_handler_behind_one_that_collects_never_waits(gunicorn: Any) -> None:
+    given = settings()
+    collecting = {"class": "logging.handlers.MemoryHandler", "capacity": 9, "target": "console"}
+    given["handlers"]["all"] = collecting
+    given["root"]["handlers"] = ["all"]
+    setup.apply(given, gunicorn)
+    [handler] = logging.root.handlers
+    assert type(handler.target).__name__ == "NonBlockingHandler"  # type: ignore[attr-defined]
+
+
 def test_a_file_that_fails_half_way_leaves_gunicorns_handlers(
     gunicorn: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,14 +2,17 @@
 
 import asyncio
 import contextlib
+import functools
 import socket
 from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
 import pytest
+from aiohttp import web
 
 import api_hour
 from api_hour.container import ServerOptions
+from api_hour.exceptions import ConfigError
 from testkit.waiting import until_async
 from testkit.wire import LOOPS, run_on
 
@@ -287,5 +290,52 @@ def test_a_handler_that_exits_ends_its_connection_only(run: Run) -> None:
         assert [repr(error) for error in errors] == [
             "RuntimeError('The handler raised SystemExit(2)')"
         ]
+
+    run(scenario())
+
+
+class Echo:
+    """A handler that is an object."""
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await echo(reader, writer)
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [echo, Echo(), functools.partial(echo), lambda reader, writer: echo(reader, writer)],
+    ids=["function", "object", "partial", "wrapper"],
+)
+def test_whatever_takes_a_reader_and_a_writer_is_a_handler(run: Run, handler: Any) -> None:
+    async def scenario() -> None:
+        sock, port = listening()
+        server = api_hour.StreamServer(handler)
+        await server.start(sock)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"hello\n")
+        assert await asyncio.wait_for(reader.readline(), SOON) == b"hello\n"
+        writer.close()
+        await server.drain(deadline())
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("serve", [None, asyncio.Protocol(), lambda reader: None, "echo"], ids=repr)
+def test_what_neither_handles_nor_makes_a_protocol_is_refused(serve: Any) -> None:
+    with pytest.raises(ConfigError, match=r"StreamServer needs async def handle.*; got"):
+        api_hour.StreamServer(serve)
+
+
+def test_a_server_of_the_other_kind_of_socket_is_refused(run: Run) -> None:
+    async def scenario() -> None:
+        app = web.Application()
+        datagrams = cast(Any, asyncio.DatagramProtocol)
+        for server, kind, cure in (
+            (api_hour.HTTPServer(app), socket.SOCK_DGRAM, "give the listener a tcp:// or unix:"),
+            (api_hour.StreamServer(echo), socket.SOCK_DGRAM, "give the listener a tcp:// or unix:"),
+            (api_hour.DatagramServer(datagrams), socket.SOCK_STREAM, "a udp:// or unixgram: addr"),
+        ):
+            with listening(kind)[0] as sock, pytest.raises(ConfigError, match=cure):
+                await cast(api_hour.Server, server).start(sock)
 
     run(scenario())
