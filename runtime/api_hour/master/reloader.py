@@ -63,8 +63,8 @@ def wait_for_change(places: Iterable[str], begun: float, told: str) -> bool:
     paths = [place for place in places if os.path.exists(place)]
     if not paths or find_spec("watchfiles") is None:
         return False
-    print(f"{told}; waiting for a change", file=sys.stderr)
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing runs yet that Ctrl-C has to stop
+    print(f"{told}; waiting for a change", file=sys.stderr)
     next(_bursts(paths, begun))
     return True
 

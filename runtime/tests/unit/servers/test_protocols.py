@@ -320,7 +320,11 @@ def test_whatever_takes_a_reader_and_a_writer_is_a_handler(run: Run, handler: An
     run(scenario())
 
 
-@pytest.mark.parametrize("serve", [None, asyncio.Protocol(), lambda reader: None, "echo"], ids=repr)
+@pytest.mark.parametrize(
+    "serve",
+    [None, asyncio.Protocol(), lambda reader: None, "echo"],
+    ids=["nothing", "protocol", "one argument", "text"],
+)
 def test_what_neither_handles_nor_makes_a_protocol_is_refused(serve: Any) -> None:
     with pytest.raises(ConfigError, match=r"StreamServer needs async def handle.*; got"):
         api_hour.StreamServer(serve)
