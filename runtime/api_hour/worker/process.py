@@ -41,6 +41,7 @@ from api_hour import metrics
 from api_hour.config import convert
 from api_hour.config.addresses import OPTIONS, ListenerSettings
 from api_hour.config.generation import Generation
+from api_hour.config.gunicorn_settings import REFUSED_BESIDE_LOGGING_YAML as OF_LOGS
 from api_hour.container import Container, Server, ServerOptions
 from api_hour.exceptions import ConfigError
 from api_hour.logs import setup, streams
@@ -127,8 +128,8 @@ class Worker(GunicornWorker):  # type: ignore[misc]
     def init_process(self) -> None:
         """Turn the forked process into a worker, and run it to its end."""
         streams.drain_in_background()
-        if self.log.cfg is not self.cfg:  # the first worker of a generation, which it has to prove
-            with setup.opening():
+        if any(getattr(self.log.cfg, name) != getattr(self.cfg, name) for name in OF_LOGS):
+            with setup.opening():  # the first worker of a generation, which it has to prove
                 self.log.setup(self.cfg)
         setup.apply(self.generation.logs, self.log)
         util.set_owner_process(self.cfg.uid, self.cfg.gid, initgroups=self.cfg.initgroups)
