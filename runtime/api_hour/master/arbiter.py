@@ -202,6 +202,7 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         self.pid = os.getpid()
         _refuse_no_workers(self._current)
         log.info("Starting API-Hour %s on Gunicorn %s", __version__, gunicorn_version)
+        log.info("Configuration: %s", self._current.origin)
         systemd.notify(STATUS="Starting")  # install.sh learns of a master that ends right away
         if "GUNICORN_PID" in os.environ:
             self.master_pid = int(os.environ["GUNICORN_PID"])

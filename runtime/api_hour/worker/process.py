@@ -182,9 +182,10 @@ class Worker(GunicornWorker):  # type: ignore[misc]
             raise ConfigError(f"{spec} is not an api_hour.Container: name a class that extends it")
         document = self.generation.document
         self._tell_master(f"making {spec}")
-        return make(
-            kind, convert.convert(document, kind.settings) if kind.settings else document.data
-        )
+        if kind.settings is None:
+            return make(kind, document.data)
+        convert.refuse_unreadable(kind.settings, spec)
+        return make(kind, convert.convert(document, kind.settings))
 
     def _tell_master(self, doing: str) -> None:
         """Say what comes next, for the message of a worker that is not ready in time."""

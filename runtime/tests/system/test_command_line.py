@@ -1,5 +1,6 @@
 """A user's mistake gives one line that names the place and the cure, and exit code 1."""
 
+import os
 import platform
 import re
 import socket
@@ -61,6 +62,14 @@ MISTAKES = {
         ["hello:index"],
         {},
         "hello:index is not an api_hour.Cont",
+    ),
+    "settings that no mapping fits": (
+        ["plain:Plain"],
+        {
+            "plain.py": "import api_hour\n\nclass Plain(api_hour.Container):\n"
+            "    settings = int\n    def servers(self):\n        return {}\n"
+        },
+        "plain:Plain: settings cannot be <class 'int'>: write a class that extends msgspec.Struct",
     ),
     "an import fails": (
         ["broken:Container"],
@@ -167,7 +176,8 @@ MISTAKES = {
     "a hook has other arguments": (
         ["hello:Container"],
         {"etc/hello/gunicorn.conf.py": "workers = 1\n\ndef on_exit():\n    pass\n"},
-        "etc/hello/gunicorn.conf.py:3: on_exit must be a function with the arguments of its kind",
+        "etc/hello/gunicorn.conf.py:3: on_exit must be a plain function of (server), "
+        "got def on_exit()",
     ),
     "nobody would serve": (
         ["hello:Container", "--workers", "0"],
@@ -285,3 +295,15 @@ def test_without_arguments_the_command_shows_what_is_missing(project: Path) -> N
         f"{USAGE}\napi_hour: error: name one Container: api_hour MODULE:CONTAINER, as in "
         "api_hour hello:Container; api_hour --help shows the options\n"
     )
+
+
+@pytest.mark.parametrize("option", ["--help", "--help-all", "--version", "--print-config"])
+def test_a_reader_that_has_read_enough_leaves_no_traceback(option: str, project: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "api_hour", "hello:Container", option]
+    with os.fdopen(writing, "wb") as nobody:
+        run = subprocess.run(
+            command, cwd=project, stdout=nobody, stderr=subprocess.PIPE, timeout=60, check=False
+        )
+    assert (run.returncode, run.stderr) == (0, b"")
