@@ -102,6 +102,7 @@ from api_hour.master.reconcile import (
 from api_hour.master.reload_requests import ReloadRequests
 from api_hour.worker import hooks
 from api_hour.worker.channel import Message
+from api_hour.worker.crash_report import in_words
 from api_hour.worker.hooks import HookError
 from api_hour.worker.process import CLOSE_GRACE, Worker
 
@@ -159,6 +160,8 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         self._resumed_at = 0.0  # when this process ran again after a stop, by time.monotonic()
         self._reload_requests: ReloadRequests | None = None
         self._reloader: subprocess.Popen[bytes] | None = None  # ends when this end of its pipe does
+        self._reloader_ended_at = 0.0  # by time.time(); 0 while it runs
+        self._reloader_backoff = Backoff(MAX_PAUSE)
         with setup.opening():
             super().__init__(app)
         self._pid_path = os.path.abspath(self.cfg.pidfile) if self.cfg.pidfile else ""
@@ -218,7 +221,7 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
             self.init_signals()
             self._log_listeners()
             if self.cfg.reload:
-                self._reloader = reloader.start(self._current)
+                self._reloader = reloader.start(self._current, time.time())
             self._tell("when_ready", self, may_exit=True)
         except BaseException:
             self._close_listeners(unlink=not self.master_pid)
@@ -306,6 +309,8 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
                 self._handle(number)
             self.murder_workers()
             self.manage_workers()
+            if self._reloader_ended_at and self._reloader_backoff.over():
+                self._restart_reloader()
         except (StopIteration, HaltServer, SystemExit):
             raise
         except (Exception, Interrupted):  # whatever it is: somebody has to watch the workers
@@ -675,6 +680,8 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
                 if pid == self.reexec_pid:
                     self.reexec_pid = 0
                     log.warning("The new master (pid: %s) is gone; this one goes on", pid)
+                if self._reloader is not None and pid == self._reloader.pid:
+                    self._on_reloader_exit(in_words(status))
                 if worker := self.WORKERS.pop(pid, None):
                     self._on_exit(worker, status)
 
@@ -696,6 +703,20 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
             cause = f"Worker (pid: {worker.pid}) died: {cause}"
         backoff = self._crashes if state.phase is Phase.READY else self._backoff
         self._on_loss(worker.generation, cause, backoff)
+
+    def _on_reloader_exit(self, cause: str) -> None:
+        if self._reloader is not None:
+            self._reloader.communicate()  # closes its pipe
+        self._reloader_ended_at = time.time()
+        pause = self._reloader_backoff.note()
+        log.error("Live reload has ended (%s) and starts again in %.1f s", cause, pause)
+
+    def _restart_reloader(self) -> None:
+        try:
+            self._reloader = reloader.start(self._current, self._reloader_ended_at)
+            self._reloader_ended_at = 0.0
+        except OSError as error:  # no process is left
+            self._on_reloader_exit(str(error))
 
     # Reload
 
