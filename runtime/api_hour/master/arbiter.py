@@ -100,6 +100,7 @@ from api_hour.master.reconcile import (
     uncovered,
 )
 from api_hour.master.reload_requests import ReloadRequests
+from api_hour.master.starter import READY, Starter
 from api_hour.worker import hooks
 from api_hour.worker.channel import Message
 from api_hour.worker.crash_report import in_words
@@ -119,6 +120,7 @@ class Application(Protocol):
     """What the master needs of the application: it holds the configuration, and reads it again."""
 
     generation: Generation
+    starter: Starter | None
 
     def enter_start_folder(self) -> str:
         """Go where the daemon was started, or to the root if that is gone; return where."""
@@ -583,7 +585,7 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         for sibling in self.WORKERS.values():
             sibling.close()
         self._poller.close()
-        for held in (self.pidfile, self._reload_requests):
+        for held in (self.pidfile, self._reload_requests, self.app.starter):
             if held is not None:
                 held.close()
 
@@ -619,6 +621,8 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         log.info("Worker ready (pid: %s)", worker.pid)
         if self._reload_began is None:  # its end is told when it is over
             systemd.notify(READY=1, MAINPID=self.pid)
+        if self.app.starter is not None:
+            self.app.starter.tell(READY)
         if self.cfg.check:
             with suppress(OSError):
                 print(f"{self._current.spec}: the configuration is good and a worker became ready")
@@ -902,6 +906,8 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         """Say why, stop the workers, and exit."""
         if reason is not None:
             log.critical("%s", reason)
+            if self.app.starter is not None:
+                self.app.starter.tell(reason)
         self.stop()
         log.info("Shutting down: %s", self.master_name)
         self._remove_pidfile()
