@@ -1,5 +1,6 @@
 """A user's mistake gives one line that names the place and the cure, and exit code 1."""
 
+import os
 import platform
 import re
 import socket
@@ -217,11 +218,12 @@ def taken() -> Iterator[int]:
 
 
 def test_a_port_in_use_is_named_with_the_cure(project: Path, taken: int) -> None:
+    comm = Path("/proc/self/comm").read_text().strip()
     ended = api_hour(project, "hello:Container", "--bind", f"127.0.0.1:{taken}")
     assert ended.returncode == 1
     assert errors(ended.stderr) == [
         f"api_hour: error: listener http: tcp://127.0.0.1:{taken} is in use: stop what listens "
-        "there, or choose another address with --listen http=URL"
+        f"there ({comm}, process {os.getpid()}), or choose another address with --listen http=URL"
     ]
 
 
