@@ -68,6 +68,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -205,7 +206,7 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
     def start(self) -> None:
         """Lock the pid file, open the listeners, then handle signals; raises ConfigError."""
         self.pid = os.getpid()
-        _refuse_no_workers(self._current)
+        _refuse_unusable(self._current)
         log.info("Starting API-Hour %s on Gunicorn %s", __version__, gunicorn_version)
         systemd.notify(STATUS="Starting")  # install.sh learns of a master that ends right away
         if "GUNICORN_PID" in os.environ:
@@ -747,7 +748,7 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         try:
             with self._calls.watched("Reading the configuration"):
                 candidate = self.app.next_generation(self._current)
-            _refuse_no_workers(candidate)
+            _refuse_unusable(candidate)
             _open_metrics(candidate)
             self._candidate = candidate
         except (ConfigError, Interrupted) as error:
@@ -923,10 +924,19 @@ def _has_terminal() -> bool:
     return True
 
 
-def _refuse_no_workers(generation: Generation) -> None:
-    """Raise ConfigError for a number of workers that would leave the listeners unserved."""
-    if generation.cfg.workers < 1:
+def _refuse_unusable(generation: Generation) -> None:
+    """Raise ConfigError for settings with which no worker could start."""
+    cfg = generation.cfg
+    if cfg.workers < 1:
         raise ConfigError("workers must be above zero, got 0: nobody would serve the listeners")
+    try:
+        tempfile.TemporaryFile(dir=cfg.worker_tmp_dir).close()
+    except OSError as error:
+        raise ConfigError(
+            "worker_tmp_dir: the files of the heartbeats cannot be made in "
+            f"{cfg.worker_tmp_dir or 'the folder of temporary files'}: {error.strerror}: name a "
+            "folder that exists and that this user may write to, for example /dev/shm"
+        ) from None
 
 
 def _open_metrics(generation: Generation) -> None:

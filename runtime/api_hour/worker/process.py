@@ -68,7 +68,11 @@ class Worker(GunicornWorker):  # type: ignore[misc]
     """
 
     def __init__(self, *args: Any, generation: Generation, slot: int, started_for: str) -> None:
-        super().__init__(*args)
+        umask = os.umask(0o77)
+        try:
+            super().__init__(*args)
+        finally:
+            os.umask(umask)  # Gunicorn leaves that of the file for heartbeats if it cannot be made
         self.generation = generation
         self.slot = slot  # the number of its socket, where an address has one for each worker
         self.started_for = started_for  # start, reload, recycling or death

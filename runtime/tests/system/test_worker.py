@@ -294,3 +294,26 @@ def test_a_read_only_root_needs_one_folder_for_heartbeats(project: Path) -> None
         daemon.ready(after=mark)
         assert daemon.get()[0] == 200
         assert daemon.stop() == 0
+
+
+def test_a_folder_for_heartbeats_that_was_removed_is_told_and_taken_again(
+    run: Run, project: Path
+) -> None:
+    folder = project / "heartbeats"
+    folder.mkdir()
+    daemon = run("hello:Container", "--worker-tmp-dir", str(folder)).ready()
+    umask = umask_of(daemon.pid)
+    folder.rmdir()
+    mark = daemon.mark()
+    os.kill(daemon.workers()[0], signal.SIGKILL)
+    daemon.wait_for(f"cannot start a worker: .*{folder} doesn't exist.*; next in", after=mark)
+    folder.mkdir()
+    daemon.ready(after=mark)
+    assert umask_of(daemon.pid) == umask
+    assert daemon.stop() == 0
+
+
+def umask_of(pid: int) -> str:
+    """Return the umask of a process, which decides whether others may write to its files."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return next(line for line in status.splitlines() if line.startswith("Umask:"))
