@@ -68,7 +68,11 @@ class Worker(GunicornWorker):  # type: ignore[misc]
     """
 
     def __init__(self, *args: Any, generation: Generation, slot: int, started_for: str) -> None:
-        super().__init__(*args)
+        umask = os.umask(0o77)
+        try:
+            super().__init__(*args)
+        finally:
+            os.umask(umask)  # Gunicorn leaves that of the file for heartbeats if it cannot be made
         self.generation = generation
         self.slot = slot  # the number of its socket, where an address has one for each worker
         self.started_for = started_for  # start, reload, recycling or death
@@ -168,7 +172,22 @@ class Worker(GunicornWorker):  # type: ignore[misc]
             metrics.start_counting(self.started_for)
         container = self._load()
         with asyncio.Runner(loop_factory=_loop_factory(self.cfg.loop)) as runner:
-            runner.run(self._serve(container))
+            self._run_until_left(runner.get_loop(), container)
+
+    def _run_until_left(self, loop: asyncio.AbstractEventLoop, container: Container) -> None:
+        """Serve; SystemExit and KeyboardInterrupt of a callback or a task stop the loop only.
+
+        A loop passes them on, instead of treating them as any other error of a callback.
+        """
+        served = loop.create_task(self._serve(container))
+        while True:
+            try:
+                return loop.run_until_complete(served)
+            except (SystemExit, KeyboardInterrupt) as error:
+                if served.done() or not self.booted:
+                    raise
+                log.error("%r of a callback or a task; the worker goes on", error, exc_info=error)
+                _abort_connection(error)
 
     def _load(self) -> Container:
         """Import the project and return its Container; raises what the project raises."""
@@ -489,6 +508,19 @@ def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
             if name == "uvloop":
                 raise ConfigError("loop: uvloop is not installed: pip install uvloop") from None
     return asyncio.new_event_loop
+
+
+def _abort_connection(error: BaseException) -> None:
+    """Abort the connection whose protocol raised an error, which asyncio would keep open.
+
+    Not a socket of datagrams: that is a listener.
+    """
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        transport = frame.f_locals.get("self")
+        if isinstance(transport, asyncio.Transport):
+            if transport.get_extra_info("socket").type == socket.SOCK_STREAM:
+                transport.abort()
+            return
 
 
 def _ignore_signal(_number: int, _frame: object) -> None:

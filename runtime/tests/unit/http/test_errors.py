@@ -234,6 +234,20 @@ def test_an_abrupt_error_fails_its_request_only(
     assert [r.exc_info[1] for r in caplog.records if r.exc_info] == [error, error]
 
 
+@pytest.mark.parametrize("error", [SystemExit(2), KeyboardInterrupt()], ids=repr)
+def test_json_errors_answer_an_exit_as_any_other_fault(
+    error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def endpoint(request: web.Request) -> web.Response:
+        raise error
+
+    assert parts(exchange(failing(error), GET))[::2] == (
+        500,
+        {"error": {"status": 500, "message": "Internal Server Error"}},
+    )
+    assert "GET /: the endpoint failed" in caplog.text
+
+
 @pytest.mark.parametrize("fast", [True, False], ids=["fast", "aiohttp"])
 def test_a_threaded_endpoint_that_exits_fails_its_request_only(
     fast: bool, caplog: pytest.LogCaptureFixture
