@@ -311,6 +311,86 @@ def test_a_plain_function_is_refused_by_name_with_the_cure(run: Run) -> None:
     run(scenario())
 
 
+@web.middleware
+async def good_middleware(request: web.Request, handler: Any) -> web.StreamResponse:
+    response: web.StreamResponse = await handler(request)
+    return response
+
+
+async def of_aiohttp_2(app: web.Application, handler: Any) -> Any:
+    return handler
+
+
+def never_awaited(app: web.Application, handler: Any) -> Any:
+    return handler
+
+
+async def undecorated(request: web.Request, handler: Any) -> Any:
+    return await handler(request)
+
+
+async def nothing(app: web.Application, _: object = None) -> None:
+    pass
+
+
+def plain(app: web.Application, _: object = None) -> None:
+    if app is None:
+        return
+    app["seen"] = True
+
+
+def returning(app: web.Application, _: object = None) -> Any:
+    return nothing(app)
+
+
+async def started(app: web.Application) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        sock.setblocking(False)
+        server = api_hour.HTTPServer(app)
+        await server.start(sock)
+        await server.drain(0)
+
+
+@pytest.mark.filterwarnings("ignore:old-style middleware")
+@pytest.mark.parametrize("middleware", [undecorated, never_awaited, hello, None, "x"], ids=str)
+def test_what_is_no_middleware_is_refused_with_the_cure(middleware: Any) -> None:
+    app = web.Application()
+    app.add_subapp("/sub", web.Application(middlewares=[good_middleware, middleware]))
+    with pytest.raises(api_hour.ConfigError, match=r"middleware .* write @web\.middleware above"):
+        asyncio.run(started(app))
+
+
+@pytest.mark.parametrize("hook", ["on_startup", "on_shutdown", "on_cleanup", "on_response_prepare"])
+def test_a_hook_that_returns_nothing_to_await_is_refused_by_name(hook: str) -> None:
+    app = web.Application()
+    getattr(app, hook).append(plain)
+    expected = rf"plain \(.*test_server\.py:\d+\) in {hook} is a plain function"
+    with pytest.raises(api_hour.ConfigError, match=expected):
+        asyncio.run(started(app))
+
+
+@pytest.mark.filterwarnings("ignore:old-style middleware")
+def test_hooks_and_middlewares_that_work_are_left_alone() -> None:
+    middlewares: Any = [good_middleware, of_aiohttp_2, api_hour.json_errors]
+    app = web.Application(middlewares=middlewares)
+    for hook in ("on_startup", "on_shutdown", "on_cleanup", "on_response_prepare"):
+        getattr(app, hook).extend([nothing, returning, lambda app, _=None: nothing(app)])
+    app.cleanup_ctx.append(asynccontextmanager(_context))
+    app.add_subapp("/sub", web.Application(middlewares=[good_middleware]))
+    asyncio.run(started(app))
+
+
+async def _context(app: web.Application) -> AsyncIterator[None]:
+    yield
+
+
+@pytest.mark.parametrize("name", ["body_timeout", "keepalive_timeout"])
+@pytest.mark.parametrize("value", ["x", -1])
+def test_a_limit_that_is_no_number_is_refused(name: str, value: Any) -> None:
+    with pytest.raises(api_hour.ConfigError, match=f"{name} must be zero or more, got {value!r}"):
+        api_hour.HTTPServer(web.Application(), **{name: value})
+
+
 class Chat:
     """A WebSocket that answers each message, with a pause before the answer."""
 
