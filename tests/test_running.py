@@ -343,6 +343,8 @@ def test_make_reload_takes_new_code_into_make_serve(projects: Projects) -> None:
             refused = project.make("reload")
             assert (refused.returncode, "SyntaxError" in refused.stderr) == (2, True)
             assert _greets(port, "Changed")
+        refused = project.make("clean")
+        assert "make clean: make serve runs here, and needs .venv: end it first" in refused.stderr
         shutil.rmtree(project.folder / ".venv")
         with project.edited(index, "Hello, World!", "In a new environment"):
             assert "Reloaded" in project.succeed("reload")

@@ -5,6 +5,7 @@ carries ``Connection: close``; fresh and idle connections are answered until the
 """
 
 import asyncio
+import dis
 import functools
 import inspect
 import logging
@@ -12,6 +13,8 @@ import os
 import socket
 import warnings
 from dataclasses import replace
+from itertools import pairwise
+from types import FunctionType
 from typing import Any, cast
 
 from aiohttp import BadContentDispositionHeader, BadContentDispositionParam, web
@@ -36,8 +39,9 @@ class HTTPServer:
     ``send_timeout`` and ``request_timeout`` replace those of their names; 0 means no limit.
     ``handler_args`` are those of aiohttp's ``AppRunner``.
 
-    Raises ConfigError for what is not an application; so does ``start()`` for an endpoint that is
-    a plain function, and for an argument that aiohttp does not know.
+    Raises ConfigError for what is not an application, and for a limit that is not a number; so
+    does ``start()`` for an endpoint, a middleware or a hook that could not work, and for an
+    argument that aiohttp does not know.
     """
 
     def __init__(
@@ -65,6 +69,9 @@ class HTTPServer:
             "request_timeout": request_timeout,
         }
         self._limits: dict[str, Any] = {k: v for k, v in limits.items() if v is not None}
+        for name, limit in (self._limits | {"keepalive_timeout": keepalive_timeout or 0}).items():
+            if not isinstance(limit, int | float) or limit < 0:
+                raise ConfigError(f"HTTPServer: {name} must be zero or more, got {limit!r}")
         # Only aiohttp's own logger understands a format.
         if "access_log_format" not in handler_args:
             handler_args.setdefault("access_log_class", AccessLogger)
@@ -85,6 +92,7 @@ class HTTPServer:
             for kind in (BadContentDispositionHeader, BadContentDispositionParam):
                 warnings.simplefilter("ignore", kind, append=True)
             _refuse_plain_functions(self.app)
+            _refuse_mistakes(self.app)
             self._handler_args.setdefault("keepalive_timeout", self.options.keepalive)
             log = logging.getLogger("gunicorn.access") if self.options.access_log else None
             runner = web.AppRunner(self.app, access_log=log, **self._logging_args())
@@ -179,13 +187,56 @@ def _refuse_plain_functions(app: web.Application) -> None:
         wrapped = getattr(route.handler, "__wrapped__", None)
         by_aiohttp = getattr(route.handler, "__code__", None) is _aiohttp_wrapper_code()
         if by_aiohttp and not inspect.iscoroutinefunction(wrapped):
-            name = getattr(wrapped, "__qualname__", wrapped)
-            code = getattr(wrapped, "__code__", None)
-            place = f" ({os.path.relpath(code.co_filename)}:{code.co_firstlineno})" if code else ""
             raise ConfigError(
-                f"endpoint {name}{place} is a plain function, which would block every other "
+                f"endpoint {_named(wrapped)} is a plain function, which would block every other "
                 "request: write async def, or decorate it with @api_hour.threaded"
             )
+
+
+def _refuse_mistakes(app: web.Application) -> None:
+    """Raise ConfigError for middlewares and hooks of which aiohttp learns too late.
+
+    A plain function may return what is awaited; one without a ``return`` cannot.
+    """
+    for middleware in app.middlewares:
+        if getattr(middleware, "__middleware_version__", None) != 1 and not _is_old(middleware):
+            raise ConfigError(
+                f"middleware {_named(middleware)} is not one for aiohttp: write "
+                "@web.middleware above `async def name(request, handler)`"
+            )
+    for hook in ("on_startup", "on_shutdown", "on_cleanup", "on_response_prepare"):
+        for function in getattr(app, hook):
+            if inspect.isfunction(function) and _returns_nothing(function):
+                raise ConfigError(
+                    f"{_named(function)} in {hook} is a plain function: write async def"
+                )
+    for subapp in app._subapps:
+        _refuse_mistakes(subapp)
+
+
+def _is_old(middleware: object) -> bool:
+    """Return whether it can be a middleware of aiohttp 2, which takes ``(app, handler)``."""
+    if not callable(middleware) or (
+        inspect.isfunction(middleware) and not inspect.iscoroutinefunction(middleware)
+    ):
+        return False
+    parameters = list(inspect.signature(middleware).parameters)
+    return len(parameters) >= 2 and parameters[0] != "request"
+
+
+def _returns_nothing(function: FunctionType) -> bool:
+    if function.__code__.co_flags & (inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE):
+        return False
+    steps = [(step.opname, step.argval) for step in dis.get_instructions(function)]
+    returns = [before for before, (name, _) in pairwise(steps) if name == "RETURN_VALUE"]
+    return all(before == ("LOAD_CONST", None) for before in returns)
+
+
+def _named(function: Any) -> str:
+    """Return the name of a function of the project, and its place."""
+    name = getattr(function, "__qualname__", repr(function))
+    code = getattr(function, "__code__", None)
+    return name + (f" ({os.path.relpath(code.co_filename)}:{code.co_firstlineno})" if code else "")
 
 
 @functools.cache

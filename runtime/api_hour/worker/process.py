@@ -29,8 +29,8 @@ import socket
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager, suppress
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import fields
 from typing import Any, NoReturn
 
@@ -217,7 +217,9 @@ class Worker(GunicornWorker):  # type: ignore[misc]
         the boot, when the error is nobody's setting.
         """
         if self.booted:
-            log.error("Worker failed", exc_info=error)
+            trace = None if isinstance(error, ConfigError) else error
+            text = importer.explain(self.generation.spec, error)
+            log.error("Worker failed: %s", text, exc_info=trace)
             return
         if not isinstance(error, ConfigError) and self.cfg.reload:
             traceback.print_exception(error)
@@ -405,23 +407,41 @@ def make(kind: type[Container], config: object) -> Container:
 def opened(container: Container) -> AbstractAsyncContextManager[object]:
     """Return the engines' context manager; raises ConfigError if ``engines()`` is none."""
     engines: object = container.engines()
+    name = f"{_place(container.engines)}{type(container).__qualname__}.engines()"
     generator = getattr(engines, "gen", None)  # what asynccontextmanager has decorated
     fits = generator is None or inspect.isasyncgen(generator)
     if isinstance(engines, AbstractAsyncContextManager) and fits:
-        return engines
+        return _yielding_once(engines, name)
     if inspect.iscoroutine(generator):
         generator.close()
-        raise ConfigError(
-            f"{_place(container.engines)}{type(container).__qualname__}.engines() has no `yield`: "
-            "write one after what it opens"
-        )
+        raise ConfigError(f"{name} has no `yield`: write one after what it opens")
     if inspect.iscoroutine(engines):
         engines.close()  # it is never awaited
     raise ConfigError(
-        f"{_place(container.engines)}{type(container).__qualname__}.engines() must be an async "
-        f"context manager, got {_a(engines)}: write `@asynccontextmanager` (of contextlib) above "
-        "`async def engines(self)`, and one `yield` inside"
+        f"{name} must be an async context manager, got {_a(engines)}: write `@asynccontextmanager` "
+        "(of contextlib) above `async def engines(self)`, and one `yield` inside"
     )
+
+
+@asynccontextmanager
+async def _yielding_once(
+    engines: AbstractAsyncContextManager[object], name: str
+) -> AsyncIterator[None]:
+    """Enter ``engines``; raises ConfigError if their generator does not yield exactly once."""
+    try:
+        async with engines:
+            yield
+    except RuntimeError as error:
+        contextlib_frame = error.__traceback__ and error.__traceback__.tb_next
+        if not str(error).startswith("generator didn't ") or (
+            contextlib_frame and contextlib_frame.tb_next  # that of an engine
+        ):
+            raise
+        how = "ended without it" if "yield" in str(error) else "came to a second one"
+        raise ConfigError(
+            f"{name} must come to one `yield`, and {how}: open everything above it, and close "
+            "below it"
+        ) from None
 
 
 def made_servers(container: Container) -> Mapping[str, Server]:
