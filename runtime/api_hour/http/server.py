@@ -5,7 +5,6 @@ carries ``Connection: close``; fresh and idle connections are answered until the
 """
 
 import asyncio
-import dis
 import functools
 import inspect
 import logging
@@ -13,8 +12,6 @@ import os
 import socket
 import warnings
 from dataclasses import replace
-from itertools import pairwise
-from types import FunctionType
 from typing import Any, cast
 
 from aiohttp import BadContentDispositionHeader, BadContentDispositionParam, web
@@ -40,7 +37,7 @@ class HTTPServer:
     ``handler_args`` are those of aiohttp's ``AppRunner``.
 
     Raises ConfigError for what is not an application, and for a limit that is not a number; so
-    does ``start()`` for an endpoint, a middleware or a hook that could not work, and for an
+    does ``start()`` for an endpoint or a middleware that could not work, and for an
     argument that aiohttp does not know.
     """
 
@@ -92,7 +89,7 @@ class HTTPServer:
             for kind in (BadContentDispositionHeader, BadContentDispositionParam):
                 warnings.simplefilter("ignore", kind, append=True)
             _refuse_plain_functions(self.app)
-            _refuse_mistakes(self.app)
+            _refuse_middlewares(self.app)
             self._handler_args.setdefault("keepalive_timeout", self.options.keepalive)
             log = logging.getLogger("gunicorn.access") if self.options.access_log else None
             runner = web.AppRunner(self.app, access_log=log, **self._logging_args())
@@ -193,25 +190,16 @@ def _refuse_plain_functions(app: web.Application) -> None:
             )
 
 
-def _refuse_mistakes(app: web.Application) -> None:
-    """Raise ConfigError for middlewares and hooks of which aiohttp learns too late.
-
-    A plain function may return what is awaited; one without a ``return`` cannot.
-    """
+def _refuse_middlewares(app: web.Application) -> None:
+    """Raise ConfigError for a middleware that aiohttp would refuse at the first request."""
     for middleware in app.middlewares:
         if getattr(middleware, "__middleware_version__", None) != 1 and not _is_old(middleware):
             raise ConfigError(
                 f"middleware {_named(middleware)} is not one for aiohttp: write "
                 "@web.middleware above `async def name(request, handler)`"
             )
-    for hook in ("on_startup", "on_shutdown", "on_cleanup", "on_response_prepare"):
-        for function in getattr(app, hook):
-            if inspect.isfunction(function) and _returns_nothing(function):
-                raise ConfigError(
-                    f"{_named(function)} in {hook} is a plain function: write async def"
-                )
     for subapp in app._subapps:
-        _refuse_mistakes(subapp)
+        _refuse_middlewares(subapp)
 
 
 def _is_old(middleware: object) -> bool:
@@ -222,14 +210,6 @@ def _is_old(middleware: object) -> bool:
         return False
     parameters = list(inspect.signature(middleware).parameters)
     return len(parameters) >= 2 and parameters[0] != "request"
-
-
-def _returns_nothing(function: FunctionType) -> bool:
-    if function.__code__.co_flags & (inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE):
-        return False
-    steps = [(step.opname, step.argval) for step in dis.get_instructions(function)]
-    returns = [before for before, (name, _) in pairwise(steps) if name == "RETURN_VALUE"]
-    return all(before == ("LOAD_CONST", None) for before in returns)
 
 
 def _named(function: Any) -> str:
