@@ -455,7 +455,7 @@ def _inodes(address: Address | str) -> set[str]:
     ]
     if address.path:
         return {f"socket:[{row[6]}]" for row in rows if row[7:] == [address.path]}
-    states = ("0A", "07")  # it listens; it is no connection of datagrams
+    states = ("0A", "07")  # it listens; of datagrams: not connected
     return {f"socket:[{row[9]}]" for row in rows if row[1].endswith(end) and row[3] in states}
 
 
