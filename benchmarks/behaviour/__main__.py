@@ -52,7 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     results = _new()
     if options.keep:
         known = Results.read(options.output)
-        results.servers, results.command = known.servers, f"{known.command}; {results.command}"
+        commands = dict.fromkeys([*known.command.split("; "), results.command])  # each one once
+        results.servers, results.command = known.servers, "; ".join(commands)
         if results.date not in known.date:
             results.date = f"{known.date} and {results.date}"
         else:
