@@ -34,6 +34,7 @@ from testkit.processes import stranger
 from testkit.waiting import seconds_until
 
 PATIENCE = 60.0  # seconds for what a server should do
+ANSWERED = 1.0  # seconds after which what was asked is answered: the slow requests take 0.2
 SYNTAX_ERROR = "\ndef broken(:\n"
 RAISES = '\nraise RuntimeError("this release cannot start")\n'
 DIES = "\nos._exit(7)\n"
@@ -222,7 +223,7 @@ def _observe(subject: Subject, form: Form) -> Callable[[Load], Served]:
     start = time.monotonic()
     time.sleep(form.watch / 5)
     end, workers = time.monotonic(), len(subject.living())
-    time.sleep(form.watch / 10)  # for the answers to what was asked last
+    time.sleep(ANSWERED)
     release_of = {int(pid): int(which) for pid, which in map(str.split, subject.notes("starts"))}
 
     def served(load: Load) -> Served:
