@@ -362,6 +362,7 @@ def test_a_drain_has_the_length_of_its_own_generation(run: Run, project: Path) -
         mark, [old] = daemon.mark(), set(daemon.workers()) - set(draining)
         daemon.send(signal.SIGHUP)
         daemon.wait_for("Reloaded: 1 new worker", after=mark)
+        until(lambda: not tcp_sockets(old, state="0A"), "the old worker still accepts")
         draining.append(old)
         return old
 
