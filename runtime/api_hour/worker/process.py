@@ -71,8 +71,8 @@ class Worker(GunicornWorker):  # type: ignore[misc]
         umask = os.umask(0o77)
         try:
             super().__init__(*args)
-        finally:
-            os.umask(umask)  # Gunicorn leaves that of the file for heartbeats if it cannot be made
+        finally:  # Gunicorn leaves another umask if it cannot make the file for heartbeats
+            os.umask(umask)
         self.generation = generation
         self.slot = slot  # the number of its socket, where an address has one for each worker
         self.started_for = started_for  # start, reload, recycling or death
@@ -538,7 +538,8 @@ def _abort_connection(error: BaseException) -> None:
     for frame, _ in traceback.walk_tb(error.__traceback__):
         transport = frame.f_locals.get("self")
         if isinstance(transport, asyncio.Transport):
-            if transport.get_extra_info("socket").type == socket.SOCK_STREAM:
+            sock = transport.get_extra_info("socket")
+            if sock is not None and sock.type == socket.SOCK_STREAM:
                 transport.abort()
             return
 

@@ -53,13 +53,19 @@ def until_watching(daemon: Daemon, file: Path) -> None:
     until(seen, "the reloader does not watch", pause=0.5)
 
 
-def test_two_edits_of_one_size_within_a_second_are_both_served(
-    run: Callable[..., Daemon], project: Path
-) -> None:
+def reloading(run: Callable[..., Daemon], project: Path) -> tuple[Daemon, Path, str]:
+    """Return a daemon that watches its code, the file of that, and what was in it."""
     file = project / "hello.py"
     code = file.read_text()
     daemon = run("hello:Container", "--reload").ready()
     until_watching(daemon, file)
+    return daemon, file, code
+
+
+def test_two_edits_of_one_size_within_a_second_are_both_served(
+    run: Callable[..., Daemon], project: Path
+) -> None:
+    daemon, file, code = reloading(run, project)
     for word in ("alpha", "bravo", "gamma"):
         file.write_text(code.replace("first", word))
         until(lambda word=word: says(daemon, word), f"{word} is not served")  # type: ignore[misc]
@@ -198,10 +204,7 @@ def test_folders_that_are_made_anew_and_links_that_move_are_watched(
 def test_a_live_reload_that_ends_is_told_and_starts_again(
     run: Callable[..., Daemon], project: Path
 ) -> None:
-    file = project / "hello.py"
-    code = file.read_text()
-    daemon = run("hello:Container", "--reload").ready()
-    until_watching(daemon, file)
+    daemon, file, code = reloading(run, project)
     for count, pause in enumerate(("0.0", "0.2"), 1):
         [reloader] = [pid for pid in session(daemon.pid) if imports_as_reloader(pid)]
         os.kill(reloader, signal.SIGKILL)

@@ -93,7 +93,9 @@ from aiohttp import web
 
 import api_hour
 
-KEPT = []
+KEPT = []  # a loop refers to tasks weakly
+WAITING = []
+RELEASED = asyncio.Event()
 
 
 class Stream(asyncio.Protocol):
@@ -117,9 +119,13 @@ class Datagrams(asyncio.DatagramProtocol):
 
 
 async def wait(request):
-    KEPT.append(asyncio.Event())
-    await KEPT[0].wait()
+    WAITING.append(request)
+    await RELEASED.wait()
     return web.json_response("served")
+
+
+async def waiting(request):
+    return web.json_response(len(WAITING))
 
 
 async def exits(request):
@@ -134,7 +140,7 @@ async def exits(request):
 
 
 async def release(request):
-    KEPT[0].set()
+    RELEASED.set()
     return web.json_response("released")
 
 
@@ -161,7 +167,7 @@ def exit_in_datagrams():
 class Container(api_hour.Container):
     def servers(self):
         app = web.Application()
-        for endpoint in (wait, exits, release):
+        for endpoint in (wait, waiting, exits, release):
             app.router.add_get("/" + endpoint.__name__, endpoint)
         http = api_hour.HTTPServer(app)
         streams, datagrams = api_hour.StreamServer(Stream), api_hour.DatagramServer(Datagrams)
@@ -182,6 +188,7 @@ def test_an_exit_outside_of_an_endpoint_ends_its_connection_only(
     daemon = run("exits:Container", "--loop", loop, *listen).ready()
     with ThreadPoolExecutor() as pool, socket.socket(type=socket.SOCK_DGRAM) as datagrams:
         under_way = pool.submit(daemon.get, "/wait")
+        until(lambda: daemon.get("/waiting") == (200, 1), "the request has not come")
         where = "127.0.0.1", daemon.port("stream")
         with connect(where) as kept, connect(where) as ends:
             ends.sendall(b"exit")
@@ -199,7 +206,7 @@ def test_an_exit_outside_of_an_endpoint_ends_its_connection_only(
             assert kept.recv(100) == b"still served"
             for protocol in ("stream", "datagrams"):
                 daemon.wait_for(rf"line \d+, in exit_in_{protocol}$")
-        until(lambda: daemon.get("/release") == (200, "released"), "the request has not come")
+        assert daemon.get("/release") == (200, "released")
         assert under_way.result() == (200, "served")
     assert daemon.output.count("Booting worker") == 1
     assert daemon.output.count("[ERROR]") == 5
