@@ -16,9 +16,9 @@ class Disk:
         self.folder = folder
         self._filler = folder / "filler"
 
-    def fill(self) -> None:
-        """Leave no byte."""
-        self._filler.write_bytes(bytes(shutil.disk_usage(self.folder).free))
+    def fill(self, left: int = 0) -> None:
+        """Leave no byte, or a few."""
+        self._filler.write_bytes(bytes(shutil.disk_usage(self.folder).free - left))
 
     def protect(self) -> None:
         """Allow reading only."""

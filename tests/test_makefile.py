@@ -147,6 +147,7 @@ def test_clean_tells_what_may_hinder_it(tmp_path: Path) -> None:
     with mounted(tmp_path / "disk") as disk:
         project = Project(bake(disk.folder / "out", database="none"))
         (project.folder / ".venv").mkdir()
+        (project.folder / "hello.pid").touch()  # of a daemon that was killed
         disk.protect()
         result = project.make("clean")
     assert result.returncode == 2

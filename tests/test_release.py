@@ -354,6 +354,29 @@ def test_a_full_disk_is_named_and_nothing_of_the_release_is_left(
         assert site.releases() == []
 
 
+def test_a_full_disk_harms_no_archive_and_the_next_try_works(
+    source: Source, tmp_path: Path
+) -> None:
+    ignored = shutil.ignore_patterns(".venv", "dist")
+    folder = shutil.copytree(source.project.folder, tmp_path / "hello", ignore=ignored)
+    (folder / ".venv").symlink_to((source.project.folder / ".venv").resolve())
+    project = Project(folder, source.project.environment)
+    (packed,) = (source.project.folder / "dist").glob("*.tar")
+    size = packed.stat().st_size
+    with mounted(folder / "dist", str(4 * size)) as disk:
+        earlier = disk.folder / packed.name
+        earlier.write_bytes(b"from an earlier time")
+        disk.fill(left=size * 3 // 2)  # the wheels fit, their archive does not
+        result = project.make("release")
+        assert (result.returncode, "No space left on device" in result.stderr) == (2, True)
+        assert earlier.read_bytes() == b"from an earlier time"
+        disk.make_room()
+        assert list(disk.folder.iterdir()) == [earlier]
+        project.succeed("release")
+        assert list(disk.folder.iterdir()) == [earlier]
+        subprocess.run(["tar", "--list", "--file", earlier], stdout=subprocess.DEVNULL, check=True)
+
+
 def test_a_release_without_migrations_migrates_nothing(
     site: Site, source: Source, tmp_path: Path
 ) -> None:

@@ -164,9 +164,10 @@ def test_a_busy_port_is_reported_with_what_its_user_can_change(
         with project.edited(settings, "127.0.0.1:8000", f"127.0.0.1:{port}"):
             result = project.make(verb, *options)
     assert result.returncode == 2
+    comm = Path("/proc/self/comm").read_text().strip()
     assert (
-        f"listener {listener}: tcp://127.0.0.1:{port} is in use: stop what listens there, or choose"
-        f" another address {cure}\n"
+        f"listener {listener}: tcp://127.0.0.1:{port} is in use: stop what listens there ({comm}, "
+        f"process {os.getpid()}), or choose another address {cure}\n"
     ) in result.stderr
 
 
@@ -342,6 +343,8 @@ def test_make_reload_takes_new_code_into_make_serve(projects: Projects) -> None:
             refused = project.make("reload")
             assert (refused.returncode, "SyntaxError" in refused.stderr) == (2, True)
             assert _greets(port, "Changed")
+        refused = project.make("clean")
+        assert "make clean: make serve runs here, and needs .venv: end it first" in refused.stderr
         shutil.rmtree(project.folder / ".venv")
         with project.edited(index, "Hello, World!", "In a new environment"):
             assert "Reloaded" in project.succeed("reload")

@@ -12,6 +12,7 @@ from api_hour.config.loader import BaseApplication, Loader
 from api_hour.exceptions import ConfigError
 from api_hour.master import reload_requests, reloader
 from api_hour.master.arbiter import Arbiter
+from api_hour.master.starter import Starter
 from api_hour.worker.process import Worker
 
 
@@ -66,12 +67,17 @@ def _open_standard_streams() -> None:
 class _Master(BaseApplication):  # type: ignore[misc]
     """The end of Gunicorn's Application.run(), with our Arbiter instead of Gunicorn's."""
 
+    starter: Starter | None = None  # with --daemon
+
     def run(self) -> None:
+        os.environ.pop("GUNICORN_FD", None)
         try:
             Arbiter(self).run()
         except ConfigError as error:
             if self.cfg.daemon:  # nobody reads stderr
                 logging.getLogger("api_hour.master").critical("%s", error)
+            if self.starter is not None:
+                self.starter.tell(str(error))
             raise
 
 
@@ -82,3 +88,11 @@ class Command(Loader, _Master):
     ``super().run()``. The order of the bases decides what that is: ``_Master`` comes after
     Gunicorn's Application and before its BaseApplication.
     """
+
+    def run(self) -> None:
+        """Run; with --daemon the parent waits for the child that goes on, and exits."""
+        if "GUNICORN_PID" in os.environ:  # of a successor, which is in the background already
+            os.environ["GUNICORN_FD"] = ""  # by which Gunicorn knows that
+        elif self.cfg.daemon and not (self.cfg.check_config or self.cfg.print_config):
+            self.starter = Starter()
+        super().run()

@@ -9,6 +9,7 @@ import os
 import platform
 import re
 import shlex
+import sys
 import textwrap
 from argparse import SUPPRESS, ArgumentParser
 from collections.abc import Iterator, Mapping, Sequence
@@ -99,12 +100,22 @@ def parse(arguments: Sequence[str]) -> tuple[dict[str, Any], str]:
     given, rest = _parse(parser, arguments)
     for name, text in {"help": screen, "help_all": everything, "version": version}.items():
         if given.pop(name, None):
-            print(text())
+            tell(text())
             raise SystemExit(0)
     if len(rest) != 1:
         got = f"; got {' '.join(rest)}" if rest else f"; {NAME} --help shows the options"
         raise UsageError(f"name one Container: {NAME} MODULE:CONTAINER, as in {_example()}{got}")
     return given, rest[0]
+
+
+def tell(text: str) -> None:
+    """Print what was asked for; whoever reads it may leave before its end, as ``| head`` does."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # the exit writes again what has not been taken
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def parse_variable(text: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ error names both. The loader never imports the project's code: workers do.
 
 import ast
 import difflib
+import inspect
 import io
 import os
 import pwd
@@ -51,6 +52,7 @@ LISTENERS = "listeners"  # the one key of the section api_hour that is not a set
 CONFIG_FILE = "gunicorn.conf.py"
 FILES = ("main.yaml", "logging.yaml", CONFIG_FILE)
 LOCATIONS = ("config", "config_dir")  # settings that only an option can give
+ERRANDS = ("check", "check_config", "print_config")  # the same: they end the command
 MAX_PORT = 65535
 RUN_AS_ROOT = (
     "the workers run as root: whoever finds a hole in the project has the machine; set user, or "
@@ -66,7 +68,6 @@ EXPECTED = {
     "validate_class": "a class, or its name with dots",
     "validate_user": "a user of this machine",
     "validate_group": "a group of this machine",
-    "_validate_callable": "a function with the arguments of its kind",
 }
 
 Values = Mapping[str, Any]  # of settings, by name
@@ -109,6 +110,7 @@ class Loader(Application):  # type: ignore[misc]
         self.cfg.set("chdir", self._folder)
         self._logs: Values = {}
         self._warnings: list[str] = []
+        self._files: list[str] = []  # that were read, as an operator would name them
         self._moves: list[_Move] = []
         self._set_anywhere: set[str] = set()  # names
         try:
@@ -139,6 +141,7 @@ class Loader(Application):  # type: ignore[misc]
             tls=self._tls(listeners),
             logs={} if self.cfg.check else self._logs,
             warnings=tuple(self._warnings),
+            origin=", ".join(self._files) or f"no file in etc/{self._name} or /etc/{self._name}",
         )
 
     def enter_start_folder(self) -> str:
@@ -184,15 +187,28 @@ class Loader(Application):  # type: ignore[misc]
         folder, python, label = self._find_files(in_variable, options)
         self._section, self._document = yaml_document.load(folder / "main.yaml").split("api_hour")
         self._logs = logging_yaml.load(folder / "logging.yaml", self._name)
+        files = [folder / name for name in FILES[:2] if (folder / name).exists()]
+        self._files = [*map(_shown, files), *self._files]
         self._warnings += logging_yaml.warnings(self._logs)
         self._apply_yaml()
         self._apply_environment()
+        for name in python.keys() & ERRANDS:
+            cure = f"only an option can: {command_line.option(name)}"
+            raise ConfigError(f"{label(name)} cannot be set here: {cure}")
         self._apply(python, label)
         self._warn_of_misspelled(python, label)
         self._apply(in_variable, _label_of_variable)
         self._apply(options, command_line.option)
         self._warn_of_unknown()
         self.chdir()
+
+    def run(self) -> None:
+        """Start the master, or do what --check-config and --print-config ask for."""
+        if self.cfg.print_config:
+            command_line.tell(str(self.cfg))
+            self.load()
+            raise SystemExit(0)
+        super().run()
 
     def load(self) -> None:
         """Import nothing for --check-config and --print-config; --check boots a worker."""
@@ -247,10 +263,11 @@ class Loader(Application):  # type: ignore[misc]
         if location.startswith("python:"):
             module = location.removeprefix("python:")
             values = _run(module, lambda: runpy.run_module(module))  # anew at each reload
+            self._files.append(location)
             return values, lambda name: f"{module}: {name}"
         given = location.removeprefix("file:")
         path = os.path.join(self._folder, given)
-        shown = path.removeprefix(os.getcwd() + os.sep)
+        shown = _shown(path)
         if os.path.isdir(path):
             raise ConfigError(
                 f"--config {given} is a folder: name a file in it, or give --config-dir {given} "
@@ -259,6 +276,7 @@ class Loader(Application):  # type: ignore[misc]
         if not os.path.exists(path):
             raise ConfigError(f"{shown} does not exist: name another with --config")
         values = _run(shown, lambda: runpy.run_path(path), path)
+        self._files.append(shown)
         return values, lambda name: f"{shown}{_line_of(name, path)}: {name}"
 
     # Apply
@@ -266,7 +284,7 @@ class Loader(Application):  # type: ignore[misc]
     def _apply_yaml(self) -> None:
         values = {key: value for key, value in self._section.data.items() if key != LISTENERS}
         for key in values:
-            if key in LOCATIONS:
+            if key in (*LOCATIONS, *ERRANDS):
                 cure = f"only an option can: {command_line.option(key)}"
                 raise self._section.error((key,), f"api_hour.{key} cannot be set here: {cure}")
             if key not in self.cfg.settings:
@@ -325,8 +343,16 @@ class Loader(Application):  # type: ignore[misc]
                 raise ValueError
             setting.set(value)
             self._set_anywhere.add(name)
+            if inspect.iscoroutinefunction(value):
+                raise ValueError  # nobody would await it
         except Exception as error:  # a validator may import a module, which may raise anything
-            expected = EXPECTED.get(setting.validator.__name__)
+            kind = setting.validator.__name__
+            if kind == "_validate_callable":
+                hook = f"a plain function of {inspect.signature(setting.default)}"
+                raise ConfigError(
+                    f"{label(name)} must be {hook}, got {_signature(value)}"
+                ) from None
+            expected = EXPECTED.get(kind)
             rule = f"must be {expected}, got {value!r}" if expected else str(error)
             raise ConfigError(f"{label(name)} {rule}") from None
 
@@ -440,6 +466,18 @@ class Loader(Application):  # type: ignore[misc]
         return changed
 
 
+def _signature(value: object) -> str:
+    """Return a function as its definition begins, and anything else as it is."""
+    if not inspect.isfunction(value):
+        return repr(value)
+    kind = "async def" if inspect.iscoroutinefunction(value) else "def"
+    return f"{kind} {value.__name__}{inspect.signature(value)}"
+
+
+def _shown(path: str | Path) -> str:
+    return str(path).removeprefix(os.getcwd() + os.sep)
+
+
 def _enter(folder: str) -> None:
     try:
         os.chdir(folder)
@@ -472,7 +510,9 @@ def _line_of(name: str, file: str) -> str:
             nodes = [*ast.walk(ast.parse(stream.read()))]
         stored = [node for node in nodes if isinstance(node, ast.Name) and node.id == name]
         defined = [
-            node for node in nodes if isinstance(node, ast.FunctionDef) and node.name == name
+            node
+            for node in nodes
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name
         ]
         lines = [node.lineno for node in stored if isinstance(node.ctx, ast.Store)]
         lines += [node.lineno for node in defined]

@@ -243,12 +243,17 @@ class Connection(RequestHandler):
         start_time: float | None,
         request_handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
     ) -> tuple[web.StreamResponse, bool]:
-        """Serve a request; SystemExit and its like fail this request only."""
+        """Serve a request; SystemExit and its like fail this request only.
+
+        So does a CancelledError that is the endpoint's own: of another task that it awaited.
+        """
         try:
             return await super()._handle_request(request, start_time, request_handler)
-        except (Exception, asyncio.CancelledError, GeneratorExit):
+        except (Exception, GeneratorExit):
             raise
         except BaseException as error:
+            if isinstance(error, asyncio.CancelledError) and _is_cancelled(request):
+                raise
             response = self.handle_error(request, 500, error)
         return await self.finish_response(request, response, start_time)
 
@@ -304,6 +309,17 @@ class Connection(RequestHandler):
                 super().log_exception(*args, **kwargs)
         except BaseException as error:
             observers.failed("log", error)
+
+
+def _is_cancelled(request: web.BaseRequest) -> bool:
+    """Return whether a request's task or its body was cancelled, or nobody is left to answer."""
+    task = asyncio.current_task()
+    body = request._payload.exception()  # where aiohttp's shutdown leaves a CancelledError
+    return (
+        has_left(request)
+        or isinstance(body, asyncio.CancelledError)
+        or (task is not None and task.cancelling() > 0)
+    )
 
 
 async def _close_websocket(websocket: web.WebSocketResponse, deadline: float) -> None:

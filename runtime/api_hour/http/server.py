@@ -36,8 +36,9 @@ class HTTPServer:
     ``send_timeout`` and ``request_timeout`` replace those of their names; 0 means no limit.
     ``handler_args`` are those of aiohttp's ``AppRunner``.
 
-    Raises ConfigError for what is not an application; so does ``start()`` for an endpoint that is
-    a plain function, and for an argument that aiohttp does not know.
+    Raises ConfigError for what is not an application, and for a limit that is not a number; so
+    does ``start()`` for an endpoint or a middleware that could not work, and for an
+    argument that aiohttp does not know.
     """
 
     def __init__(
@@ -65,6 +66,9 @@ class HTTPServer:
             "request_timeout": request_timeout,
         }
         self._limits: dict[str, Any] = {k: v for k, v in limits.items() if v is not None}
+        for name, limit in (self._limits | {"keepalive_timeout": keepalive_timeout or 0}).items():
+            if not isinstance(limit, int | float) or limit < 0:
+                raise ConfigError(f"HTTPServer: {name} must be zero or more, got {limit!r}")
         # Only aiohttp's own logger understands a format.
         if "access_log_format" not in handler_args:
             handler_args.setdefault("access_log_class", AccessLogger)
@@ -85,6 +89,7 @@ class HTTPServer:
             for kind in (BadContentDispositionHeader, BadContentDispositionParam):
                 warnings.simplefilter("ignore", kind, append=True)
             _refuse_plain_functions(self.app)
+            _refuse_middlewares(self.app)
             self._handler_args.setdefault("keepalive_timeout", self.options.keepalive)
             log = logging.getLogger("gunicorn.access") if self.options.access_log else None
             runner = web.AppRunner(self.app, access_log=log, **self._logging_args())
@@ -179,13 +184,39 @@ def _refuse_plain_functions(app: web.Application) -> None:
         wrapped = getattr(route.handler, "__wrapped__", None)
         by_aiohttp = getattr(route.handler, "__code__", None) is _aiohttp_wrapper_code()
         if by_aiohttp and not inspect.iscoroutinefunction(wrapped):
-            name = getattr(wrapped, "__qualname__", wrapped)
-            code = getattr(wrapped, "__code__", None)
-            place = f" ({os.path.relpath(code.co_filename)}:{code.co_firstlineno})" if code else ""
             raise ConfigError(
-                f"endpoint {name}{place} is a plain function, which would block every other "
+                f"endpoint {_named(wrapped)} is a plain function, which would block every other "
                 "request: write async def, or decorate it with @api_hour.threaded"
             )
+
+
+def _refuse_middlewares(app: web.Application) -> None:
+    """Raise ConfigError for a middleware that aiohttp would refuse at the first request."""
+    for middleware in app.middlewares:
+        if getattr(middleware, "__middleware_version__", None) != 1 and not _is_old(middleware):
+            raise ConfigError(
+                f"middleware {_named(middleware)} is not one for aiohttp: write "
+                "@web.middleware above `async def name(request, handler)`"
+            )
+    for subapp in app._subapps:
+        _refuse_middlewares(subapp)
+
+
+def _is_old(middleware: object) -> bool:
+    """Return whether it can be a middleware of aiohttp 2, which takes ``(app, handler)``."""
+    if not callable(middleware) or (
+        inspect.isfunction(middleware) and not inspect.iscoroutinefunction(middleware)
+    ):
+        return False
+    parameters = list(inspect.signature(middleware).parameters)
+    return len(parameters) >= 2 and parameters[0] != "request"
+
+
+def _named(function: Any) -> str:
+    """Return the name of a function of the project, and its place."""
+    name = getattr(function, "__qualname__", repr(function))
+    code = getattr(function, "__code__", None)
+    return name + (f" ({os.path.relpath(code.co_filename)}:{code.co_firstlineno})" if code else "")
 
 
 @functools.cache

@@ -8,12 +8,15 @@ import logging
 import time
 import traceback
 from functools import lru_cache
+from itertools import islice
 
 from api_hour.logs import request_id
 
 # What every record has: any other attribute came by ``extra``.
 STANDARD_ATTRIBUTES = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
 
+ESCAPED = "backslashreplace"  # half of a surrogate pair
+CUT = b" [...] "  # instead of the middle of what was too long
 MAX_CAUSES = 100  # whose messages are put on one line; "raise e from e" makes a circle of them
 
 
@@ -78,6 +81,29 @@ def escape(text: str) -> str:
     )
 
 
+def shorten(data: bytes, size: int) -> bytes:
+    """Return lines of at most ``size`` bytes each, their ends included, whatever formatted them.
+
+    What is longer is cut in its middle: a traceback says the most at both ends. One line of JSON
+    stays valid, and gets the field ``cut``.
+    """
+    try:
+        fields = json.loads(data)
+    except (ValueError, RecursionError):
+        fields = None
+    if not isinstance(fields, dict):
+        return b"\n".join(_cut(line, size - 1) for line in data.split(b"\n"))
+    limit = size
+    while len(data) > size:
+        limit = limit * 3 // 4  # bytes of each name and value, and the number of them
+        kept = {
+            _cut(name.encode(errors=ESCAPED), limit).decode(): _cut_value(value, limit)
+            for name, value in islice(fields.items(), limit)
+        }
+        data = json.dumps({**kept, "cut": True}, separators=(",", ":")).encode() + b"\n"
+    return data
+
+
 @lru_cache(maxsize=2)
 def _local_time(second: int) -> tuple[str, str]:
     """Return a time since the epoch as people write it, and its time zone."""
@@ -89,6 +115,20 @@ def _local_time(second: int) -> tuple[str, str]:
 def _utc(second: int) -> str:
     """Return a time since the epoch in UTC, to the second."""
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+
+
+def _cut_value(value: object, limit: int) -> object:
+    text = (value if isinstance(value, str) else json.dumps(value)).encode(errors=ESCAPED)
+    return value if len(text) <= limit else _cut(text, limit).decode()
+
+
+def _cut(text: bytes, size: int) -> bytes:
+    """Return UTF-8 of at most ``size`` bytes, or of the length of ``CUT``."""
+    if len(text) <= size:
+        return text
+    half = max(size - len(CUT), 0) // 2
+    first, last = text[:half], text[len(text) - half :]
+    return CUT.join(part.decode(errors="ignore").encode() for part in (first, last))
 
 
 def _message(record: logging.LogRecord) -> str:

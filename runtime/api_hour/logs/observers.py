@@ -33,7 +33,7 @@ def failed(observer: str, error: BaseException) -> None:
     untold = count - 1 - before
     more = f" ({untold} more since the last line)" if untold else ""
     # In printable ASCII: it may hold what a client has sent.
-    text = ascii(describe(error)[:MAX_LENGTH])[1:-1]
+    text = ascii(describe(error)[:MAX_LENGTH])[1:-1][:MAX_LENGTH]
     line = f"[{os.getpid()}] [ERROR] [{__name__}] {observer} failed: {text}{more}\n"
     with suppress(Exception):  # stderr is closed or full, or not a file; the count stays
         streams.of(sys.stderr).write(line.encode())

@@ -68,6 +68,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -100,8 +101,10 @@ from api_hour.master.reconcile import (
     uncovered,
 )
 from api_hour.master.reload_requests import ReloadRequests
+from api_hour.master.starter import READY, Starter
 from api_hour.worker import hooks
 from api_hour.worker.channel import Message
+from api_hour.worker.crash_report import in_words
 from api_hour.worker.hooks import HookError
 from api_hour.worker.process import CLOSE_GRACE, Worker
 
@@ -118,6 +121,7 @@ class Application(Protocol):
     """What the master needs of the application: it holds the configuration, and reads it again."""
 
     generation: Generation
+    starter: Starter | None
 
     def enter_start_folder(self) -> str:
         """Go where the daemon was started, or to the root if that is gone; return where."""
@@ -159,6 +163,8 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         self._resumed_at = 0.0  # when this process ran again after a stop, by time.monotonic()
         self._reload_requests: ReloadRequests | None = None
         self._reloader: subprocess.Popen[bytes] | None = None  # ends when this end of its pipe does
+        self._reloader_ended_at = 0.0  # by time.time(); 0 while it runs
+        self._reloader_backoff = Backoff(MAX_PAUSE)
         with setup.opening():
             super().__init__(app)
         self._pid_path = os.path.abspath(self.cfg.pidfile) if self.cfg.pidfile else ""
@@ -200,8 +206,9 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
     def start(self) -> None:
         """Lock the pid file, open the listeners, then handle signals; raises ConfigError."""
         self.pid = os.getpid()
-        _refuse_no_workers(self._current)
+        _refuse_unusable(self._current)
         log.info("Starting API-Hour %s on Gunicorn %s", __version__, gunicorn_version)
+        log.info("Configuration: %s", self._current.origin)
         systemd.notify(STATUS="Starting")  # install.sh learns of a master that ends right away
         if "GUNICORN_PID" in os.environ:
             self.master_pid = int(os.environ["GUNICORN_PID"])
@@ -218,7 +225,7 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
             self.init_signals()
             self._log_listeners()
             if self.cfg.reload:
-                self._reloader = reloader.start(self._current)
+                self._reloader = reloader.start(self._current, time.time())
             self._tell("when_ready", self, may_exit=True)
         except BaseException:
             self._close_listeners(unlink=not self.master_pid)
@@ -308,6 +315,8 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
                 self._handle(number)
             self.murder_workers()
             self.manage_workers()
+            if self._reloader_ended_at and self._reloader_backoff.over():
+                self._restart_reloader()
         except (StopIteration, HaltServer, SystemExit):
             raise
         except (Exception, Interrupted):  # whatever it is: somebody has to watch the workers
@@ -580,7 +589,7 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         for sibling in self.WORKERS.values():
             sibling.close()
         self._poller.close()
-        for held in (self.pidfile, self._reload_requests):
+        for held in (self.pidfile, self._reload_requests, self.app.starter):
             if held is not None:
                 held.close()
 
@@ -616,6 +625,8 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         log.info("Worker ready (pid: %s)", worker.pid)
         if self._reload_began is None:  # its end is told when it is over
             systemd.notify(READY=1, MAINPID=self.pid)
+        if self.app.starter is not None:
+            self.app.starter.tell(READY)
         if self.cfg.check:
             with suppress(OSError):
                 print(f"{self._current.spec}: the configuration is good and a worker became ready")
@@ -677,6 +688,8 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
                 if pid == self.reexec_pid:
                     self.reexec_pid = 0
                     log.warning("The new master (pid: %s) is gone; this one goes on", pid)
+                if self._reloader is not None and pid == self._reloader.pid:
+                    self._on_reloader_exit(in_words(status))
                 if worker := self.WORKERS.pop(pid, None):
                     self._on_exit(worker, status)
 
@@ -698,6 +711,20 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
             cause = f"Worker (pid: {worker.pid}) died: {cause}"
         backoff = self._crashes if state.phase is Phase.READY else self._backoff
         self._on_loss(worker.generation, cause, backoff)
+
+    def _on_reloader_exit(self, cause: str) -> None:
+        if self._reloader is not None:
+            self._reloader.communicate()  # closes its pipe
+        self._reloader_ended_at = time.time()
+        pause = self._reloader_backoff.note()
+        log.error("Live reload has ended (%s) and starts again in %.1f s", cause, pause)
+
+    def _restart_reloader(self) -> None:
+        try:
+            self._reloader = reloader.start(self._current, self._reloader_ended_at)
+            self._reloader_ended_at = 0.0
+        except OSError as error:  # no process is left
+            self._on_reloader_exit(str(error))
 
     # Reload
 
@@ -724,7 +751,7 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         try:
             with self._calls.watched("Reading the configuration"):
                 candidate = self.app.next_generation(self._current)
-            _refuse_no_workers(candidate)
+            _refuse_unusable(candidate)
             _open_metrics(candidate)
             self._candidate = candidate
         except (ConfigError, Interrupted) as error:
@@ -883,6 +910,8 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         """Say why, stop the workers, and exit."""
         if reason is not None:
             log.critical("%s", reason)
+            if self.app.starter is not None:
+                self.app.starter.tell(reason)
         self.stop()
         log.info("Shutting down: %s", self.master_name)
         self._remove_pidfile()
@@ -898,10 +927,19 @@ def _has_terminal() -> bool:
     return True
 
 
-def _refuse_no_workers(generation: Generation) -> None:
-    """Raise ConfigError for a number of workers that would leave the listeners unserved."""
-    if generation.cfg.workers < 1:
+def _refuse_unusable(generation: Generation) -> None:
+    """Raise ConfigError for settings with which no worker could start."""
+    cfg = generation.cfg
+    if cfg.workers < 1:
         raise ConfigError("workers must be above zero, got 0: nobody would serve the listeners")
+    try:
+        tempfile.TemporaryFile(dir=cfg.worker_tmp_dir).close()
+    except OSError as error:
+        raise ConfigError(
+            "worker_tmp_dir: the files of the heartbeats cannot be made in "
+            f"{cfg.worker_tmp_dir or 'the folder of temporary files'}: {error.strerror}: name a "
+            "folder that exists and that this user may write to, for example /dev/shm"
+        ) from None
 
 
 def _open_metrics(generation: Generation) -> None:

@@ -10,6 +10,7 @@ refuses one that is in use, by this daemon or by another one.
 
 import errno
 import fcntl
+import glob
 import os
 import socket
 import stat
@@ -20,6 +21,7 @@ from typing import Any
 
 from api_hour.config.addresses import EVERYWHERE, Address, ListenerSettings
 from api_hour.exceptions import ConfigError
+from api_hour.logs.formatters import escape
 from api_hour.master import systemd
 
 # In the environment of a successor: http=7=DEVICE:INODE,admin=8= with the file that was made here.
@@ -409,8 +411,8 @@ def _cure(name: str, what: Address | str, error: OSError, bound: Bound) -> str:
                 "(or write ?ipv6only=on behind [::] to leave IPv4 to another address)"
             )
     cures = {
-        errno.EADDRINUSE: "is in use: stop what listens there, or choose another address "
-        + os.environ.get(OTHER_ADDRESS, f"with --listen {name}=URL"),
+        errno.EADDRINUSE: f"is in use: stop what listens there{_holders(what)}, or choose another "
+        "address " + os.environ.get(OTHER_ADDRESS, f"with --listen {name}=URL"),
         errno.EACCES: "is not allowed to this user: take a port above 1023 or a folder that "
         "this user may write",
         errno.EPERM: "cannot be given to another user or group: start as root, or remove user and "
@@ -424,3 +426,46 @@ def _cure(name: str, what: Address | str, error: OSError, bound: Bound) -> str:
         errno.EINVAL: "cannot listen: it is a connection (set Accept=no in a .socket unit)",
     }
     return cures.get(error.errno or 0) or f"cannot be opened: {error.strerror or error}"
+
+
+def _holders(address: Address | str) -> str:
+    """Return the commands and process ids of who has an address, to stand in an error.
+
+    Empty if no process that this user may look at has it.
+    """
+    sockets, found = _inodes(address), dict[str, int]()
+    for link in glob.iglob("/proc/[0-9]*/fd/*") if sockets else ():
+        with suppress(OSError):  # the process ended
+            if (inode := os.readlink(link)) in sockets:
+                pid = int(link.split("/")[2])
+                found[inode] = min(pid, found.get(inode, pid))  # that of the parent
+    names = [f"{_command(pid)}, process {pid}" for pid in sorted({*found.values()})]
+    return f" ({'; '.join(names)})" if names else ""
+
+
+def _inodes(address: Address | str) -> set[str]:
+    """Return the sockets at the port or the path of an address, as links of /proc name them."""
+    if isinstance(address, str):
+        return set()
+    scheme, end = address.scheme, f":{address.port:04X}"
+    rows = [
+        line.split()
+        for table in (["unix"] if address.path else [scheme, f"{scheme}6"])
+        for line in _lines(f"/proc/net/{table}")
+    ]
+    if address.path:
+        return {f"socket:[{row[6]}]" for row in rows if row[7:] == [address.path]}
+    states = ("0A", "07")  # it listens; of datagrams: not connected
+    return {f"socket:[{row[9]}]" for row in rows if row[1].endswith(end) and row[3] in states}
+
+
+def _command(pid: int) -> str:
+    return escape("".join(_lines(f"/proc/{pid}/comm")))
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read().splitlines()
+    except OSError:  # not on Linux; the process ended
+        return []

@@ -31,7 +31,10 @@ class PidFile:
                 os.close(self._fd)
                 raise
         except OSError as error:
-            raise ConfigError(f"the pid file {path} cannot be written: {error.strerror}") from None
+            raise ConfigError(
+                f"the pid file {path} cannot be written: {error.strerror}: give --pid a file in a "
+                "folder that exists and that this user may write to"
+            ) from None
 
     def close(self) -> None:
         """Close this process's copy, in a child that has inherited it; the lock stays."""

@@ -23,16 +23,19 @@ from pathlib import Path
 
 from api_hour.config.generation import Generation
 from api_hour.exceptions import INSTALL, ConfigError
-from api_hour.logs import NonBlockingHandler
+from api_hour.logs import NonBlockingHandler, observers
 from api_hour.worker.importer import shorten
 
 DEBOUNCE = 50  # milliseconds of silence that end a burst of changes
-FIRST_LOOK = 500  # milliseconds from watching to the look at what was saved before
+LOOK = 500  # milliseconds between two looks at what the kernel does not report
 log = logging.getLogger("api_hour.master.reloader")
 
 
-def start(generation: Generation) -> "subprocess.Popen[bytes]":
-    """Watch a project's code and configuration; raises ConfigError without watchfiles."""
+def start(generation: Generation, begun: float) -> "subprocess.Popen[bytes]":
+    """Watch a project's code and configuration; raises ConfigError without watchfiles.
+
+    What was saved after ``begun``, by time.time(), counts as changed.
+    """
     if find_spec("watchfiles") is None:
         raise ConfigError(f"--reload needs watchfiles: {INSTALL['watch']}")
     command = [
@@ -41,7 +44,7 @@ def start(generation: Generation) -> "subprocess.Popen[bytes]":
         "-m",
         "api_hour.master.reloader",
         str(os.getpid()),
-        str(time.time()),
+        str(begun),
         *_paths(generation),
     ]
     # In a process group of its own, which Ctrl-C does not reach: the master handles that.
@@ -55,7 +58,7 @@ def _paths(generation: Generation) -> list[str]:
     paths = [generation.document.folder]
     if found:
         paths += found.submodule_search_locations or [found.origin or generation.folder]
-    return [path for path in paths if os.path.exists(path)]
+    return paths
 
 
 def wait_for_change(places: Iterable[str], begun: float, told: str) -> bool:
@@ -75,32 +78,65 @@ def main() -> None:
     log.setLevel(logging.INFO)
     master, begun, paths = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3:]
     threading.Thread(target=_exit_on_stdin_eof, daemon=True).start()
-    with suppress(ProcessLookupError):
+    try:
         for changed in _bursts(paths, begun):
             log.info("%s: reloading", describe(changed))
             os.kill(master, signal.SIGHUP)
+    except ProcessLookupError:
+        return
+    except Exception as error:  # the master starts this process again
+        sys.exit(f"The files of the project cannot be watched: {observers.describe(error)}")
 
 
 def _bursts(paths: list[str], begun: float) -> Iterator[set[str]]:
     """Yield the files of each burst of changes; the first are those saved since ``begun``.
 
-    Most editors save by a rename, and the kernel's watch of a single file ends with that file. So
-    what was saved to one of ``paths`` begins a new watch, of the file that is there by then.
+    The kernel's watch of a path ends with the file or the folder that was there: an editor saves
+    by a rename, a checkout removes a folder and makes another one, a symbolic link moves. So
+    whatever stands at a path anew has changed, and begins a new watch.
     """
-    single = {path for path in paths if os.path.isfile(path)}
     while True:
-        for changed in _watch(paths, begun):
-            begun = time.time()
-            yield changed
-            if changed & single:
-                break
-        else:
-            return
-        while not all(map(os.path.exists, single)):
-            time.sleep(DEBOUNCE / 1000)
+        before = _identities(paths)
+        with suppress(FileNotFoundError):  # gone since
+            for changed in _watch([path for path in paths if before[path]], begun):
+                now = _identities(paths)
+                if changed := changed | {path for path in paths if now[path] != before[path]}:
+                    begun = time.time()
+                    yield changed
+                if now != before:
+                    break
+            else:
+                return
+
+
+def _identities(paths: Iterable[str]) -> dict[str, tuple[int, int] | None]:
+    """Return what stands at each path; None for nothing."""
+    found: dict[str, tuple[int, int] | None] = dict.fromkeys(paths)
+    for path in found:
+        with suppress(OSError):
+            status = os.stat(path)
+            found[path] = status.st_dev, status.st_ino
+    return found
 
 
 def _watch(paths: list[str], begun: float) -> Iterator[set[str]]:
+    """Yield the files that change, and an empty set for each LOOK without a change."""
+    try:
+        yield from _ask_kernel(paths, begun)
+        return
+    except FileNotFoundError:
+        raise
+    except (OSError, RuntimeError) as error:  # a limit of inotify
+        log.warning("Looking at every file again and again, for the kernel reports none: %s", error)
+    before = {path: saved for path, saved in _times(paths).items() if saved <= begun}
+    while True:
+        now = _times(paths)
+        yield {path for path in {**before, **now} if before.get(path) != now.get(path)}
+        before = now
+        time.sleep(LOOK / 1000)
+
+
+def _ask_kernel(paths: list[str], begun: float) -> Iterator[set[str]]:
     import watchfiles
 
     looked = False
@@ -108,29 +144,28 @@ def _watch(paths: list[str], begun: float) -> Iterator[set[str]]:
         *paths,
         debounce=1600,
         step=DEBOUNCE,
-        rust_timeout=FIRST_LOOK,
+        rust_timeout=LOOK,
         yield_on_timeout=True,
         raise_interrupt=False,
     ):
         changed = {path for _, path in changes}
         if not looked:
             looked = True
-            changed |= set(_saved_since(begun, paths))
-        if changed:
-            yield changed
+            changed |= {path for path, saved in _times(paths).items() if saved > begun}
+        yield changed
 
 
-def _saved_since(begun: float, paths: Iterable[str]) -> Iterator[str]:
-    """Yield the files at and below ``paths`` that were saved later than ``begun``."""
+def _times(paths: Iterable[str]) -> dict[str, float]:
+    """Return when each file at and below ``paths`` was saved."""
     import watchfiles
 
-    wanted = watchfiles.DefaultFilter()
+    wanted, found = watchfiles.DefaultFilter(), {}
     for path in map(Path, paths):
         for file in (path, *path.rglob("*")):
             with suppress(OSError):  # gone meanwhile
-                saved = file.is_file() and file.stat().st_mtime > begun
-                if saved and wanted(watchfiles.Change.modified, str(file)):
-                    yield str(file)
+                if file.is_file() and wanted(watchfiles.Change.modified, str(file)):
+                    found[str(file)] = file.stat().st_mtime
+    return found
 
 
 def describe(paths: Iterable[str]) -> str:

@@ -29,6 +29,7 @@ from api_hour.metrics import sample_files
 from api_hour.metrics.sample_files import Extra, Sample, SampleFiles, make_key
 
 FOLDER = "API_HOUR_METRICS"  # environment variable of the master's successor
+PREFIX = "api_hour-metrics-"  # of the folder's name
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 MAX_ATTEMPTS = 100  # to read the files while others create and remove some
 PING_INTERVAL = 5.0  # seconds between two pings of an engine
@@ -95,13 +96,27 @@ def open_folder(uid: int, gid: int) -> str:
 def _make_folder(uid: int, gid: int) -> str:
     where = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0] or None
     try:
-        folder = tempfile.mkdtemp(prefix="api_hour-metrics-", dir=where)
+        _remove_abandoned(where or tempfile.gettempdir(), uid)
+        folder = tempfile.mkdtemp(prefix=PREFIX, dir=where)
         os.chown(folder, uid, gid)
     except OSError as error:
         observers.failed("metrics", error)
         where = where or os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - of a random name, 0700
-        folder = os.path.join(where, f"api_hour-metrics-{os.urandom(8).hex()}")
+        folder = os.path.join(where, f"{PREFIX}{os.urandom(8).hex()}")
     return folder
+
+
+def _remove_abandoned(parent: str, uid: int) -> None:
+    """Remove the folders of this user's daemons that were killed."""
+    for path in Path(parent).glob(f"{PREFIX}*"):
+        with suppress(OSError):  # another user's, or another one removes it, too
+            folder = sample_files.open_folder(str(path), uid)
+            try:
+                abandoned = sample_files.is_abandoned(folder)
+            finally:
+                os.close(folder)
+            if abandoned:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def sample_master() -> None:

@@ -262,6 +262,19 @@ def forget_dead(folder: int) -> None:
             os.close(lock)
 
 
+def is_abandoned(folder: int) -> bool:
+    """Return whether every process that has counted in a folder is gone; raises OSError."""
+    names = [name for name in os.listdir(folder) if name.endswith(".lock")]
+    for name in names:
+        lock = os.open(name, os.O_RDONLY | SHARED, dir_fd=folder)
+        try:
+            if not _try_lock(lock):
+                return False
+        finally:
+            os.close(lock)
+    return bool(names)
+
+
 def remove_live(folder: int, number: str) -> None:
     """Remove the samples of process ``number`` that hold only while it lives."""
     endings = f"_{number}.db", f"_{number}{EXTRA}.db"

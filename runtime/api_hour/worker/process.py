@@ -30,8 +30,8 @@ import socket
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager, suppress
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import fields
 from typing import Any, NoReturn
 
@@ -69,7 +69,11 @@ class Worker(GunicornWorker):  # type: ignore[misc]
     """
 
     def __init__(self, *args: Any, generation: Generation, slot: int, started_for: str) -> None:
-        super().__init__(*args)
+        umask = os.umask(0o77)
+        try:
+            super().__init__(*args)
+        finally:
+            os.umask(umask)  # Gunicorn leaves that of the file for heartbeats if it cannot be made
         self.generation = generation
         self.slot = slot  # the number of its socket, where an address has one for each worker
         self.started_for = started_for  # start, reload, recycling or death
@@ -178,7 +182,22 @@ class Worker(GunicornWorker):  # type: ignore[misc]
             metrics.start_counting(self.started_for)
         container = self._load()
         with asyncio.Runner(loop_factory=_loop_factory(self.cfg.loop)) as runner:
-            runner.run(self._serve(container))
+            self._run_until_left(runner.get_loop(), container)
+
+    def _run_until_left(self, loop: asyncio.AbstractEventLoop, container: Container) -> None:
+        """Serve; SystemExit and KeyboardInterrupt of a callback or a task stop the loop only.
+
+        A loop passes them on, instead of treating them as any other error of a callback.
+        """
+        served = loop.create_task(self._serve(container))
+        while True:
+            try:
+                return loop.run_until_complete(served)
+            except (SystemExit, KeyboardInterrupt) as error:
+                if served.done() or not self.booted:
+                    raise
+                log.error("%r of a callback or a task; the worker goes on", error, exc_info=error)
+                _abort_connection(error)
 
     def _load(self) -> Container:
         """Import the project and return its Container; raises what the project raises."""
@@ -192,9 +211,10 @@ class Worker(GunicornWorker):  # type: ignore[misc]
             raise ConfigError(f"{spec} is not an api_hour.Container: name a class that extends it")
         document = self.generation.document
         self._tell_master(f"making {spec}")
-        return make(
-            kind, convert.convert(document, kind.settings) if kind.settings else document.data
-        )
+        if kind.settings is None:
+            return make(kind, document.data)
+        convert.refuse_unreadable(kind.settings, spec)
+        return make(kind, convert.convert(document, kind.settings))
 
     def _tell_master(self, doing: str) -> None:
         """Say what comes next, for the message of a worker that is not ready in time."""
@@ -207,7 +227,9 @@ class Worker(GunicornWorker):  # type: ignore[misc]
         the boot, when the error is nobody's setting.
         """
         if self.booted:
-            log.error("Worker failed", exc_info=error)
+            trace = None if isinstance(error, ConfigError) else error
+            text = importer.explain(self.generation.spec, error)
+            log.error("Worker failed: %s", text, exc_info=trace)
             return
         if not isinstance(error, ConfigError) and self.cfg.reload:
             traceback.print_exception(error)
@@ -395,23 +417,41 @@ def make(kind: type[Container], config: object) -> Container:
 def opened(container: Container) -> AbstractAsyncContextManager[object]:
     """Return the engines' context manager; raises ConfigError if ``engines()`` is none."""
     engines: object = container.engines()
+    name = f"{_place(container.engines)}{type(container).__qualname__}.engines()"
     generator = getattr(engines, "gen", None)  # what asynccontextmanager has decorated
     fits = generator is None or inspect.isasyncgen(generator)
     if isinstance(engines, AbstractAsyncContextManager) and fits:
-        return engines
+        return _yielding_once(engines, name)
     if inspect.iscoroutine(generator):
         generator.close()
-        raise ConfigError(
-            f"{_place(container.engines)}{type(container).__qualname__}.engines() has no `yield`: "
-            "write one after what it opens"
-        )
+        raise ConfigError(f"{name} has no `yield`: write one after what it opens")
     if inspect.iscoroutine(engines):
         engines.close()  # it is never awaited
     raise ConfigError(
-        f"{_place(container.engines)}{type(container).__qualname__}.engines() must be an async "
-        f"context manager, got {_a(engines)}: write `@asynccontextmanager` (of contextlib) above "
-        "`async def engines(self)`, and one `yield` inside"
+        f"{name} must be an async context manager, got {_a(engines)}: write `@asynccontextmanager` "
+        "(of contextlib) above `async def engines(self)`, and one `yield` inside"
     )
+
+
+@asynccontextmanager
+async def _yielding_once(
+    engines: AbstractAsyncContextManager[object], name: str
+) -> AsyncIterator[None]:
+    """Enter ``engines``; raises ConfigError if their generator does not yield exactly once."""
+    try:
+        async with engines:
+            yield
+    except RuntimeError as error:
+        contextlib_frame = error.__traceback__ and error.__traceback__.tb_next
+        if not str(error).startswith("generator didn't ") or (
+            contextlib_frame and contextlib_frame.tb_next  # that of an engine
+        ):
+            raise
+        how = "ended without it" if "yield" in str(error) else "came to a second one"
+        raise ConfigError(
+            f"{name} must come to one `yield`, and {how}: open everything above it, and close "
+            "below it"
+        ) from None
 
 
 def made_servers(container: Container) -> Mapping[str, Server]:
@@ -498,6 +538,19 @@ def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
             if name == "uvloop":
                 raise ConfigError("loop: uvloop is not installed: pip install uvloop") from None
     return asyncio.new_event_loop
+
+
+def _abort_connection(error: BaseException) -> None:
+    """Abort the connection whose protocol raised an error, which asyncio would keep open.
+
+    Not a socket of datagrams: that is a listener.
+    """
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        transport = frame.f_locals.get("self")
+        if isinstance(transport, asyncio.Transport):
+            if transport.get_extra_info("socket").type == socket.SOCK_STREAM:
+                transport.abort()
+            return
 
 
 def _ignore_signal(_number: int, _frame: object) -> None:

@@ -183,15 +183,23 @@ def test_logs_that_change_at_a_reload_get_every_line_or_refuse_it(project: Path)
         assert daemon.stop() == 0
 
 
-def test_a_daemon_that_cannot_start_says_so_in_its_log(project: Path) -> None:
+def test_a_daemon_that_does_not_start_fails_with_the_reason_and_logs_it(project: Path) -> None:
+    (project / "broken.py").write_text("import nothing_of_this_name\n")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         bind = f"127.0.0.1:{taken.getsockname()[1]}"
-        options = ["--daemon", "--error-logfile", "log", "--bind", bind]
-        subprocess.run(
-            [*API_HOUR, "hello:Container", *options], cwd=project, timeout=TIMEOUT, check=True
-        )
-        log = project / "log"
-        until(lambda: log.exists() and "is in use: stop what" in log.read_text(), "no word of it")
+        for spec, listen, reason in (
+            ("hello:Container", ("--bind", bind), "is in use"),
+            ("broken:Container", FREE, "No module named 'nothing_of_this_name'"),
+        ):
+            (project / "log").unlink(missing_ok=True)
+            options = ["--daemon", "--error-logfile", "log", *listen]
+            command = [*API_HOUR, spec, *options]
+            ended = subprocess.run(command, cwd=project, timeout=TIMEOUT, capture_output=True)
+            assert ended.returncode == 1
+            assert ended.stdout == b""
+            assert ended.stderr.startswith(b"api_hour: error: the daemon has not started: ")
+            assert reason in ended.stderr.decode()
+            assert reason in (project / "log").read_text()
 
 
 def test_a_daemon_goes_to_the_background(project: Path) -> None:
@@ -206,14 +214,21 @@ def test_a_daemon_goes_to_the_background(project: Path) -> None:
             check=False,
         )
     pid_file = project / "pid"
-    until(lambda: pid_file.exists() and pid_file.read_text().strip(), "there is no pid file")
     pid = int(pid_file.read_text())
     try:
+        assert "Worker ready" in (project / "log").read_text()
         assert started.returncode == 0
         assert os.getsid(pid) not in (os.getsid(0), pid)  # forked once more, as daemons do
         # enable_stdio_inheritance
         assert os.readlink(f"/proc/{pid}/fd/1") == str(project / "output")
-        until(lambda: "Worker ready" in (project / "log").read_text(), "it never became ready")
+        log = project / "log"
+        os.kill(pid, signal.SIGUSR2)
+        until(lambda: log.read_text().count("Worker ready") == 2, "no successor is ready")
+        os.kill(pid, signal.SIGTERM)
+        until(lambda: not Path(f"/proc/{pid}").exists(), "the old master does not end")
+        until(lambda: pid_file.exists() and pid_file.read_text(), "no successor takes over")
+        pid = int(pid_file.read_text())
+        assert "[WARNING]" not in (project / "log").read_text()
     finally:
         os.kill(pid, signal.SIGTERM)
         until(lambda: not Path(f"/proc/{pid}").exists(), "it does not end")

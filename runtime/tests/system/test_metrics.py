@@ -341,14 +341,33 @@ def test_counts_survive_reloads_deaths_and_an_upgrade(counting: Daemon) -> None:
     counted()
 
 
-def test_the_folder_goes_with_the_daemon(project: Path, run: Callable[..., Daemon]) -> None:
+def test_the_folder_goes_with_the_daemon_or_by_the_next_start(
+    project: Path, run: Callable[..., Daemon]
+) -> None:
     (project / "hello.py").write_text(PROJECT)
-    (project / "tmp").mkdir()
-    daemon = run("hello:Container", "--metrics", TMPDIR=str(project / "tmp"))
-    daemon.ready()
-    assert list((project / "tmp").glob("api_hour-metrics-*/counter_0.db"))
-    assert daemon.stop() == 0
-    assert not list((project / "tmp").glob("api_hour-metrics-*"))
+    temporary = project / "tmp"
+    temporary.mkdir()
+
+    def folders() -> list[Path]:
+        return list(temporary.glob("api_hour-metrics-*"))
+
+    def start() -> Daemon:
+        return run("hello:Container", "--metrics", TMPDIR=str(temporary)).ready()
+
+    killed = start()
+    [left] = folders()
+    assert (left / "counter_0.db").exists()
+    os.kill(killed.pid, signal.SIGSTOP)
+    first = start()
+    [used] = set(folders()) - {left}  # that of a living daemon stays, even of one that is stopped
+    killed.send_all(signal.SIGKILL)
+    killed.wait()
+    second = start()
+    assert left not in folders()
+    assert used in folders()
+    for daemon in (first, second):
+        assert daemon.stop() == 0
+    assert not folders()
 
 
 def test_without_the_setting_the_endpoint_says_so_and_a_reload_brings_it(

@@ -6,8 +6,9 @@ import enum
 import os
 import re
 from collections.abc import Callable
+from dataclasses import make_dataclass
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, TypedDict
 
 import msgspec
 import pytest
@@ -374,3 +375,36 @@ class Careless(msgspec.Struct):
 
 def test_a_check_of_the_project_that_fails_itself_is_named_with_the_file(load: Load) -> None:
     assert unconverted(load, "name: x", Careless).endswith("KeyError: 'no such variable: x'")
+
+
+class Plain:
+    """Neither a Struct nor a dataclass."""
+
+
+class Typed(TypedDict):
+    """Has no key."""
+
+
+class Unknown(msgspec.Struct):
+    """Has an annotation that names nothing."""
+
+    port: "Nowhere"  # type: ignore[name-defined] # noqa: F821
+
+
+@pytest.mark.parametrize(
+    ("declared", "rule"),
+    [
+        (Plain, "settings cannot be <class '.*Plain'>: write a class that extends msgspec.Struct"),
+        (int, "settings cannot be <class 'int'>: write a class"),
+        ({"port": 1}, "settings cannot be {'port': 1}: write a class"),
+        (Unknown, "an annotation of settings: NameError: name 'Nowhere' is not defined"),
+    ],
+)
+def test_settings_of_a_wrong_kind_are_refused(declared: object, rule: str) -> None:
+    with pytest.raises(ConfigError, match=f"^hello:Container: {rule}"):
+        convert.refuse_unreadable(declared, "hello:Container")
+
+
+def test_what_a_mapping_can_be_read_as_is_not_refused() -> None:
+    for declared in (dict, Typed, make_dataclass("Data", []), msgspec.Struct):
+        convert.refuse_unreadable(declared, "hello:Container")

@@ -20,6 +20,8 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
     monkeypatch.chdir(tmp_path)  # Gunicorn changes the working directory and the path
     monkeypatch.setattr(sys, "path", list(sys.path))
 
+    # The tests are about other warnings, and may run as root.
+    monkeypatch.setattr(loader_module, "ROOT", -1)
     for variable in ("PORT", "WEB_CONCURRENCY", "GUNICORN_CMD_ARGS", "FORWARDED_ALLOW_IPS"):
         monkeypatch.delenv(variable, raising=False)
 
@@ -324,3 +326,43 @@ def test_a_unix_socket_has_the_mode_that_umask_leaves_and_another_user_as_owner(
     yaml = "api_hour: {listeners: {http: 'unix:/run/x.sock?mode=0600&user=0'}}"
     [address] = load(*options, yaml=yaml).generation.listeners["http"].addresses
     assert (address.mode, address.user, address.group) == (0o600, 0, 65533)
+
+
+@pytest.mark.parametrize(
+    ("python", "got"),
+    [
+        ("def post_fork(): pass", "def post_fork()"),
+        ("async def post_fork(server, worker): pass", "async def post_fork(server, worker)"),
+        ("post_fork = 3", "3"),
+        ("post_fork = 'nosuch.hook'", "'nosuch.hook'"),
+    ],
+)
+def test_a_hook_of_a_wrong_kind_is_told_its_arguments(load: Load, python: str, got: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        load(python=python)
+    rule = f"post_fork must be a plain function of (server, worker), got {got}"
+    assert str(raised.value) == f"gunicorn.conf.py:1: {rule}"
+
+
+@pytest.mark.parametrize("name", ["check", "check_config", "print_config"])
+def test_what_ends_the_command_is_an_option_only(load: Load, name: str) -> None:
+    cure = f"cannot be set here: only an option can: --{name.replace('_', '-')}"
+    for places in ({"yaml": f"api_hour: {{{name}: true}}"}, {"python": f"{name} = True"}):
+        with pytest.raises(ConfigError, match=f"{name} {cure}$"):
+            load(**places)
+
+
+def test_the_files_that_were_read_are_known(load: Load, tmp_path: Path) -> None:
+    assert load().generation.origin == "main.yaml, gunicorn.conf.py"
+    logs = "handlers: {none: {class: logging.NullHandler}}\nroot: {level: INFO, handlers: [none]}"
+    (tmp_path / "logging.yaml").write_text(logs)
+    assert load().generation.origin == "main.yaml, logging.yaml, gunicorn.conf.py"
+    sys.argv = ["api_hour", "hello:Container", "--config", "python:ast"]
+    for name in ("main.yaml", "logging.yaml"):
+        (tmp_path / name).unlink()
+    loader = Loader(object)
+    assert loader.generation.origin == "python:ast"
+    assert loader.next_generation(loader.generation).origin == "python:ast"
+    sys.argv = ["api_hour", "hello:Container"]
+    (tmp_path / "gunicorn.conf.py").unlink()
+    assert Loader(object).generation.origin == "no file in etc/hello or /etc/hello"

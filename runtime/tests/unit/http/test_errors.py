@@ -234,6 +234,39 @@ def test_an_abrupt_error_fails_its_request_only(
     assert [r.exc_info[1] for r in caplog.records if r.exc_info] == [error, error]
 
 
+@pytest.mark.parametrize("error", [SystemExit(2), KeyboardInterrupt()], ids=repr)
+def test_json_errors_answer_an_exit_as_any_other_fault(
+    error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def endpoint(request: web.Request) -> web.Response:
+        raise error
+
+    assert parts(exchange(failing(error), GET))[::2] == (
+        500,
+        {"error": {"status": 500, "message": "Internal Server Error"}},
+    )
+    assert "GET /: the endpoint failed" in caplog.text
+
+
+@pytest.mark.parametrize("fast", [True, False], ids=["fast", "aiohttp"])
+@pytest.mark.parametrize("suspends", [False, True], ids=["at once", "later"])
+def test_an_endpoint_that_awaits_a_cancelled_task_fails_its_request_only(
+    suspends: bool, fast: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def endpoint(request: web.Request) -> web.Response:
+        work = asyncio.get_running_loop().create_future()
+        if suspends:
+            asyncio.get_running_loop().call_soon(work.cancel)
+        else:
+            work.cancel()
+        return web.Response(text=await work)
+
+    assert status_of(one(endpoint), fast) == 500
+    errors = [r.exc_info[1] for r in caplog.records if r.exc_info]
+    assert [type(error) for error in errors] == [asyncio.CancelledError] * 2
+    assert "await work" in caplog.text
+
+
 @pytest.mark.parametrize("fast", [True, False], ids=["fast", "aiohttp"])
 def test_a_threaded_endpoint_that_exits_fails_its_request_only(
     fast: bool, caplog: pytest.LogCaptureFixture

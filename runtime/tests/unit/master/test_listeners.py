@@ -52,6 +52,23 @@ def test_a_port_in_use_closes_what_was_opened_before_it(tmp_path: Path) -> None:
     assert not (tmp_path / "first.sock").exists()
 
 
+def test_who_has_an_address_is_named(tmp_path: Path) -> None:
+    us = rf"stop what listens there \(.+, process {os.getpid()}\), or choose another"
+    for scheme, kind in (("tcp", socket.SOCK_STREAM), ("udp", socket.SOCK_DGRAM)):
+        for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::")):
+            with socket.socket(family, kind) as taken:
+                taken.bind((host, 0))
+                if scheme == "tcp":
+                    taken.listen()
+                with pytest.raises(ConfigError, match=us):
+                    opened(web=f"{scheme}://127.0.0.1:{taken.getsockname()[1]}")
+    with socket.socket(socket.AF_UNIX) as taken:
+        taken.bind(f"{tmp_path}/web.sock")
+        taken.listen()
+        with pytest.raises(ConfigError, match=us):
+            opened(web=f"unix:{tmp_path}/web.sock")
+
+
 def test_a_socket_file_left_by_a_killed_master_is_taken_over(tmp_path: Path) -> None:
     path = tmp_path / "web.sock"
     with socket.socket(socket.AF_UNIX) as dead:

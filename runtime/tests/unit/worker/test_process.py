@@ -139,12 +139,49 @@ def test_engines_without_yield_miss_only_that() -> None:
     )
 
 
-def test_good_engines_are_opened() -> None:
-    async def open_and_close() -> None:
-        async with opened(Container()):
-            pass
+class Twice(Container):
+    @asynccontextmanager
+    async def engines(self) -> AsyncIterator[None]:
+        yield
+        yield
 
-    asyncio.run(open_and_close())
+
+class Never(Container):
+    @asynccontextmanager
+    async def engines(self) -> AsyncIterator[None]:
+        if self.config:
+            yield
+
+
+class OfAnEngine(Container):
+    @asynccontextmanager
+    async def engines(self) -> AsyncIterator[None]:
+        async with Twice().engines():
+            yield
+
+
+async def open_and_close(container: Container) -> None:
+    async with opened(container):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("kind", "how"), [(Twice, "came to a second one"), (Never, "ended without it")]
+)
+def test_engines_yield_exactly_once(kind: type[Container], how: str) -> None:
+    assert said(kind(), lambda container: asyncio.run(open_and_close(container))) == (
+        f"{kind.__name__}.engines() must come to one `yield`, and {how}: open everything above it, "
+        "and close below it"
+    )
+
+
+def test_an_engine_that_yields_twice_is_not_taken_for_the_engines() -> None:
+    with pytest.raises(RuntimeError, match="generator didn't stop"):
+        asyncio.run(open_and_close(OfAnEngine()))
+
+
+def test_good_engines_are_opened() -> None:
+    asyncio.run(open_and_close(Container()))
 
 
 class Served(Container):
