@@ -1,5 +1,6 @@
 """Shutdown: every in-flight request is answered, and a second TERM waits for nothing."""
 
+import os
 import signal
 import time
 
@@ -27,6 +28,18 @@ def stop_with_delay(harness: Harness) -> None:
     """Send TERM to a daemon with a stop delay: until it is over, new connections are served."""
     start = time.monotonic()
     assert harness.daemon.stop() == 0
+    _assert_served_until(harness, start)
+
+
+def stop_group_with_delay(harness: Harness) -> None:
+    """Send TERM to every process of the daemon at once, as systemd may: the delay holds."""
+    start = time.monotonic()
+    os.killpg(harness.daemon.pid, signal.SIGTERM)
+    assert harness.daemon.wait() == 0
+    _assert_served_until(harness, start)
+
+
+def _assert_served_until(harness: Harness, start: float) -> None:
     harness.stop_loads()
     load = harness.loads[0]
     since = [record for record in load.records if record.began > start]
