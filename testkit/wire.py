@@ -200,7 +200,7 @@ async def ours(app: web.Application, **handler_args: Any) -> AsyncIterator[Servi
         name: handler_args.pop(name)
         for name in (
             *("fast", "access_log", "access_log_skip", "metrics", "proxy_headers"),
-            "trusted_proxies",
+            *("trusted_proxies", "hosts"),
         )
         if name in handler_args
     }

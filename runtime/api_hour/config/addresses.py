@@ -20,6 +20,7 @@ from api_hour.exceptions import ConfigError
 MAX_ADDRESSES = 32  # of one listener; the channel carries 64 descriptors at once
 MAX_UNIX_PATH = 107  # bytes; Linux' sun_path without its NUL
 NAME = r"(?a:[\w.-]+)"  # of a listener; it is sent to workers and successors, and read there
+HOST_NAME = r"(?a:[\w.-]+)"
 FORMS = "tcp://HOST:PORT, udp://HOST:PORT, unix:/PATH, unixgram:/PATH or fd://NUMBER"
 HOSTED = ("tcp", "udp")
 PATHS = ("unix", "unixgram")
@@ -103,6 +104,16 @@ def _pairs(value: Any) -> tuple[KeyPair, ...]:
         raise ValueError("a list of mappings with certificate and key") from None
 
 
+def _hosts(value: Any) -> tuple[str, ...]:
+    """Return names in lower case; in a URL they are one text with commas."""
+    names = value.split(",") if isinstance(value, str) and value else value or []
+    if not isinstance(names, list) or not all(
+        isinstance(name, str) and re.fullmatch(HOST_NAME, name) for name in names
+    ):
+        raise ValueError("a list of host names without ports")
+    return tuple(name.lower().rstrip(".") for name in names)
+
+
 BY_TYPE: dict[object, Reader] = {str: _text, int: _whole_number, bool: _switch}
 
 
@@ -121,6 +132,7 @@ class ListenerOptions:
     verify: str = _option("", _one_of("required", "optional"))  # client certificates
     tls_min: str = _option("", _one_of(*TLS_VERSIONS))
     ciphers: str = ""  # of TLS 1.2, as OpenSSL writes them
+    hosts: tuple[str, ...] | None = _option(None, _hosts)  # beside localhost and IP addresses
     proxy_protocol: bool = False  # connections begin with HAProxy's PROXY protocol
     max_connections: int = 0  # open at once in one worker; 0 means no limit
 

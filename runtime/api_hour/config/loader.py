@@ -11,6 +11,7 @@ import difflib
 import inspect
 import io
 import os
+import pwd
 import runpy
 import ssl
 import sys
@@ -43,6 +44,7 @@ from api_hour.config.addresses import EVERYWHERE, ListenerSettings
 from api_hour.config.generation import Generation, split
 from api_hour.exceptions import ConfigError
 from api_hour.logs import observers
+from api_hour.privileges import ROOT
 
 HTTP = "http"  # the listener that --bind and PORT mean
 DEFAULT_LISTENERS = {HTTP: "tcp://127.0.0.1:8000"}
@@ -52,6 +54,10 @@ FILES = ("main.yaml", "logging.yaml", CONFIG_FILE)
 LOCATIONS = ("config", "config_dir")  # settings that only an option can give
 ERRANDS = ("check", "check_config", "print_config")  # the same: they end the command
 MAX_PORT = 65535
+RUN_AS_ROOT = (
+    "the workers run as root: whoever finds a hole in the project has the machine; set user, or "
+    "start the daemon as another user"
+)
 ALMOST = 0.9  # how alike two names are, of which one is a misspelling
 
 # What a validator of Gunicorn wants, in words; our own say it themselves.
@@ -106,6 +112,7 @@ class Loader(Application):  # type: ignore[misc]
         self._warnings: list[str] = []
         self._files: list[str] = []  # that were read, as an operator would name them
         self._moves: list[_Move] = []
+        self._set_anywhere: set[str] = set()  # names
         try:
             self.load_config()
             self.cfg.validate()
@@ -118,6 +125,7 @@ class Loader(Application):  # type: ignore[misc]
             )
         if self.cfg.daemon and self.cfg.errorlog == "-" and not (self.cfg.syslog or self._logs):
             raise ConfigError("daemon has no terminal to log to: give it an errorlog")
+        self._check_user()
         self.cfg.set("worker_class", self._worker_class)
         self.cfg.set("default_proc_name", self._spec)
         self.cfg.set("control_socket_disable", True)
@@ -334,6 +342,7 @@ class Loader(Application):  # type: ignore[misc]
             if value is None and isinstance(setting.default, bool):
                 raise ValueError
             setting.set(value)
+            self._set_anywhere.add(name)
             if inspect.iscoroutinefunction(value):
                 raise ValueError  # nobody would await it
         except Exception as error:  # a validator may import a module, which may raise anything
@@ -370,6 +379,22 @@ class Loader(Application):  # type: ignore[misc]
                     self._warnings.append(
                         f"{setting.name} may have no effect: this API-Hour does not know it"
                     )
+
+    def _check_user(self) -> None:
+        """Give the workers the group of their user, unless one is set; warn if they are root."""
+        user = self.cfg.uid
+        try:
+            account = pwd.getpwuid(user)
+        except KeyError:
+            if "user" in self._set_anywhere and "group" not in self._set_anywhere:
+                raise ConfigError(f"user {user} has no account: set its group, too") from None
+            if self.cfg.initgroups:
+                raise ConfigError(f"initgroups: user {user} has no account, so no groups") from None
+        else:
+            if "user" in self._set_anywhere and "group" not in self._set_anywhere:
+                self.cfg.set("group", account.pw_gid)
+        if user == ROOT:
+            self._warnings.append(RUN_AS_ROOT)
 
     # Listeners
 

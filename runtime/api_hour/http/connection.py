@@ -347,7 +347,7 @@ class Connections(AiohttpServer):
         self.ids = Ids() if options.request_ids else None
         self.options = options
         self.limits = TimeLimits(options, self.count_timeout)
-        handle = self.limits.handler(checked(app._handle, self.ids))
+        handle = self.limits.handler(checked(app._handle, self.ids, options.hosts))
         super().__init__(handle, request_factory=factory, **kwargs)
         # Whether each answer is the last one of its connection: while the worker drains, or always.
         self.closing = kwargs.get("keepalive_timeout") == 0

@@ -267,6 +267,8 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
 
     def _log_warnings(self, generation: Generation) -> None:
         for warning in generation.warnings:
+            if self.cfg.check:  # which logs nothing
+                print(f"api_hour: warning: {warning}", file=sys.stderr)
             log.warning("%s", warning)
 
     def init_signals(self) -> None:

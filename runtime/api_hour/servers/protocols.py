@@ -61,6 +61,8 @@ class StreamServer:
         """Accept on ``sock``; may be called again with another socket of the same listener."""
         if self._acceptor is None:
             options, limit = self.options, self._send_timeout
+            if options.hosts is not None:
+                raise ConfigError(f"listener {options.listener}: hosts belongs to HTTP: remove it")
             self._sending = SendTimeout(options.send_timeout if limit is None else limit)
             self._acceptor = Acceptor(
                 self._make_protocol,

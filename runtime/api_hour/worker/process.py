@@ -24,6 +24,7 @@ import atexit
 import inspect
 import logging
 import os
+import pwd
 import signal
 import socket
 import sys
@@ -37,7 +38,7 @@ from typing import Any, NoReturn
 from gunicorn import util
 from gunicorn.workers.base import Worker as GunicornWorker
 
-from api_hour import metrics
+from api_hour import metrics, privileges
 from api_hour.config import convert
 from api_hour.config.addresses import OPTIONS, ListenerSettings
 from api_hour.config.generation import Generation
@@ -136,12 +137,21 @@ class Worker(GunicornWorker):  # type: ignore[misc]
             with setup.opening():  # the first worker of a generation, which it has to prove
                 self.log.setup(self.cfg)
         setup.apply(self.generation.logs, self.log)
-        util.set_owner_process(self.cfg.uid, self.cfg.gid, initgroups=self.cfg.initgroups)
+        self._drop_privileges()
         util.seed()
         threading.Thread(target=self._exit_if_master_dies, daemon=True).start()
         self._tell_master("calling the hook post_worker_init")
         hooks.call(self.cfg, "post_worker_init", self)
         self.run()
+
+    def _drop_privileges(self) -> None:
+        """Become the user and the group of the settings, if they are not the master's."""
+        user, group = self.cfg.uid, self.cfg.gid
+        groups: list[int] = []
+        if self.cfg.initgroups:
+            groups = os.getgrouplist(pwd.getpwuid(user).pw_name, group)
+        if groups or (user, group) != (os.geteuid(), os.getegid()):
+            privileges.drop(user, group, groups)
 
     def init_signals(self) -> None:
         """Undo the master's handlers: TERM ends a worker that is still booting at once.

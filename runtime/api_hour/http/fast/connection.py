@@ -26,7 +26,7 @@ from api_hour.http.fast.task_pool import IDLE, PooledTask, Steps, TaskPool, resu
 from api_hour.http.fast.writer import ResponseWriter
 from api_hour.http.parser import Messages, Parser, Result
 from api_hour.http.request import Request
-from api_hour.http.request_checks import good_host
+from api_hour.http.request_checks import good_host, is_ours
 from api_hour.logs import request_id
 
 # aiohttp's waiter and task of a connection, while a pooled task is at work in their place
@@ -209,7 +209,7 @@ class FastConnection(Connection):
         return self._answer_writer is not None and self._answer_writer is request.writer
 
     def _is_good_host(self, host: str | None) -> bool:
-        good = good_host(host)
+        good = good_host(host) and is_ours(host, self._connections.options.hosts)
         if good:
             self._host = host
         return good

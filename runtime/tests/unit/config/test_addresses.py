@@ -39,6 +39,7 @@ BAD = {
     "tcp://[::1:8000": "Invalid IPv6 URL",
     "unix:": "names no path",
     "unix:@abstract": "names no path",
+    "tcp://[::]:80?hosts=a,b:80": "hosts must be a list of host names without ports",
     "udp://127.0.0.1:80?max_connections=5": "max_connections belongs to connections: remove it",
     "unix:/" + "x" * 107: "is longer than 107 bytes",
 }
@@ -75,6 +76,18 @@ def test_options_stand_in_the_url_or_beside_it() -> None:
     assert listener == addresses.read("web", in_url)
     [address] = listener.addresses
     assert (address.mode, address.user, address.group) == (0o640, 0, 0)
+
+
+def test_hosts_are_a_list_or_a_text_with_commas() -> None:
+    names = {"url": "tcp://127.0.0.1:80", "hosts": ["Ops.example.", "b"]}
+    assert addresses.read("web", names).hosts == ("ops.example", "b")
+    assert addresses.read("web", "tcp://127.0.0.1:80?hosts=ops.example,b").hosts == (
+        "ops.example",
+        "b",
+    )
+    assert addresses.read("web", names | {"hosts": []}).hosts == ()
+    assert addresses.read("web", "tcp://127.0.0.1:80?hosts=").hosts == ()
+    assert addresses.read("web", "tcp://127.0.0.1:80").hosts is None
 
 
 def test_options_beside_a_list_hold_for_the_addresses_that_can_have_them() -> None:

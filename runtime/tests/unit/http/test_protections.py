@@ -33,6 +33,10 @@ def fast(request: pytest.FixtureRequest) -> bool:
     return bool(request.param)
 
 
+def statuses(heard: bytes) -> list[int]:
+    return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d\d\d) ", heard)]
+
+
 @contextlib.contextmanager
 def at_most(limit: int) -> Iterator[None]:
     """Check how much memory Python held at the most."""
@@ -313,6 +317,49 @@ def test_no_answer_tells_versions(run: Any, fast: bool, data: bytes) -> None:
             assert re.findall(rb"Server: (.*)\r", peer.heard) == [expected]
             assert b"aiohttp" not in peer.heard
             assert b"Python" not in peer.heard
+
+    run(scenario())
+
+
+HOSTS = {  # by what the listener was asked for
+    "ops.example": 200,
+    "OPS.example.:8001": 200,
+    "localhost": 200,
+    "localhost:1": 200,
+    "127.0.0.1": 200,
+    "127.0.0.1:8001": 200,
+    "[::1]": 200,
+    "[fe80::1]:8001": 200,
+    "evil.example": 421,
+    "evil.example:8001": 421,
+    "ops.example.evil.example": 421,
+    "localhost.evil.example": 421,
+    "127.0.0.1.evil.example": 421,
+    "127.1": 421,
+    "2130706433": 421,
+    "[::1": 400,
+    "": 400,
+}
+
+
+def test_only_the_hosts_of_a_listener_are_answered(run: Any, fast: bool) -> None:
+    async def scenario() -> None:
+        async with ours(application(), fast=fast, hosts=("ops.example",)) as service:
+            peer = await service.connect()  # whose last host was another good one
+            for host, status in HOSTS.items():
+                if status == 200:
+                    await peer.send(request("/json").replace(b"test", host.encode()))
+                both = (request("/json") + request("/suspended")).replace(b"test", host.encode())
+                heard, _ = await service.ask(both)
+                expected = [200, 200] if status == 200 else [status]
+                assert statuses(heard) == expected, host
+            await peer.settle()
+            assert statuses(peer.heard) == [200] * list(HOSTS.values()).count(200)
+            upgrade = "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"
+            heard, _ = await service.ask(request("/socket", *upgrade))
+            assert heard.startswith(b"HTTP/1.1 421 ")
+            heard, _ = await service.ask(b"GET /json HTTP/1.0\r\n\r\n")  # no browser sends that
+            assert heard.startswith(b"HTTP/1.0 200 ")
 
     run(scenario())
 
