@@ -19,9 +19,6 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
     """Return a function that loads files of etc/hello, given by name, and options."""
     monkeypatch.chdir(tmp_path)  # Gunicorn changes the working directory and the path
     monkeypatch.setattr(sys, "path", list(sys.path))
-
-    # The tests are about other warnings, and may run as root.
-    monkeypatch.setattr(loader_module, "ROOT", -1)
     for variable in ("PORT", "WEB_CONCURRENCY", "GUNICORN_CMD_ARGS", "FORWARDED_ALLOW_IPS"):
         monkeypatch.delenv(variable, raising=False)
 
