@@ -14,7 +14,7 @@ import yaml
 from cookiecutter.exceptions import FailedHookException
 
 from api_hour.config.logging_yaml import load
-from testkit.projects import DATABASES, PRODUCT, ROOT, bake
+from testkit.projects import DATABASES, PRODUCT, ROOT, bake, git
 
 # The files of a project by answer, written independently of the hook's table.
 ALWAYS = """
@@ -156,6 +156,17 @@ def test_every_file_is_tidy(project: Path) -> None:
         assert re.fullmatch(r"\S(.*\S)?\n", text, re.DOTALL), path
         assert not re.search(r"[ \t]\n", text), path
         assert not re.search(r"\n{4}" if path.suffix == ".py" else r"\n{3}", text), path
+
+
+def test_git_ignores_the_secrets_of_the_readme(tmp_path: Path) -> None:
+    project = bake(tmp_path / "out")
+    files = re.findall(r"--from-env-file=(\S+)", (project / "README.rst").read_text())
+    assert files
+    for file in (*files, ".env"):
+        (project / file).write_text("DATABASE_URL=postgresql://user:password@host/database\n")
+    git(project, "init", "--quiet")
+    git(project, "add", ".")
+    assert {".env", *files} & set(git(project, "ls-files").split()) == set()
 
 
 def test_no_folder_is_empty(project: Path) -> None:
@@ -349,6 +360,29 @@ def test_a_tag_typed_at_the_prompt_is_refused_unrendered(tmp_path: Path, tag: st
     assert tag in result.stderr
     assert "Traceback" not in result.stderr + result.stdout
     assert not (tmp_path / "hello").exists()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "<" + "< cycler.__init__.__globals__.os.system('touch FILE') >>",
+        "<" + "% set x = cycler.__init__.__globals__.os.system('touch FILE') %>",
+        "<" + "% endraw %>' \\ é 🚀 <" + "< 7*7 >>",
+        "<" + "<cookiecutter.project_slug>><" + "# a #>",
+    ],
+)
+def test_a_tag_in_a_given_answer_is_refused_unrendered(
+    tmp_path: Path,
+    answer: str,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = ("project_name", "project_slug", "description", "author")
+    monkeypatch.chdir(tmp_path)
+    said = _refusal(tmp_path / "out", capfd, **dict.fromkeys(names, answer))
+    assert [name for name in names if f"{name} must " in said] == [*names]
+    assert said.count(repr(answer)) == len(names)
+    assert not (tmp_path / "FILE").exists()
 
 
 def _refusal(folder: Path, capfd: pytest.CaptureFixture[str], **answers: str) -> str:
