@@ -70,8 +70,14 @@ def projects(
 
 @pytest.fixture(scope="session")
 def tools(offline: dict[str, str]) -> dict[str, str]:
-    """Download also what locks and installs a release."""
-    pip("download", f"--dest={offline['PIP_FIND_LINKS']}", "pip", "uv>=0.9,<1")
+    """Download also what locks, lists and installs a release."""
+    pip(
+        "download",
+        f"--dest={offline['PIP_FIND_LINKS']}",
+        "pip",
+        "uv>=0.9,<1",
+        "cyclonedx-bom>=7,<8",
+    )
     return offline
 
 

@@ -130,6 +130,8 @@ def test_a_project_has_the_files_of_its_answers(project: Path, options: dict[str
         expected.append(WITH_CONTAINER)
     if options["database"] != "none" and options["container"] == "yes":
         expected.append(WITH_BOTH)
+    if options["container"] == "yes" or options["ci"] == "gitlab":
+        expected.append("deploy/pin.py")
     if options["systemd"] == "yes":
         expected.append(WITH_SYSTEMD)
     found = {str(path.relative_to(project)): path.stat().st_mode & 0o111 for path in files(project)}
@@ -193,12 +195,13 @@ TRACES = {
 def test_what_is_not_chosen_leaves_no_trace(project: Path, options: dict[str, str]) -> None:
     absent = [TRACES[name] for name in TRACES if options[name] in ("no", "none")]
     texts = {str(path.relative_to(project)): path for path in files(project)}
-    answers = ".api-hour.json"  # the choice itself
+    # The choice itself, and what pins the images of a Dockerfile or of a pipeline.
+    either = {".api-hour.json", "deploy/pin.py"}
     found = [
         (name, pattern.pattern)
         for name, path in texts.items()
         for pattern in absent
-        if name != answers and (pattern.search(name) or pattern.search(path.read_text()))
+        if name not in either and (pattern.search(name) or pattern.search(path.read_text()))
     ]
     assert found == []
 
