@@ -1,8 +1,8 @@
 """Every test begins with default signals, and tests that share much run in one process.
 
 nohup and a background shell ignore some signals. `make test` runs two processes: some of the
-template's tests share installed projects, which take longest and so come first; those of a file
-share servers, and only the faults of the chaos suite, which mostly wait, are dealt out one by one.
+template's tests share installed projects, those of a file share servers, and only the faults of the
+chaos suite, which mostly wait, are dealt out one by one. The groups that take longest come first.
 """
 
 import re
@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent
-SHARING = ("ci_files", "container", "readme", "release", "running", "systemd_units")
+SHARING = ("ci_files", "release", "running", "systemd_units")
 INSTALLED = {ROOT / "tests" / f"test_{name}.py" for name in SHARING}
+LONGEST = ["template", "tests/test_container.py", "tests/test_readme.py"]
 
 # Why tests skip where a program is missing: "wrk is not installed", "... without root, buildah".
 MISSING = re.compile(r"(?P<program>[\w.-]+) is not installed|without (?P<list>[\w., -]+)$")
@@ -27,11 +28,14 @@ for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Group the tests for pytest-xdist."""
-    items.sort(key=lambda item: item.path not in INSTALLED)
+    items.sort(key=lambda item: [_group(item) != group for group in LONGEST])
     for item in items:
         if item.path.name != "test_chaos.py":
-            group = "template" if item.path in INSTALLED else str(item.path.relative_to(ROOT))
-            item.add_marker(pytest.mark.xdist_group(group))
+            item.add_marker(pytest.mark.xdist_group(_group(item)))
+
+
+def _group(item: pytest.Item) -> str:
+    return "template" if item.path in INSTALLED else str(item.path.relative_to(ROOT))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # so that the line comes last

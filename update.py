@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -125,15 +126,30 @@ def commit_tree(project: Path, tree: Path, message: str, *parents: str) -> str:
 
 def merge(project: Path, commit: str) -> None:
     """Cherry-pick a commit: its parent is the merge base, which stays out of the history."""
+    added = ("diff", "--name-only", "-z", "--no-renames", "--diff-filter=A", f"{commit}^", commit)
+    root = Path(git(project, "rev-parse", "--show-toplevel"))
+    files = [root / name for name in git(project, *added).split("\0") if name]
+    absent = [file for file in files if not file.exists()]
     try:
         git(project, "cherry-pick", commit)
     except UpdateError:
         if not git(project, "ls-files", "--unmerged"):
+            undo(project, commit, absent)
             raise
         raise UpdateError(
             "there are conflicts, which git status lists: resolve them, git add the files and run "
             "git cherry-pick --continue, or undo the update with git cherry-pick --abort"
         ) from None
+
+
+def undo(project: Path, commit: str, absent: list[Path]) -> None:
+    """Take back half a merge: the disk is full, say, or git cannot sign the commit."""
+    with suppress(UpdateError):  # git may have noted the cherry-pick, or not
+        if git(project, "rev-parse", "--verify", "CHERRY_PICK_HEAD") == commit:
+            git(project, "cherry-pick", "--abort")
+    git(project, "checkout", "--force", "HEAD", "--", ".")
+    for path in absent:
+        path.unlink(missing_ok=True)
 
 
 def git(folder: Path, *arguments: str, **environment: str) -> str:
@@ -142,13 +158,14 @@ def git(folder: Path, *arguments: str, **environment: str) -> str:
 
 
 def run(command: list[str], environment: Environment) -> str:
-    """Run a program and return its output. Raises UpdateError with its last line."""
+    """Run a program and return its output. Raises UpdateError with the reason."""
     result = subprocess.run(  # noqa: S603 - git or cookiecutter
         command, env=os.environ | environment, capture_output=True, text=True, check=False
     )
     if result.returncode:
         lines = (result.stderr or result.stdout).strip().splitlines() or [str(result.returncode)]
-        raise UpdateError(f"{' '.join(command[:3])} failed: {lines[-1]}")
+        reason = next((line for line in lines if line.startswith("error: ")), lines[-1])
+        raise UpdateError(f"{' '.join(command[:3])} failed: {reason}")
     return result.stdout.rstrip()
 
 

@@ -1,17 +1,39 @@
-"""What a refused answer looks like: the hook's lines, without cookiecutter's own traceback."""
+"""What a refused answer looks like: a line that says why, without cookiecutter's own traceback."""
 
+import json
 import logging
+from difflib import get_close_matches
+from pathlib import Path
 
+import click
 from jinja2 import Environment
 from jinja2.ext import Extension
 
+QUESTIONS = Path(__file__).parent.parent / "cookiecutter.json"
+
 
 class Refusals(Extension):
-    """Makes cookiecutter report a hook that refuses in one line; ``--verbose`` shows everything."""
+    """Refuses answers to no question, and reports a hook that refuses in one line.
+
+    ``--verbose`` shows everything.
+    """
 
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
         logging.getLogger("cookiecutter.hooks").addFilter(without_traceback)
+        if command := click.get_current_context(silent=True):
+            refuse_unknown(command.params.get("extra_context") or {})
+
+
+def refuse_unknown(answers: dict[str, str]) -> None:
+    """Refuse a name on the command line that cookiecutter would ignore."""
+    known = json.loads(QUESTIONS.read_text())
+    asked = [name for name in known if not name.startswith("_")]
+    for name in answers.keys() - known:
+        wanted = get_close_matches(name, asked, 1) or [", ".join(asked)]
+        raise click.ClickException(
+            f"the template does not ask for {name}, but for {wanted[0]}: {name}={answers[name]}"
+        )
 
 
 def without_traceback(record: logging.LogRecord) -> bool:

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -195,6 +196,18 @@ class Daemon(Program):
             return response.status, json.loads(response.read())
         finally:
             connection.close()
+
+
+@contextmanager
+def stranger(pid_file: Path) -> Iterator[Program]:
+    """Yield a process that HUP and TERM end; the pid file names it, as a stale one may."""
+
+    def obey() -> None:  # HUP may be ignored here, and children inherit that
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+    with Program("sleep", "600", before_exec=obey) as process:
+        pid_file.write_text(f"{process.pid}\n")
+        yield process
 
 
 def session(leader: int) -> list[int]:

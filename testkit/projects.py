@@ -36,6 +36,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
 }
 PRODUCT = [dict(zip(OPTIONS, values, strict=True)) for values in product(*OPTIONS.values())]
 INSTALLING = 600.0  # seconds for a first start
+READY = "Worker ready (pid: "  # which a worker's line alone says, the banner does not
 LEAVING = 60.0  # seconds for the last process to end
 MARK = "API_HOUR_TEST_RUN"  # in the environment of every process of one run, or of one reader
 # What our own surroundings must not hand down to a project of somebody else.
@@ -251,7 +252,7 @@ class Run:
         reader = threading.Thread(target=self._read, daemon=True)
         reader.start()
         try:
-            until(lambda: self.ended() or "Worker ready" in self.console, timeout=timeout)
+            until(lambda: self.ended() or READY in self.console, timeout=timeout)
             assert len(self.processes()) > 1, self.console
             yield
         except BaseException:

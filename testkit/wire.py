@@ -62,8 +62,7 @@ class Peer:
         while quiet < turns:
             await asyncio.sleep(0)
             quiet = 0 if self.listen() else quiet + 1
-        heard = DATE.sub(b"\r\nDate: now", self.heard)
-        return heard.replace(SOFTWARE, b"\r\nServer: api_hour"), self.closed
+        return undated(self.heard), self.closed
 
     async def until(self, reached: Callable[["Peer"], bool]) -> None:
         """Read until ``reached(self)``, however long it takes."""
@@ -85,6 +84,47 @@ class Peer:
         await self.until(lambda peer: len(peer.heard) > before or peer.closed)
         await self.settle()
         return self.heard[before:]
+
+
+class Memory(asyncio.Transport):
+    """The server's end of a connection without a socket; it keeps what is sent."""
+
+    def __init__(self, factory: Callable[[], Any]) -> None:
+        super().__init__()
+        self.heard, self.closed = b"", False
+        self.protocol = factory()
+        self.protocol.connection_made(self)
+
+    def receive(self, data: bytes) -> None:
+        """Let the server receive ``data``, unless it has closed."""
+        if data and not self.closed:
+            self.protocol.data_received(data)
+
+    def write(self, data: Any) -> None:
+        """Keep what the server sends."""
+        self.heard += bytes(data)
+
+    def close(self) -> None:
+        """Close the connection, as either end may."""
+        if not self.closed:
+            self.closed = True
+            asyncio.get_running_loop().call_soon(self.protocol.connection_lost, None)
+
+    abort = close
+
+    def is_closing(self) -> bool:
+        """Return whether an end has closed."""
+        return self.closed
+
+    def get_write_buffer_size(self) -> int:
+        """Return 0: the peer has read everything."""
+        return 0
+
+    def pause_reading(self) -> None:
+        """Do nothing: the peer sends little."""
+
+    def resume_reading(self) -> None:
+        """Do nothing."""
 
 
 class Service:
@@ -112,6 +152,24 @@ class Service:
         self.peers.remove(peer)
         return heard
 
+    async def ask_at_cuts(self, data: bytes, cuts: Iterable[int]) -> dict[int, Heard]:
+        """Send ``data`` in two pieces, cut at each of ``cuts``, on a connection of its own each."""
+        ends = {cut: Memory(self.factory) for cut in cuts}
+        loop = asyncio.get_running_loop()
+        for first in (True, False):
+            for cut, end in ends.items():
+                piece = data[:cut] if first else data[cut:]
+                loop.call_soon(end.receive, piece)  # not in a task: no transport does that
+            quiet, before = 0, -1
+            while quiet < QUIET:
+                await asyncio.sleep(0)
+                now = sum(len(end.heard) + end.closed for end in ends.values())
+                quiet, before = quiet + 1 if now == before else 0, now
+        heard = {cut: (undated(end.heard), end.closed) for cut, end in ends.items()}
+        for end in ends.values():
+            end.close()
+        return heard
+
     async def hang_up(self) -> None:
         """Close every connection."""
         for peer in self.peers:
@@ -130,6 +188,11 @@ async def peers_leave() -> None:
         await asyncio.sleep(0)
 
 
+def undated(heard: bytes) -> bytes:
+    """Return answers without what differs from server to server, and from second to second."""
+    return DATE.sub(b"\r\nDate: now", heard).replace(SOFTWARE, b"\r\nServer: api_hour")
+
+
 @asynccontextmanager
 async def ours(app: web.Application, **handler_args: Any) -> AsyncIterator[Service]:
     """Serve ``app`` with HTTPServer."""
@@ -137,7 +200,7 @@ async def ours(app: web.Application, **handler_args: Any) -> AsyncIterator[Servi
         name: handler_args.pop(name)
         for name in (
             *("fast", "access_log", "access_log_skip", "metrics", "proxy_headers"),
-            "trusted_proxies",
+            *("trusted_proxies", "hosts"),
         )
         if name in handler_args
     }

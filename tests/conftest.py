@@ -9,16 +9,21 @@ import pytest
 
 from testkit.git_server import serve_template
 from testkit.projects import ROOT, Project, bake, git, pip
+from testkit.sharing import once
 
-BUILDING = ["flit_core>=3.11,<5", "setuptools>=77"]  # to build the projects and the runtime
+# To build the projects and the runtime, to lock, list and install a release, to make a project.
+BUILDING = ["flit_core>=3.11,<5", "setuptools>=77", "pip", "uv>=0.9,<1", "cyclonedx-bom>=7,<8"]
+COOKIECUTTER = f"--requirement={ROOT / 'requirements.txt'}"
 
 
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the runtime's wheel."""
-    folder = tmp_path_factory.mktemp("wheel")
-    pip("wheel", "--no-deps", f"--wheel-dir={folder}", str(ROOT / "runtime"))
-    (wheel,) = folder.iterdir()
+
+    def build(folder: Path) -> None:
+        pip("wheel", "--no-deps", f"--wheel-dir={folder}", str(ROOT / "runtime"))
+
+    (wheel,) = once(tmp_path_factory, "wheel", build).iterdir()
     return wheel
 
 
@@ -29,12 +34,15 @@ def offline(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> dict[str, 
     Their pytest has a temporary folder of its own: two pytest runs that share one clear each
     other's files away. Their mypy has one cache, which a project that differs in few files can use.
     """
-    folder = tmp_path_factory.mktemp("packages")
     needs = tmp_path_factory.mktemp("needs") / "out"
-    drivers = ("aiopg", "asyncpg")
-    baked = [bake(needs, project_slug=f"needs_{driver}", database=driver) for driver in drivers]
-    projects = [f"{project}[dev]" for project in baked]
-    pip("download", f"--dest={folder}", str(wheel), *projects, *BUILDING)
+
+    def download(folder: Path) -> None:
+        drivers = ("aiopg", "asyncpg")
+        baked = [bake(needs, project_slug=f"needs_{driver}", database=driver) for driver in drivers]
+        projects = [f"{project}[dev]" for project in baked]
+        pip("download", f"--dest={folder}", str(wheel), *projects, *BUILDING, COOKIECUTTER)
+
+    folder = once(tmp_path_factory, "packages", download)
     # PIP_NO_COMPILE=0 means no byte code, which saves half of the time: pip reads it inverted.
     theirs = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(folder), "PIP_NO_COMPILE": "0"}
     # uv uses an index to lock, in spite of these settings.
@@ -66,19 +74,6 @@ def projects(
         return _install(baked, offline)
 
     return installed
-
-
-@pytest.fixture(scope="session")
-def tools(offline: dict[str, str]) -> dict[str, str]:
-    """Download also what locks, lists and installs a release."""
-    pip(
-        "download",
-        f"--dest={offline['PIP_FIND_LINKS']}",
-        "pip",
-        "uv>=0.9,<1",
-        "cyclonedx-bom>=7,<8",
-    )
-    return offline
 
 
 def _install(folder: Path, environment: dict[str, str]) -> Project:

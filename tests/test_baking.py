@@ -224,14 +224,25 @@ def test_formatting_and_linting_change_nothing(tmp_path: Path, database: str, sl
         assert result.returncode == 0, result.stdout + result.stderr
 
 
-def test_the_configuration_has_the_two_listeners(project: Path) -> None:
+def test_the_configuration_has_the_two_listeners_and_what_one_changes_first(project: Path) -> None:
     class Loader(yaml.SafeLoader):
         """A loader that reads the tag !env as text."""
 
     Loader.add_constructor("!env", Loader.construct_scalar)  # type: ignore[type-var]
     text = (project / "etc" / "hello" / "main.yaml").read_text()
-    listeners = yaml.load(text, Loader)["api_hour"]["listeners"]  # noqa: S506 - a SafeLoader
-    assert listeners == {"http": "tcp://127.0.0.1:8000", "admin": "tcp://127.0.0.1:8001"}
+    found = yaml.load(text, Loader)["api_hour"]  # noqa: S506 - a SafeLoader
+    assert found == {
+        "listeners": {
+            "http": "tcp://127.0.0.1:8000",
+            "admin": {"url": "tcp://127.0.0.1:8001", "hosts": []},
+        },
+        "workers": 2,
+        "graceful_timeout": 30,
+        "request_ids": True,
+        "trusted_proxies": [],
+        "access_log_skip": [],
+        "metrics": True,
+    }
 
 
 @pytest.mark.parametrize("form", ["", "text", "json"])
@@ -325,6 +336,33 @@ def test_every_bad_answer_is_named_at_once(
     said = _refusal(tmp_path / "out", capfd, project_slug="json", description="", author="\n")
     named = re.findall(r"^(\w+) must", said, re.MULTILINE)
     assert sorted(named) == ["author", "description", "project_slug"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "asked"),
+    [
+        ("databse=none", "database"),
+        (
+            "x=1",
+            "project_name, project_slug, description, author, database, container, systemd, ci",
+        ),
+    ],
+)
+def test_an_answer_to_no_question_is_refused(tmp_path: Path, answer: str, asked: str) -> None:
+    command = [sys.executable, "-m", "cookiecutter", "--no-input", "--default-config"]
+    result = subprocess.run(
+        [*command, f"--output-dir={tmp_path / 'out'}", str(ROOT), "_origin=", answer],
+        env={**os.environ, "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    name = answer.partition("=")[0]
+    assert (result.returncode, result.stderr) == (
+        1,
+        f"Error: the template does not ask for {name}, but for {asked}: {answer}\n",
+    )
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_project_is_not_generated_over(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A git that writes CRLF into working trees (``core.autocrlf``) keeps LF in ours."""
 
 import re
+import subprocess
 import zipfile
 from pathlib import Path
 
@@ -86,3 +87,7 @@ def test_a_clone_of_a_project_has_no_cr_and_its_wheels_as_they_were(tmp_path: Pa
     assert [line for line in converted(clone) if "some.whl" not in line] == []
     assert (clone / "wheels" / "some.whl").read_bytes() == b"a\r\nb\n"
     assert Project(clone).succeed("help") == Project(project).succeed("help")
+    installer = str(clone / "deploy" / "install.sh")
+    for command in ([installer, "--help"], ["sh", installer, "--help"]):
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        assert said.startswith("Install a release")

@@ -2,11 +2,14 @@
 
 import re
 import shlex
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from testkit.disk import mounted
 from testkit.projects import DATABASES, Project, bake
 
 
@@ -74,3 +77,97 @@ def test_reload_is_refused_if_nothing_is_served(project: Project) -> None:
     result = project.make("reload")
     assert result.returncode == 2
     assert "make serve is not running here" in result.stderr
+
+
+def test_a_migration_that_would_be_skipped_is_refused_by_name(tmp_path: Path) -> None:
+    project = Project(bake(tmp_path / "out", database="asyncpg"))
+    migrations = project.package / "migrations"
+    for name in ("0002_notes.sql", "0003_draft.sql~", "README.rst", "fixtures.json"):
+        (migrations / name).touch()
+    assert project.succeed("migrations") == ""
+    misnamed = ("0004.sql.txt", "0005 no extension", "0006.SQL", "notes.sql")
+    for name in (*misnamed, "0002_same.sql"):
+        (migrations / name).touch()
+    for verb in ("run", "migrate", "release", "image"):
+        result = project.make(verb, "BUILDER=true")
+        assert result.returncode == 2
+        twice, *lines, _ = result.stderr.splitlines()
+        assert twice == (
+            "hello/migrations/0002_same.sql: give it another number: 0002_notes.sql has this one"
+        )
+        rule = "its name must begin with a number and end with .sql"
+        assert lines == [f"hello/migrations/{name}: {rule}" for name in misnamed]
+    assert not (project.folder / ".venv").exists()
+
+
+@pytest.mark.parametrize("place", ["moved", "moved, with spaces " + "x" * 100])
+def test_an_environment_that_was_made_in_another_folder_is_made_again(
+    place: str, tmp_path: Path
+) -> None:
+    baked = bake(tmp_path / place / "out", database="none")
+    project = Project(baked)
+    (baked / "wheels").mkdir()
+    (baked / "wheels" / "api_hour_runtime-1.whl").touch()
+    venv = baked / ".venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(venv)], check=True)
+    (venv / "tools" / "bin").mkdir(parents=True)
+    (venv / "tools" / "bin" / "uv").touch()
+    (venv / "installed").touch()
+
+    def write_script(python: str) -> None:
+        """Write it as pip does: in a shell's words where a shebang cannot hold the path."""
+        plain = len(python) < 100 and " " not in python
+        shell = f"""#!/bin/sh\n'''exec' "{python}" "$0" "$@"\n' '''\n"""
+        (venv / "bin" / "api_hour").write_text(f"#!{python}\n" if plain else shell)
+
+    again = "Making the virtual environment"
+    write_script(f"{venv}/bin/python")
+    assert again not in project.make("-n", "lock").stdout
+    elsewhere = f"{tmp_path / place / 'old'}/.venv/bin/python"
+    write_script(elsewhere)
+    said = project.make("-n", "lock").stdout
+    assert (again in said, "Installing uv" in said) == (True, True)
+    copied = shutil.copytree(venv, tmp_path / place / "old" / ".venv", symlinks=True)
+    assert again in project.make("-n", "lock").stdout
+    shutil.rmtree(venv)
+    venv.symlink_to(copied)
+    assert again not in project.make("-n", "lock").stdout
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_with_the_cure(tmp_path: Path) -> None:
+    with mounted(tmp_path / "disk") as disk:
+        project = Project(bake(disk.folder / "out", database="none"))
+        disk.protect()
+        result = project.make("run")
+    assert result.returncode == 2
+    assert "Read-only file system\nThis folder cannot be written to: copy" in result.stderr
+
+
+def test_clean_tells_what_may_hinder_it(tmp_path: Path) -> None:
+    with mounted(tmp_path / "disk") as disk:
+        project = Project(bake(disk.folder / "out", database="none"))
+        (project.folder / ".venv").mkdir()
+        (project.folder / "hello.pid").touch()  # of a daemon that was killed
+        disk.protect()
+        result = project.make("clean")
+    assert result.returncode == 2
+    assert "if another make runs here, end it first" in result.stderr
+
+
+def test_a_full_disk_leaves_no_half_wheel_to_the_next_try(tmp_path: Path, wheel: Path) -> None:
+    with mounted(tmp_path / "disk") as disk:
+        # These tests' own Python, into which nothing may be installed.
+        settings = {"PIP_DRY_RUN": "1", "PIP_NO_INDEX": "1"}
+        project = Project(bake(disk.folder / "out", database="none"), settings)
+        python = project.folder / ".venv" / "bin" / "python"
+        python.parent.mkdir(parents=True)
+        python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+        python.chmod(0o755)
+        runtime = f"RUNTIME={wheel.as_uri()}"
+        disk.fill()
+        result = project.make(".venv/installed", runtime)
+        assert (result.returncode, "No space left on device" in result.stderr) == (2, True)
+        disk.make_room()
+        assert "Installing hello" in project.make(".venv/installed", runtime).stdout
+        (built,) = (project.folder / "wheels").iterdir()
+        assert built.read_bytes() == wheel.read_bytes()

@@ -13,7 +13,7 @@ import pytest
 
 from testkit.git_server import serve_template
 from testkit.processes import Daemon
-from testkit.projects import INSTALLING, ROOT, Project, ask, git, pip
+from testkit.projects import INSTALLING, ROOT, Project, ask, git
 
 EXAMPLE = ROOT / "examples" / "all_in_one.py"
 README = (ROOT / "README.rst").read_text()
@@ -30,8 +30,6 @@ def clone(tmp_path_factory: pytest.TempPathFactory, offline: dict[str, str]) -> 
     folder = tmp_path_factory.mktemp("clone")
     with serve_template(folder) as address:
         git(folder, "clone", "--quiet", address, "clone")
-    requirements = ROOT / "requirements.txt"
-    pip("download", f"--dest={offline['PIP_FIND_LINKS']}", f"--requirement={requirements}")
     return Project(folder / "clone", offline)
 
 

@@ -20,6 +20,7 @@ import pytest
 
 from api_hour.plugins import embedded
 from testkit.advisories import advisories
+from testkit.disk import mounted
 from testkit.ports import free_port
 from testkit.processes import Program
 from testkit.projects import INSTALLING, Project, ask
@@ -72,7 +73,7 @@ class Source:
         return archive
 
 
-_NOT_SOURCE = shutil.ignore_patterns(".venv", "dist", "wheels", ".git", "*_cache")
+_NOT_SOURCE = shutil.ignore_patterns(".venv", ".data", "dist", "wheels", ".git", "*_cache")
 
 
 @dataclass
@@ -128,7 +129,7 @@ class Site:
 @pytest.fixture(scope="module")
 def source(
     projects: Callable[[str], Project],
-    tools: dict[str, str],
+    offline: dict[str, str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Source:
     """Lock and pack a project, with free ports in its configuration and units."""
@@ -142,7 +143,7 @@ def source(
     for file in (*folder.glob("etc/systemd/system/*.socket"), folder / "etc/hello/main.yaml"):
         text = file.read_text().replace("127.0.0.1:8000", f"127.0.0.1:{http}")
         file.write_text(text.replace("127.0.0.1:8001", f"127.0.0.1:{admin}"))
-    project = Project(folder, tools)
+    project = Project(folder, offline)
     project.succeed("release")
     (archive,) = (folder / "dist").glob("hello-*.tar")
     subprocess.run(["tar", "--extract", "--file", archive], cwd=place, check=True)
@@ -367,6 +368,41 @@ def test_without_a_database_s_address_nothing_is_installed(source: Source, tmp_p
         f"install.sh: write DATABASE_URL=postgresql://... into {site.prefix}/environment first"
     )
     assert site.releases() == []
+
+
+def test_a_full_disk_is_named_and_nothing_of_the_release_is_left(
+    source: Source, tmp_path: Path
+) -> None:
+    with mounted(tmp_path / "opt") as disk:
+        site = Site(disk.folder, tmp_path / "bin")
+        (site.prefix / "environment").write_text("DATABASE_URL=postgresql://127.0.0.1:1/x\n")
+        disk.fill()
+        said = site.refuses(source.archive)
+        assert re.fullmatch("install.sh: the copy failed: .*: No space left on device", said)
+        assert site.releases() == []
+
+
+def test_a_full_disk_harms_no_archive_and_the_next_try_works(
+    source: Source, tmp_path: Path
+) -> None:
+    ignored = shutil.ignore_patterns(".venv", "dist")
+    folder = shutil.copytree(source.project.folder, tmp_path / "hello", ignore=ignored)
+    (folder / ".venv").symlink_to((source.project.folder / ".venv").resolve())
+    project = Project(folder, source.project.environment)
+    (packed,) = (source.project.folder / "dist").glob("*.tar")
+    size = packed.stat().st_size
+    with mounted(folder / "dist", str(4 * size)) as disk:
+        earlier = disk.folder / packed.name
+        earlier.write_bytes(b"from an earlier time")
+        disk.fill(left=size * 3 // 2)  # the wheels fit, their archive does not
+        result = project.make("release")
+        assert (result.returncode, "No space left on device" in result.stderr) == (2, True)
+        assert earlier.read_bytes() == b"from an earlier time"
+        disk.make_room()
+        assert list(disk.folder.iterdir()) == [earlier]
+        project.succeed("release")
+        assert list(disk.folder.iterdir()) == [earlier]
+        subprocess.run(["tar", "--list", "--file", earlier], stdout=subprocess.DEVNULL, check=True)
 
 
 def test_a_release_without_migrations_migrates_nothing(

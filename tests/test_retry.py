@@ -14,6 +14,7 @@ from testkit.projects import ROOT
 
 NAMED = re.compile(r"^FLAKY: (.*)$", re.MULTILINE)
 AGAIN = "Once more, by themselves"
+PLUGINS = "xdist.plugin,xdist.looponfail,pytest_timeout"  # all others only cost a start's seconds
 DEALT = ("--numprocesses=2", "--dist=loadgroup")
 HEAD = """
 import os, pathlib, time, pytest
@@ -68,10 +69,11 @@ def run(tmp_path: Path) -> Callable[..., Outcome]:
     def run(files: dict[str, str], *arguments: str) -> Outcome:
         for name, text in files.items():
             (tmp_path / name).write_text(HEAD + text)
+        others = {name: value for name, value in os.environ.items() if "PYTEST" not in name}
         result = subprocess.run(
             [sys.executable, str(ROOT / ".ci" / "retry.py"), *arguments],
             cwd=tmp_path,
-            env={name: value for name, value in os.environ.items() if "PYTEST" not in name},
+            env=others | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_PLUGINS": PLUGINS},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

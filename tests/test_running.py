@@ -27,6 +27,7 @@ from testkit.ports import free_port
 from testkit.projects import (
     DATABASES,
     INSTALLING,
+    READY,
     ROOT,
     Answer,
     Project,
@@ -86,8 +87,15 @@ def _variant(projects: Projects, tmp_path: Path, options: dict[str, str]) -> Pro
     return Project(folder, installed.environment)
 
 
-def test_a_fresh_project_passes_its_own_tests(project: Project) -> None:
-    assert re.search(r"= \d+ passed in", project.succeed("test"))
+def test_a_fresh_project_passes_its_own_tests_beside_its_daemon(project: Project) -> None:
+    with project.running() as run:
+        assert re.search(r"= \d+ passed in", project.succeed("test"))
+        assert run.health("ready") == 200
+        if "postgres" in run.names():
+            assert run.ask("/records").json()["records"] == []
+        assert run.console.count(READY) == 1
+        run.press_ctrl_c()
+        run.leaves_nothing()
 
 
 def test_a_first_start_names_its_slow_steps(with_database: Project) -> None:
@@ -133,26 +141,33 @@ def test_make_run_serves_without_a_database(projects: Projects) -> None:
         assert "Traceback" not in run.console
 
 
+RUN_ELSEWHERE = "with HTTP_PORT= or ADMIN_PORT=, as in make run HTTP_PORT=9000 ADMIN_PORT=9001"
+
+
 @pytest.mark.parametrize(
-    ("verb", "cure"),
+    ("verb", "listener", "cure"),
     [
-        ("run", "with HTTP_PORT= or ADMIN_PORT=, as in make run HTTP_PORT=9000"),
-        ("serve", "in etc/hello/main.yaml"),
+        ("run", "http", RUN_ELSEWHERE),
+        ("run", "admin", RUN_ELSEWHERE),
+        ("serve", "http", "in etc/hello/main.yaml"),
     ],
 )
 def test_a_busy_port_is_reported_with_what_its_user_can_change(
-    projects: Projects, verb: str, cure: str
+    projects: Projects, verb: str, listener: str, cure: str
 ) -> None:
     project = projects("none")
     settings = project.folder / "etc" / "hello" / "main.yaml"
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
+        ports = {"http": free_port(), "admin": free_port(), listener: port}
+        options = [f"{name.upper()}_PORT={number}" for name, number in ports.items()]
         with project.edited(settings, "127.0.0.1:8000", f"127.0.0.1:{port}"):
-            result = project.make(verb, f"HTTP_PORT={port}", f"ADMIN_PORT={free_port()}")
+            result = project.make(verb, *options)
     assert result.returncode == 2
+    comm = Path("/proc/self/comm").read_text().strip()
     assert (
-        f"listener http: tcp://127.0.0.1:{port} is in use: stop what listens there, or choose"
-        f" another address {cure}\n"
+        f"listener {listener}: tcp://127.0.0.1:{port} is in use: stop what listens there ({comm}, "
+        f"process {os.getpid()}), or choose another address {cure}\n"
     ) in result.stderr
 
 
@@ -203,8 +218,11 @@ def test_everything_ends_with_make_s_child(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_everything_ends_with_make(projects: Projects, number: signal.Signals) -> None:
-    with projects("aiopg").running() as run:
+@pytest.mark.parametrize("database", ["aiopg", "none"])
+def test_everything_ends_with_make(
+    projects: Projects, database: str, number: signal.Signals
+) -> None:
+    with projects(database).running() as run:
         run.process.send_signal(number)
         run.leaves_nothing()
 
@@ -325,6 +343,12 @@ def test_make_reload_takes_new_code_into_make_serve(projects: Projects) -> None:
             refused = project.make("reload")
             assert (refused.returncode, "SyntaxError" in refused.stderr) == (2, True)
             assert _greets(port, "Changed")
+        refused = project.make("clean")
+        assert "make clean: make serve runs here, and needs .venv: end it first" in refused.stderr
+        shutil.rmtree(project.folder / ".venv")
+        with project.edited(index, "Hello, World!", "In a new environment"):
+            assert "Reloaded" in project.succeed("reload")
+            until(lambda: _greets(port, "In a new environment"))
         run.process.terminate()
         run.leaves_nothing()
     assert not (project.folder / "hello.pid").exists()

@@ -222,6 +222,21 @@ def test_a_conflict_is_shown_and_no_edit_is_lost(project: Project, template: Pat
     assert git(project.folder, "status", "--porcelain") == ""
 
 
+def test_a_merge_that_git_cannot_commit_is_taken_back(project: Project, template: Path) -> None:
+    renew(template)
+    git(project.folder, "config", "commit.gpgsign", "true")
+    git(project.folder, "config", "gpg.program", "false")
+    message = f"make update: git -C {project.folder} failed: error: gpg failed to sign the data"
+    before = snapshot(project.folder / "hello")
+    result = project.make("update")
+    assert (result.returncode, message in result.stderr) == (2, True)
+    assert snapshot(project.folder / "hello") == before
+    assert git(project.folder, "status", "--porcelain") == ""
+    git(project.folder, "config", "commit.gpgsign", "false")
+    assert "One commit updated" in project.succeed("update")
+    assert (project.folder / "COLOUR").exists()
+
+
 def test_an_update_from_a_git_address_moves_the_runtime_s_pin(
     generate: Callable[..., Project], template: Path
 ) -> None:

@@ -12,6 +12,7 @@
 <% if cookiecutter.database != "none" %>
 # A rollback does not undo migrations: the previous release must work with them.
 <% endif %>
+[ -n "$BASH_VERSION" ] || exec bash "$0" "$@" # sh install.sh
 set -euo pipefail
 
 name=<< cookiecutter.project_slug >>
@@ -69,7 +70,7 @@ serve() {
     read_environment
     cd "$prefix/current"
     export NOTIFY_SOCKET=$prefix/notify
-    exec "$prefix/current/venv/bin/python" -m api_hour "$name:Container" --pid "$prefix/$name.pid"
+    exec "$prefix/current/venv/bin/python" -P -m api_hour "$name:Container" --pid "$prefix/$name.pid"
 }
 
 # Print the comment at the top of this file.
@@ -96,7 +97,7 @@ unpack() {
     echo "Installing $name ${release#*/} into $prefix/$release"
     rm -rf -- "${prefix:?}/$release" # left by a killed attempt
     mkdir "$prefix/$release"
-    cp -R "$here/etc" "$here/install.sh" "$prefix/$release"
+    step copy cp -R "$here/etc" "$here/install.sh" "$prefix/$release"
 <% if cookiecutter.systemd %>
     sed -i "s|/opt/$name|$prefix|g" "$prefix/$release"/etc/systemd/system/*
 <% endif %>
@@ -136,7 +137,7 @@ migrate() {
 check() {
     echo "Checking $name ${release#*/}"
     cd "$prefix/$release"
-    step check venv/bin/python -m api_hour "$name:Container" --check
+    step check venv/bin/python -P -m api_hour "$name:Container" --check
 }
 
 switch_over() {

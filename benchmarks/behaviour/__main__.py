@@ -33,6 +33,11 @@ TRIALS: dict[str, Callable[[Entrant, Form], Any]] = {
     "dies": lambda entrant, form: trials.fail(entrant, form, trials.DIES),
     "several": lambda entrant, _: features.several(entrant),
     "metrics": lambda entrant, _: features.metrics(entrant),
+    "hook": trials.hook,
+    "removed": trials.remove,
+    "full": trials.fill,
+    "frozen": trials.freeze,
+    "stale": trials.leave_pid_file,
 }
 
 
@@ -47,7 +52,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     results = _new()
     if options.keep:
         known = Results.read(options.output)
-        results.servers, results.command = known.servers, f"{known.command}; {results.command}"
+        commands = dict.fromkeys([*known.command.split("; "), results.command])  # each one once
+        results.servers, results.command = known.servers, "; ".join(commands)
+        if results.date not in known.date:
+            results.date = f"{known.date} and {results.date}"
+        else:
+            results.date = known.date
     for entrant in entrants:
         results.servers[entrant.name] = _install(entrant, results.servers.get(entrant.name))
     steps = [(entrant, name) for entrant in entrants for name in options.trials or TRIALS]
@@ -108,11 +118,18 @@ def _install(entrant: Entrant, known: Facts | None) -> Facts:
     declared = entrant.declaration
     facts = known or Facts(declared.title, "", {}, {}, declared.reload)
     facts.reason = ""
-    commands = {"serve": declared.command, "several": declared.several, "metrics": declared.metrics}
+    commands = {
+        "serve": declared.command,
+        "several": declared.several,
+        "metrics": declared.metrics,
+        "removed": declared.linked,
+        "full": declared.logged,
+        "stale": [*declared.command, *declared.pid] if declared.pid else (),
+        "reload by pid file": declared.reload_by_pid,
+    }
+    shown = {"bin": "", "port": 8000, "tcp": 8001, "udp": 8002, "current": "current", "pid": "pid"}
     facts.commands = {
-        name: shlex.join(
-            word.format(bin="", port=8000, tcp=8001, udp=8002).lstrip("/") for word in words
-        )
+        name: shlex.join(word.format(**shown).removeprefix("/") for word in words)
         for name, words in commands.items()
         if words
     }

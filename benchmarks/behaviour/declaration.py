@@ -14,13 +14,26 @@ FOLDER = HERE / "contenders"
 OURS = "api_hour"
 
 
+class Hook(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A callback of the service that runs when a worker starts: ``text``, for the end of a file."""
+
+    name: str
+    file: str
+    text: str
+
+
 class Declaration(contender.Declaration, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One table of a contender.toml, whose commands may also contain {tcp} and {udp}.
+    """One table of a contender.toml.
+
+    Its commands may also contain {tcp} and {udp}, which are ports, {current}, the folder of the
+    application, and {pid}, a pid file.
 
     ``application`` is a file in ``applications``; ``beside`` are further files for its folder.
     ``reload`` is a signal, or a command to run in that folder. ``several`` starts the server with
     three protocols, ``metrics`` with Prometheus metrics on the port {tcp}, in which the lines that
-    match ``counter`` count requests.
+    match ``counter`` count requests. ``linked`` starts it in a folder that is a link, ``logged``
+    with its logs in /dev/full; ``pid`` is added to ``command`` to name a pid file, and
+    ``reload_by_pid`` is the documented command that reloads the server of one. ``hook`` raises.
     """
 
     cases: list[str] = msgspec.field(default_factory=list)
@@ -32,6 +45,11 @@ class Declaration(contender.Declaration, frozen=True, forbid_unknown_fields=True
     metrics: tuple[str, ...] = ()
     counter: str = ""
     help: list[str]
+    hook: Hook | None = None
+    linked: tuple[str, ...] = ()
+    logged: tuple[str, ...]
+    pid: tuple[str, ...] = ()
+    reload_by_pid: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -93,6 +93,56 @@ class Metrics(msgspec.Struct, frozen=True):
     options: list[str]
 
 
+class Hook(msgspec.Struct, frozen=True):
+    """A reload with a hook that raises; no name: there is no hook."""
+
+    name: str
+    reload: Broken | None
+
+
+class Served(msgspec.Struct, frozen=True):
+    """How many of ``asked`` requests were answered, by which releases, and by how many workers."""
+
+    asked: int
+    answered: int
+    releases: list[int]
+    workers: int
+
+
+class Removed(msgspec.Struct, frozen=True):
+    """A release that is replaced and removed: after a reload, and after a worker's death."""
+
+    reloaded: Served
+    killed: Served
+    losses: Losses
+
+
+class Full(msgspec.Struct, frozen=True):
+    """Logs on a full disk; no losses: the server does not start."""
+
+    losses: Losses | None
+
+
+class Frozen(msgspec.Struct, frozen=True):
+    """Every process stopped ``times`` for ``seconds``: how many of ``workers`` were ended then."""
+
+    times: int
+    seconds: float
+    workers: int
+    ended: int
+    losses: Losses
+
+
+class Stale(msgspec.Struct, frozen=True):
+    """A pid file that names a living stranger; None where the server has no such thing.
+
+    ``starts``: the server starts over it; ``signals``: its reload by pid file signals the stranger.
+    """
+
+    starts: bool | None
+    signals: bool | None
+
+
 class Facts(msgspec.Struct):
     """The facts about a server; ``reason``: why some are missing."""
 
@@ -111,6 +161,11 @@ class Facts(msgspec.Struct):
     dies: Spin | None = None
     several: Several | None = None
     metrics: Metrics | None = None
+    hook: Hook | None = None
+    removed: Removed | None = None
+    full: Full | None = None
+    frozen: Frozen | None = None
+    stale: Stale | None = None
 
 
 class Machine(msgspec.Struct, frozen=True):

@@ -28,38 +28,70 @@ class NotServing(Exception):
 class Subject(Program):
     """A command of an entrant, running on a copy of its application in ``folder``."""
 
-    def __init__(self, entrant: Entrant, folder: Path, command: Sequence[str]) -> None:
+    def __init__(
+        self, entrant: Entrant, folder: Path, command: Sequence[str], *, linked: bool = False
+    ) -> None:
         self.entrant, self.folder = entrant, folder / "project"
         self.ledger = folder / "ledger"
         self.wanted = entrant.declaration.workers
         self._source = (HERE / "applications" / entrant.declaration.application).read_text()
-        for path in (self.folder, self.ledger):
-            path.mkdir()
-        for name in entrant.declaration.beside:
-            shutil.copy(HERE / "applications" / name, self.folder)
-        self.write()
+        self.ledger.mkdir()
+        if linked:
+            self.folder.symlink_to(self._make_folder("release-1", 1))
+        else:
+            self._make_folder("project", 1)
         self.http, self.tcp, self.udp = (free_port() for _ in range(3))
         super().__init__(
             *self._filled(command), folder=self.folder, environment=self._environment()
         )
 
     def _filled(self, command: Sequence[str]) -> list[str]:
-        ports = {"{tcp}": str(self.tcp), "{udp}": str(self.udp)}
+        own = {"{tcp}": self.tcp, "{udp}": self.udp, "{current}": self.folder}
         words = list(command)
-        for brace, port in ports.items():
-            words = [word.replace(brace, port) for word in words]
+        for brace, value in own.items():
+            words = [word.replace(brace, str(value)) for word in words]
         return self.entrant.installation.fill(self.http)(words)
 
     def _environment(self) -> dict[str, str]:
         inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
-        # No bytecode: two releases written within a second would share it.
-        own = {"LEDGER": str(self.ledger), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
+        own = {
+            "LEDGER": str(self.ledger),
+            "PWD": str(self.folder),  # as a shell sets it, which keeps the link in it
+            # No bytecode: two releases written within a second would share it.
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONUNBUFFERED": "1",
+        }
         return {**inherited, **own}
+
+    def _make_folder(self, name: str, release: int) -> Path:
+        """Return a new folder with this release of the application."""
+        folder = self.folder.with_name(name)
+        folder.mkdir()
+        for file in self.entrant.declaration.beside:
+            shutil.copy(HERE / "applications" / file, folder)
+        (folder / "app.py").write_text(self._source_of(release))
+        return folder
+
+    def _source_of(self, release: int) -> str:
+        return self._source.replace('RELEASE = "1"', f'RELEASE = "{release}"')
 
     def write(self, *, release: int = 1, more: str = "") -> None:
         """Write the application with this release number, and with ``more`` at its end."""
-        source = self._source.replace('RELEASE = "1"', f'RELEASE = "{release}"')
-        (self.folder / "app.py").write_text(source + more)
+        (self.folder / "app.py").write_text(self._source_of(release) + more)
+
+    def append(self, file: str, text: str) -> None:
+        """Append ``text`` to a file of the application's folder."""
+        path = self.folder / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as opened:
+            opened.write(text)
+
+    def replace_release(self) -> None:
+        """Let the link name release 2 instead of release 1, and remove the folder of release 1."""
+        old, link = self.folder.resolve(), self.folder.with_name("next")
+        link.symlink_to(self._make_folder("release-2", 2))
+        link.rename(self.folder)
+        shutil.rmtree(old)
 
     def notes(self, name: str) -> list[str]:
         """Return the lines that the application has written into a file of the ledger."""
@@ -131,11 +163,16 @@ class Subject(Program):
 
 
 @contextmanager
-def serving(entrant: Entrant, command: Sequence[str] = ()) -> Iterator[Subject]:
-    """Yield a server that serves; leave none of its processes behind."""
+def serving(
+    entrant: Entrant, command: Sequence[str] = (), *, linked: bool = False
+) -> Iterator[Subject]:
+    """Yield a server that serves; leave none of its processes behind.
+
+    ``linked``: the application's folder is a link to that of release 1.
+    """
     with tempfile.TemporaryDirectory(prefix="behaviour-") as folder:
         words = command or entrant.declaration.command
-        subject = Subject(entrant, Path(folder), words)
+        subject = Subject(entrant, Path(folder), words, linked=linked)
         try:
             subject.wait_until_serving()
             yield subject

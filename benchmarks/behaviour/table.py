@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeVar
 
 from benchmarks.behaviour.declaration import HERE
-from benchmarks.behaviour.facts import Facts, Losses, Results, Spin
+from benchmarks.behaviour.facts import Broken, Facts, Full, Hook, Losses, Results, Served, Spin
 
 PAGE = HERE.parents[1] / "docs" / "explanation" / "comparison-table.inc"
 NOT_RUN = "not run"
@@ -105,6 +105,32 @@ def _protocols(answers: Mapping[str, bool]) -> str:
     return ", ".join(name for name, right in answers.items() if right)
 
 
+def _of_hook(show: Callable[[Broken], str]) -> Callable[[Facts], str]:
+    """Return a function that shows a part of a reload with a hook that raises, if there is one."""
+
+    def cell(hook: Hook) -> str:
+        return show(hook.reload) if hook.reload else "no hook"
+
+    return _of(lambda facts: facts.hook, cell)
+
+
+def _served(served: Served) -> str:
+    releases = " and ".join(map(str, served.releases))
+    by = f", by release {releases}" if releases else ""
+    return f"{served.answered} of {served.asked}{by}"
+
+
+def _full(full: Full) -> str:
+    if full.losses is None:
+        return "does not start"
+    requests = full.losses.requests
+    return f"{requests - sum(full.losses.lost.values())} of {requests}"
+
+
+def _if_any(true: bool | None, otherwise: str) -> str:
+    return otherwise if true is None else _yes(true)
+
+
 ROWS: dict[str, Callable[[Facts], str]] = {
     "Reload by": lambda facts: f"``{facts.reload_by}``",
     "Reload: requests lost": _of(lambda facts: facts.reload, lambda reload: _lost(reload.losses)),
@@ -166,6 +192,38 @@ ROWS: dict[str, Callable[[Facts], str]] = {
             if metrics.counted is None
             else f"{metrics.counted:.0f} of {metrics.asked}, of {metrics.workers} workers"
         ),
+    ),
+    "Raising hook: which": _of(lambda facts: facts.hook, lambda hook: hook.name or "no hook"),
+    "Raising hook at a reload: answered 10 s later": _of_hook(
+        lambda reload: f"{reload.answered} of {reload.asked}"
+    ),
+    "Raising hook at a reload: requests lost": _of_hook(lambda reload: _lost(reload.losses)),
+    "Removed release: answered 10 s after a reload": _of(
+        lambda facts: facts.removed, lambda removed: _served(removed.reloaded)
+    ),
+    "Removed release: workers then, and 10 s after one was killed": _of(
+        lambda facts: facts.removed,
+        lambda removed: f"{removed.reloaded.workers}, {removed.killed.workers}",
+    ),
+    "Removed release: answered 10 s after that": _of(
+        lambda facts: facts.removed, lambda removed: _served(removed.killed)
+    ),
+    "Removed release: requests lost, with those of the kill": _of(
+        lambda facts: facts.removed, lambda removed: _lost(removed.losses)
+    ),
+    "Full disk under the logs: answered": _of(lambda facts: facts.full, _full),
+    "SIGSTOP of all processes: workers ended after SIGCONT": _of(
+        lambda facts: facts.frozen,
+        lambda frozen: f"{frozen.ended} of {frozen.workers * frozen.times}",
+    ),
+    "SIGSTOP of all processes: requests lost": _of(
+        lambda facts: facts.frozen, lambda frozen: _lost(frozen.losses)
+    ),
+    "Stale pid file of a living process: it starts": _of(
+        lambda facts: facts.stale, lambda stale: _if_any(stale.starts, "no pid file")
+    ),
+    "Stale pid file: its reload command signals the stranger": _of(
+        lambda facts: facts.stale, lambda stale: _if_any(stale.signals, "no command")
     ),
 }
 

@@ -5,11 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import docutils.core
+import msgspec
 import pytest
 
 from benchmarks.behaviour import features, trials
+from benchmarks.behaviour.__main__ import main
 from benchmarks.behaviour.declaration import HERE, Entrant, discover
-from benchmarks.behaviour.facts import Facts, Results
+from benchmarks.behaviour.facts import Facts, Full, Hook, Results, Stale
 from benchmarks.behaviour.table import NOT_RUN, PAGE, ROWS, render
 from benchmarks.behaviour.trials import Form
 
@@ -61,6 +63,77 @@ def test_the_clients_lose_the_requests_of_a_killed_worker_and_see_its_successor(
     assert fact.runs
     assert fact.replaced is not None
     assert sum(fact.losses.lost.values()) <= CLIENTS
+
+
+@pytest.mark.parametrize("entrant", ["api-hour"], indirect=True)
+def test_the_clients_see_that_api_hour_survives_a_hook_that_raises(entrant: Entrant) -> None:
+    fact = trials.hook(entrant, SHORT)
+    assert fact.name == "``post_fork``"
+    assert fact.reload is not None
+    assert fact.reload.answered == fact.reload.asked > 0
+    assert fact.reload.losses.lost == {}
+
+
+@pytest.mark.parametrize("entrant", ["uwsgi"], indirect=True)
+def test_a_server_without_a_hook_is_not_started(entrant: Entrant) -> None:
+    assert trials.hook(entrant, SHORT) == Hook("", None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("entrant", ["api-hour"], indirect=True)
+def test_the_clients_see_that_api_hour_takes_the_release_that_replaced_a_removed_one(
+    entrant: Entrant,
+) -> None:
+    fact = trials.remove(entrant, SHORT)
+    assert fact.reloaded.answered == fact.reloaded.asked > 0
+    assert fact.reloaded.releases == [2]
+    assert fact.killed.answered > 0
+    assert sum(fact.losses.lost.values()) <= CLIENTS
+
+
+@pytest.mark.parametrize("entrant", ["api-hour"], indirect=True)
+def test_a_full_disk_under_the_logs_costs_api_hour_no_request(entrant: Entrant) -> None:
+    fact = trials.fill(entrant, SHORT)
+    assert fact.losses is not None
+    assert fact.losses.lost == {}
+
+
+@pytest.mark.parametrize("entrant", ["gunicorn"], indirect=True)
+def test_a_server_that_does_not_start_on_a_full_disk_has_no_losses(entrant: Entrant) -> None:
+    declaration = msgspec.structs.replace(entrant.declaration, logged=("false",))
+    assert trials.fill(replace(entrant, declaration=declaration), SHORT) == Full(None)
+
+
+@pytest.mark.parametrize("entrant", ["api-hour"], indirect=True)
+def test_the_clients_wait_while_every_process_is_stopped_and_lose_nothing(entrant: Entrant) -> None:
+    fact = trials.freeze(entrant, replace(SHORT, freezes=2, frozen=1.0, watch=2.0))
+    assert (fact.ended, fact.losses.lost) == (0, {})
+    assert fact.losses.longest > fact.seconds
+
+
+@pytest.mark.parametrize(
+    ("entrant", "starts", "signals"),
+    [("api-hour", True, False), ("gunicorn", False, True)],
+    indirect=["entrant"],
+)
+def test_a_pid_file_of_a_stranger_is_a_trap_for_gunicorn_only(
+    entrant: Entrant, starts: bool, signals: bool
+) -> None:
+    assert trials.leave_pid_file(entrant, SHORT) == Stale(starts, signals)
+
+
+def test_a_further_run_keeps_what_was_found_before_and_adds_its_date(tmp_path: Path) -> None:
+    output, page = tmp_path / "results.json", tmp_path / "table.inc"
+    known = Results.read(RESULTS)
+    known.date = "2026-01-01"
+    known.write(output)
+    narrow = ["--keep", "--here", "--only", "gunicorn", "--trial", "stale"]
+    assert main([*narrow, "--output", str(output), "--page", str(page)]) == 0
+    results = Results.read(output)
+    assert results.date.startswith("2026-01-01 and ")
+    assert list(results.servers) == list(known.servers)
+    assert results.servers["gunicorn"].reload == known.servers["gunicorn"].reload
+    assert page.read_text() == render(results)
 
 
 @pytest.mark.parametrize("entrant", ["gunicorn"], indirect=True)

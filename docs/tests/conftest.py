@@ -4,7 +4,6 @@ Everything that a page installs comes from a folder that is filled once; git fet
 from a copy of this repository.
 """
 
-import os
 import shutil
 import subprocess
 import sys
@@ -14,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from docs.tests.pages import ROOT
-from docs.tests.reader import locked
 from testkit.git_server import commit_copy
 from testkit.projects import Project, bake, git, pip
+from testkit.sharing import once
 
 ADDRESS = "https://github.com/org/template.git"  # what gh:org/template stands for
 BUILDING = ["flit_core>=3.11,<5", "setuptools>=77", "pip", "uv>=0.9,<1", "asyncpg>=0.30"]
@@ -36,23 +35,16 @@ CONFIGURATION = f"""
 @pytest.fixture(scope="session")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Download what the pages install, once for all processes of a run."""
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent
-    with locked(folder / "lock"):
-        if not (folder / "packages").exists():
-            _fetch(folder / "fetched", tmp_path_factory.mktemp("needs"))
-            (folder / "fetched").rename(folder / "packages")
-    return folder / "packages"
+    needs = tmp_path_factory.mktemp("needs") / "out"
 
+    def fetch(folder: Path) -> None:
+        project = bake(needs, project_slug="needs")
+        pip("wheel", "--no-deps", f"--wheel-dir={folder}", str(ROOT / "runtime"))
+        (wheel,) = folder.iterdir()
+        wanted = [str(wheel), f"{project}[dev]", *BUILDING, f"-r{ROOT / 'requirements.txt'}"]
+        pip("download", f"--dest={folder}", *wanted)
 
-def _fetch(folder: Path, needs: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)  # an incomplete download of another process
-    project = bake(needs / "out", project_slug="needs")
-    pip("wheel", "--no-deps", f"--wheel-dir={folder}", str(ROOT / "runtime"))
-    (wheel,) = folder.iterdir()
-    wanted = [str(wheel), f"{project}[dev]", *BUILDING, f"-r{ROOT / 'requirements.txt'}"]
-    pip("download", f"--dest={folder}", *wanted)
+    return once(tmp_path_factory, "packages", fetch)
 
 
 @pytest.fixture(scope="session")

@@ -1,14 +1,18 @@
 """The command ``api_hour``: load the configuration, then start the master."""
 
+import logging
 import os
 import sys
+import time
 from typing import NoReturn
 
+from api_hour.config import command_line
 from api_hour.config.command_line import USAGE, UsageError
 from api_hour.config.loader import BaseApplication, Loader
 from api_hour.exceptions import ConfigError
-from api_hour.master import reload_requests
+from api_hour.master import reload_requests, reloader
 from api_hour.master.arbiter import Arbiter
+from api_hour.master.starter import Starter
 from api_hour.worker.process import Worker
 
 
@@ -18,13 +22,33 @@ def main() -> NoReturn:
     if sys.argv[1:2] == ["reload"]:
         sys.exit(reload_requests.main(sys.argv[2:]))
     try:
-        Command(Worker, prog="api_hour").run()
+        _load().run()
     except UsageError as error:
         print(f"{USAGE}\napi_hour: error: {error}", file=sys.stderr)
         sys.exit(2)
     except (ConfigError, RuntimeError) as error:
         sys.exit(f"api_hour: error: {error}")
     sys.exit(0)
+
+
+def _load() -> "Command":
+    """Read the configuration; with --reload a broken one is read again when it has changed."""
+    start = os.getcwd()
+    while True:
+        begun = time.time()
+        try:
+            return Command(Worker, prog="api_hour")
+        except UsageError:
+            raise
+        except ConfigError as error:
+            given, _ = command_line.parse(sys.argv[1:])
+            here = os.getcwd()  # what chdir names
+            os.chdir(start)
+            config = given.get("config") or os.path.join(here, "gunicorn.conf.py")
+            places = [given.get("config_dir") or os.path.join(here, "etc"), config]
+            told = f"api_hour: error: {error}"
+            if not given.get("reload") or not reloader.wait_for_change(places, begun, told):
+                raise
 
 
 def _open_standard_streams() -> None:
@@ -43,8 +67,18 @@ def _open_standard_streams() -> None:
 class _Master(BaseApplication):  # type: ignore[misc]
     """The end of Gunicorn's Application.run(), with our Arbiter instead of Gunicorn's."""
 
+    starter: Starter | None = None  # with --daemon
+
     def run(self) -> None:
-        Arbiter(self).run()
+        os.environ.pop("GUNICORN_FD", None)
+        try:
+            Arbiter(self).run()
+        except ConfigError as error:
+            if self.cfg.daemon:  # nobody reads stderr
+                logging.getLogger("api_hour.master").critical("%s", error)
+            if self.starter is not None:
+                self.starter.tell(str(error))
+            raise
 
 
 class Command(Loader, _Master):
@@ -54,3 +88,11 @@ class Command(Loader, _Master):
     ``super().run()``. The order of the bases decides what that is: ``_Master`` comes after
     Gunicorn's Application and before its BaseApplication.
     """
+
+    def run(self) -> None:
+        """Run; with --daemon the parent waits for the child that goes on, and exits."""
+        if "GUNICORN_PID" in os.environ:  # of a successor, which is in the background already
+            os.environ["GUNICORN_FD"] = ""  # by which Gunicorn knows that
+        elif self.cfg.daemon and not (self.cfg.check_config or self.cfg.print_config):
+            self.starter = Starter()
+        super().run()

@@ -42,7 +42,10 @@ class ServerOptions:
     request_ids: bool = False
     metrics: bool = False
     trusted_proxies: Sequence[str] = ()  # networks, or "unix"
-    proxy_headers: str = "auto"  # the only family that is believed: x-forwarded or forwarded
+    proxy_headers: Sequence[str] = (  # those that are believed, in lower case
+        *("x-forwarded-for", "x-forwarded-proto", "x-real-ip", "forwarded"),
+    )
+    hosts: tuple[str, ...] | None = None  # names by which it is asked; None means by any
     proxy_protocol: bool = False  # each connection begins with a header of a trusted proxy
     max_connections: int = 0  # open at once; 0 means no limit
     keepalive: float = 75.0  # seconds that an idle connection is kept

@@ -5,7 +5,10 @@
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+from api_hour.logs import rate_limit
 
 settings.register_profile(
     "patient",  # an example may take as long as a busy machine needs
@@ -14,3 +17,9 @@ settings.register_profile(
     max_examples=int(os.environ.get("EXAMPLES", "100")),
 )
 settings.load_profile("patient")
+
+
+@pytest.fixture(autouse=True)
+def fresh_rate_limit() -> None:
+    """Let each test see what it logs, however often others have logged the same."""
+    rate_limit.forget()

@@ -19,7 +19,7 @@ TREES = (
 )
 STARTS_PROCESSES = {
     *("subprocess", "multiprocessing", "os.fork", "os.posix_spawn", "pty"),
-    *("testkit.processes", "testkit.projects", "testkit.git_server"),
+    *("testkit.processes", "testkit.projects", "testkit.git_server", "testkit.disk"),
 }
 
 

@@ -35,12 +35,20 @@ async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
 
 
 async def lifespan(receive: Receive, send: Send) -> None:
-    """Confirm start and stop: there is nothing to open or close."""
-    while True:
-        event = (await receive())["type"]
-        await send({"type": f"{event}.complete"})
-        if event == "lifespan.shutdown":
-            return
+    """Confirm start and stop; a start-up that raises is reported, as frameworks do it."""
+    await receive()
+    try:
+        start_up()
+    except Exception as error:
+        await send({"type": "lifespan.startup.failed", "message": repr(error)})
+        return
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    await send({"type": "lifespan.shutdown.complete"})
+
+
+def start_up() -> None:
+    """Open nothing; a trial puts a function that raises in its place."""
 
 
 async def work(query: dict[str, str], receive: Receive, send: Send) -> None:

@@ -8,10 +8,10 @@ also one of the same name to ``container.ServerOptions``. An option of one socke
 import grp
 import os
 import pwd
+import re
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
@@ -19,6 +19,8 @@ from api_hour.exceptions import ConfigError
 
 MAX_ADDRESSES = 32  # of one listener; the channel carries 64 descriptors at once
 MAX_UNIX_PATH = 107  # bytes; Linux' sun_path without its NUL
+NAME = r"(?a:[\w.-]+)"  # of a listener; it is sent to workers and successors, and read there
+HOST_NAME = r"(?a:[\w.-]+)"
 FORMS = "tcp://HOST:PORT, udp://HOST:PORT, unix:/PATH, unixgram:/PATH or fd://NUMBER"
 HOSTED = ("tcp", "udp")
 PATHS = ("unix", "unixgram")
@@ -102,6 +104,16 @@ def _pairs(value: Any) -> tuple[KeyPair, ...]:
         raise ValueError("a list of mappings with certificate and key") from None
 
 
+def _hosts(value: Any) -> tuple[str, ...]:
+    """Return names in lower case; in a URL they are one text with commas."""
+    names = value.split(",") if isinstance(value, str) and value else value or []
+    if not isinstance(names, list) or not all(
+        isinstance(name, str) and re.fullmatch(HOST_NAME, name) for name in names
+    ):
+        raise ValueError("a list of host names without ports")
+    return tuple(name.lower().rstrip(".") for name in names)
+
+
 BY_TYPE: dict[object, Reader] = {str: _text, int: _whole_number, bool: _switch}
 
 
@@ -120,6 +132,7 @@ class ListenerOptions:
     verify: str = _option("", _one_of("required", "optional"))  # client certificates
     tls_min: str = _option("", _one_of(*TLS_VERSIONS))
     ciphers: str = ""  # of TLS 1.2, as OpenSSL writes them
+    hosts: tuple[str, ...] | None = _option(None, _hosts)  # beside localhost and IP addresses
     proxy_protocol: bool = False  # connections begin with HAProxy's PROXY protocol
     max_connections: int = 0  # open at once in one worker; 0 means no limit
 
@@ -158,6 +171,18 @@ class Address(SocketOptions):
         return f"{self.scheme}://{host}:{self.port}"
 
     @property
+    def query(self) -> str:
+        """Return the options of the socket as they stand in a URL."""
+        given = {
+            "mode": None if self.mode is None else f"{self.mode:04o}",
+            "user": self.user,
+            "group": self.group,
+            "ipv6only": "on" if self.ipv6only else None,
+        }
+        shown = "&".join(f"{key}={value}" for key, value in given.items() if value is not None)
+        return f"?{shown}" if shown else ""
+
+    @property
     def kind(self) -> socket.SocketKind:
         """Return the socket's type."""
         return socket.SOCK_DGRAM if self.scheme in DATAGRAM else socket.SOCK_STREAM
@@ -168,23 +193,25 @@ class Address(SocketOptions):
             return ":" in self.host
         return self.scheme in PATHS
 
-    def owned_by(self, mode: int, user: int | None, group: int | None) -> "Address":
-        """Return the address with what it does not say itself of a unix socket's file."""
+    def completed(self, folder: str, mode: int, user: int | None, group: int | None) -> "Address":
+        """Return the address with what it does not say itself of a unix socket's file.
+
+        ``folder`` is where its path begins; symbolic links in it are kept.
+        """
         if self.scheme not in PATHS:
             return self
         return replace(
             self,
+            path=os.path.join(folder, self.path),
             mode=mode if self.mode is None else self.mode,
             user=user if self.user is None else self.user,
             group=group if self.group is None else self.group,
         )
 
     def anywhere(self) -> "Address":
-        """Return a similar address that cannot be in use: a free port, or a path of its own."""
-        if self.scheme == "fd":
-            return replace(self, scheme="tcp", host="127.0.0.1", fd=-1)
-        path = f"{self.path}.{os.getpid()}" if self.path else ""
-        return replace(self, path=path, port=0, user=None, group=None)
+        """Return a free port of this machine, which nobody else can reach, for the same kind."""
+        scheme = "udp" if self.kind == socket.SOCK_DGRAM else "tcp"
+        return Address(scheme, host="127.0.0.1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,6 +243,11 @@ def read(name: str, given: object, like: ListenerSettings | None = None) -> List
 
     Options that are not given are those of ``like``. Raises ConfigError.
     """
+    if not isinstance(name, str) or not re.fullmatch(NAME, name):
+        raise ConfigError(
+            f"listener {name!r}: a name must be text of letters, digits, dots, hyphens and "
+            "underscores, in quotes if it is a number"
+        )
     options = dict(given) if isinstance(given, Mapping) else {"url": given}
     urls = options.pop("url", None)
     urls = [urls] if isinstance(urls, str) else urls
@@ -246,7 +278,9 @@ def _read_url(name: str, url: str) -> tuple[Address, dict[str, Any]]:
     """Return the address, and the options of the query."""
     base, _, query = url.partition("?")
     try:
-        given = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
+        given = parse_qsl(
+            query.replace("+", "%2B"), keep_blank_values=True, strict_parsing=bool(query)
+        )
     except ValueError:
         raise ConfigError(
             f"listener {name}: {url!r}: write options as in {base}?mode=0660&group=www-data"
@@ -338,7 +372,8 @@ def _parse(name: str, url: str) -> Address:
         raise ConfigError(f"listener {name}: {url!r}: {error}; write {FORMS}") from None
     if scheme == "fd" and host and host.isascii() and host.isdigit() and url == f"fd://{host}":
         return Address(scheme, fd=int(host))
-    extra = parts.path or parts.fragment or parts.username
+    # urlsplit drops tabs and line ends.
+    extra = parts.path or parts.fragment or "@" in url or not url.isprintable()
     if scheme not in HOSTED or not host or port is None or extra:
         raise ConfigError(f"listener {name}: {url!r} is not an address; write {FORMS}")
     return Address(scheme, host=host, port=port)
@@ -348,7 +383,7 @@ def _path(name: str, url: str, rest: str) -> str:
     path = rest[2:] if rest.startswith("//") else rest
     if not path or path.startswith("@"):  # a name of the abstract namespace has no owner or mode
         raise ConfigError(f"listener {name}: {url!r} names no path; write unix:/PATH")
-    path = str(Path(path).absolute())
+    path = os.path.normpath(path)
     if len(os.fsencode(path)) > MAX_UNIX_PATH:
         raise ConfigError(
             f"listener {name}: the path {path!r} is longer than {MAX_UNIX_PATH} bytes, "

@@ -9,6 +9,7 @@ import os
 import platform
 import re
 import shlex
+import sys
 import textwrap
 from argparse import SUPPRESS, ArgumentParser
 from collections.abc import Iterator, Mapping, Sequence
@@ -41,7 +42,7 @@ COMMON = {
     "check": "load everything, boot one worker to ready, print one line and exit",
     "loop": "event loop; auto is uvloop if it is installed",
     "balance": "one socket for all workers, or a slot (SO_REUSEPORT) for each",
-    "boot_timeout": "time from a worker's start until it must be ready",
+    "boot_timeout": "time from a worker's start until it must be ready; 0: no limit",
     "max_surge": "workers above the desired number while others are replaced",
     "stop_delay": "time between TERM and the end of accepting",
     "drain_idle": "time for which a draining worker still answers idle connections",
@@ -99,12 +100,22 @@ def parse(arguments: Sequence[str]) -> tuple[dict[str, Any], str]:
     given, rest = _parse(parser, arguments)
     for name, text in {"help": screen, "help_all": everything, "version": version}.items():
         if given.pop(name, None):
-            print(text())
+            tell(text())
             raise SystemExit(0)
     if len(rest) != 1:
         got = f"; got {' '.join(rest)}" if rest else f"; {NAME} --help shows the options"
         raise UsageError(f"name one Container: {NAME} MODULE:CONTAINER, as in {_example()}{got}")
     return given, rest[0]
+
+
+def tell(text: str) -> None:
+    """Print what was asked for; whoever reads it may leave before its end, as ``| head`` does."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # the exit writes again what has not been taken
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def parse_variable(text: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from typing import Any, TypeVar, Union
 
 import msgspec
+from msgspec import inspect
 
 from api_hour import validation
 from api_hour.config.yaml_document import Document, Keys, at
@@ -17,6 +18,8 @@ from api_hour.exceptions import ConfigError
 from api_hour.validation import Violation
 
 T = TypeVar("T")
+# What a mapping can be read as.
+READABLE = (inspect.StructType, inspect.DataclassType, inspect.TypedDictType, inspect.DictType)
 
 NOUNS = {**validation.NOUNS, "array": "a list", "object": "a mapping"}
 ANY_KEY = "[...]"  # what msgspec writes instead of a dict's key
@@ -36,11 +39,26 @@ def convert(document: Document, declared: type[T]) -> T:
             return msgspec.convert(data, declared)
         except msgspec.ValidationError as error:
             violation = validation.read(error, declared, NOUNS)
+        except Exception as error:  # __post_init__ may raise anything
+            cause = censored(document, f"{type(error).__name__}: {error}")
+            raise document.error((), cause) from error
         keys, rest = _locate(data, declared, violation)
         try:
             data = _replaced(data, keys, _relaxed(document, data, keys, violation))
         except msgspec.ValidationError:
             raise _explain(document, declared, keys, rest, violation) from None
+
+
+def refuse_unreadable(declared: object, name: str) -> None:
+    """Raise ConfigError, which begins with ``name``, unless a mapping fits ``declared``."""
+    cure = "write a class that extends msgspec.Struct, or a dataclass"
+    try:
+        kind = inspect.type_info(declared) if isinstance(declared, type) else None
+    except Exception as error:  # an annotation is evaluated, and may raise anything
+        cause = f"{type(error).__name__}: {error}"
+        raise ConfigError(f"{name}: an annotation of settings: {cause}") from error
+    if not isinstance(kind, READABLE):
+        raise ConfigError(f"{name}: settings cannot be {declared!r}: {cure}")
 
 
 def _relaxed(document: Document, data: Any, keys: Keys, violation: Violation) -> Any:

@@ -28,6 +28,7 @@ class Generation:
     tls: Mapping[str, ssl.SSLContext]  # by listener name, for those that have a certificate
     logs: Mapping[str, Any]  # logging.yaml in dictConfig's form; empty without one
     warnings: Sequence[str] = ()  # one line for each setting that has no effect
+    origin: str = ""  # the files that were read, or that there are none
 
     def enter(self) -> None:
         """Make the release folder the working directory and the first entry of ``sys.path``."""

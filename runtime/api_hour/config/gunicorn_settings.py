@@ -128,7 +128,12 @@ REFUSED_BESIDE_LOGGING_YAML = dict.fromkeys(
 )
 
 # The master reads these at its start only; a change at a reload is warned of.
-FIXED_AT_START = ("backlog", "balance", "daemon", "pidfile", "proc_name", "pythonpath", "reload")
+FIXED_AT_START = _names(
+    """
+    backlog balance daemon enable_stdio_inheritance logger_class pidfile proc_name pythonpath reload
+    spew
+    """
+)
 
 OURS = "API-Hour"  # the section of our own settings
 OWN_WARNED = {"auto_config": "the configuration is always found by the application's name"}

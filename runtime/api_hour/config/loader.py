@@ -8,8 +8,10 @@ error names both. The loader never imports the project's code: workers do.
 
 import ast
 import difflib
+import inspect
 import io
 import os
+import pwd
 import runpy
 import ssl
 import sys
@@ -17,7 +19,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import redirect_stderr, suppress
 from dataclasses import replace
-from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any, NamedTuple
@@ -38,15 +40,24 @@ from api_hour.config import (
     tls,
     yaml_document,
 )
-from api_hour.config.addresses import EVERYWHERE, Address, ListenerSettings
+from api_hour.config.addresses import EVERYWHERE, ListenerSettings
 from api_hour.config.generation import Generation, split
 from api_hour.exceptions import ConfigError
+from api_hour.logs import observers
+from api_hour.privileges import ROOT
 
 HTTP = "http"  # the listener that --bind and PORT mean
 DEFAULT_LISTENERS = {HTTP: "tcp://127.0.0.1:8000"}
 LISTENERS = "listeners"  # the one key of the section api_hour that is not a setting
 CONFIG_FILE = "gunicorn.conf.py"
+FILES = ("main.yaml", "logging.yaml", CONFIG_FILE)
+LOCATIONS = ("config", "config_dir")  # settings that only an option can give
+ERRANDS = ("check", "check_config", "print_config")  # the same: they end the command
 MAX_PORT = 65535
+RUN_AS_ROOT = (
+    "the workers run as root: whoever finds a hole in the project has the machine; set user, or "
+    "start the daemon as another user"
+)
 ALMOST = 0.9  # how alike two names are, of which one is a misspelling
 
 # What a validator of Gunicorn wants, in words; our own say it themselves.
@@ -57,7 +68,6 @@ EXPECTED = {
     "validate_class": "a class, or its name with dots",
     "validate_user": "a user of this machine",
     "validate_group": "a group of this machine",
-    "_validate_callable": "a function with the arguments of its kind",
 }
 
 Values = Mapping[str, Any]  # of settings, by name
@@ -84,7 +94,7 @@ class Loader(Application):  # type: ignore[misc]
     def __init__(self, worker_class: type, *, prog: str | None = None) -> None:
         self._worker_class = worker_class
         # Both as they were at the start: a reload must find the same, though `current` may be
-        # another release by then, and raw_env may have changed our environment.
+        # another release by then, and the master has changed its environment.
         self._start_folder: str = util.getcwd()
         self._environment = MappingProxyType(dict(os.environ))
         super().__init__(prog=prog)
@@ -100,7 +110,9 @@ class Loader(Application):  # type: ignore[misc]
         self.cfg.set("chdir", self._folder)
         self._logs: Values = {}
         self._warnings: list[str] = []
+        self._files: list[str] = []  # that were read, as an operator would name them
         self._moves: list[_Move] = []
+        self._set_anywhere: set[str] = set()  # names
         try:
             self.load_config()
             self.cfg.validate()
@@ -111,6 +123,9 @@ class Loader(Application):  # type: ignore[misc]
                 f"{self._start_folder}, where the daemon was started, is gone: put it back, or "
                 "restart the daemon"
             )
+        if self.cfg.daemon and self.cfg.errorlog == "-" and not (self.cfg.syslog or self._logs):
+            raise ConfigError("daemon has no terminal to log to: give it an errorlog")
+        self._check_user()
         self.cfg.set("worker_class", self._worker_class)
         self.cfg.set("default_proc_name", self._spec)
         self.cfg.set("control_socket_disable", True)
@@ -126,6 +141,7 @@ class Loader(Application):  # type: ignore[misc]
             tls=self._tls(listeners),
             logs={} if self.cfg.check else self._logs,
             warnings=tuple(self._warnings),
+            origin=", ".join(self._files) or f"no file in etc/{self._name} or /etc/{self._name}",
         )
 
     def enter_start_folder(self) -> str:
@@ -148,12 +164,12 @@ class Loader(Application):  # type: ignore[misc]
         """
         try:
             self.do_load_config()
-            if _sockets(self.generation) != _sockets(current):
-                raise ConfigError(
-                    "listeners cannot change at a reload: restart the daemon to change them"
-                )
+            for name in ("user", "group"):  # sockets, logs and metrics belong to them
+                if self.cfg.settings[name].get() != current.cfg.settings[name].get():
+                    raise ConfigError(_fixed(name))
+            _refuse_other_listeners(current, self.generation)
             return replace(
-                self.generation, warnings=(*self._warnings, *_fixed(current.cfg, self.cfg))
+                self.generation, warnings=(*self._warnings, *_without_effect(current.cfg, self.cfg))
             )
         except BaseException:
             with suppress(OSError):  # it may be gone; then nothing can be relative to it
@@ -171,14 +187,28 @@ class Loader(Application):  # type: ignore[misc]
         folder, python, label = self._find_files(in_variable, options)
         self._section, self._document = yaml_document.load(folder / "main.yaml").split("api_hour")
         self._logs = logging_yaml.load(folder / "logging.yaml", self._name)
+        files = [folder / name for name in FILES[:2] if (folder / name).exists()]
+        self._files = [*map(_shown, files), *self._files]
+        self._warnings += logging_yaml.warnings(self._logs)
         self._apply_yaml()
         self._apply_environment()
+        for name in python.keys() & ERRANDS:
+            cure = f"only an option can: {command_line.option(name)}"
+            raise ConfigError(f"{label(name)} cannot be set here: {cure}")
         self._apply(python, label)
         self._warn_of_misspelled(python, label)
         self._apply(in_variable, _label_of_variable)
         self._apply(options, command_line.option)
         self._warn_of_unknown()
         self.chdir()
+
+    def run(self) -> None:
+        """Start the master, or do what --check-config and --print-config ask for."""
+        if self.cfg.print_config:
+            command_line.tell(str(self.cfg))
+            self.load()
+            raise SystemExit(0)
+        super().run()
 
     def load(self) -> None:
         """Import nothing for --check-config and --print-config; --check boots a worker."""
@@ -219,6 +249,8 @@ class Loader(Application):  # type: ignore[misc]
         folder = Path(self._folder, given)
         if not folder.is_dir():
             raise ConfigError(f"--config-dir {given}: there is no such folder")
+        if not any((folder / name).exists() for name in (*FILES, "main.yml", "logging.yml")):
+            raise ConfigError(f"--config-dir {given} holds none of {', '.join(FILES)}")
         return folder
 
     def _enter_chdir(self, values: Values, label: Label) -> None:
@@ -230,11 +262,12 @@ class Loader(Application):  # type: ignore[misc]
         """Run gunicorn.conf.py; raises ConfigError with the line that failed."""
         if location.startswith("python:"):
             module = location.removeprefix("python:")
-            values = _run(module, lambda: vars(import_module(module)))
+            values = _run(module, lambda: runpy.run_module(module))  # anew at each reload
+            self._files.append(location)
             return values, lambda name: f"{module}: {name}"
         given = location.removeprefix("file:")
         path = os.path.join(self._folder, given)
-        shown = path.removeprefix(os.getcwd() + os.sep)
+        shown = _shown(path)
         if os.path.isdir(path):
             raise ConfigError(
                 f"--config {given} is a folder: name a file in it, or give --config-dir {given} "
@@ -243,6 +276,7 @@ class Loader(Application):  # type: ignore[misc]
         if not os.path.exists(path):
             raise ConfigError(f"{shown} does not exist: name another with --config")
         values = _run(shown, lambda: runpy.run_path(path), path)
+        self._files.append(shown)
         return values, lambda name: f"{shown}{_line_of(name, path)}: {name}"
 
     # Apply
@@ -250,6 +284,9 @@ class Loader(Application):  # type: ignore[misc]
     def _apply_yaml(self) -> None:
         values = {key: value for key, value in self._section.data.items() if key != LISTENERS}
         for key in values:
+            if key in (*LOCATIONS, *ERRANDS):
+                cure = f"only an option can: {command_line.option(key)}"
+                raise self._section.error((key,), f"api_hour.{key} cannot be set here: {cure}")
             if key not in self.cfg.settings:
                 known = difflib.get_close_matches(key, [*self.cfg.settings, LISTENERS], 1)
                 hint = f"; did you mean {known[0]}?" if known else "; see api_hour --help-all"
@@ -305,13 +342,24 @@ class Loader(Application):  # type: ignore[misc]
             if value is None and isinstance(setting.default, bool):
                 raise ValueError
             setting.set(value)
+            self._set_anywhere.add(name)
+            if inspect.iscoroutinefunction(value):
+                raise ValueError  # nobody would await it
         except Exception as error:  # a validator may import a module, which may raise anything
-            expected = EXPECTED.get(setting.validator.__name__)
+            kind = setting.validator.__name__
+            if kind == "_validate_callable":
+                hook = f"a plain function of {inspect.signature(setting.default)}"
+                raise ConfigError(
+                    f"{label(name)} must be {hook}, got {_signature(value)}"
+                ) from None
+            expected = EXPECTED.get(kind)
             rule = f"must be {expected}, got {value!r}" if expected else str(error)
             raise ConfigError(f"{label(name)} {rule}") from None
 
     def _warn_of_misspelled(self, python: Values, label: Label) -> None:
         """Warn of names of gunicorn.conf.py that are nearly settings: it may define any others."""
+        for name in python.keys() & LOCATIONS:
+            self._warnings.append(f"{label(name)} has no effect: only an option can set it")
         for name, value in python.items():
             if name in self.cfg.settings or name.startswith("_") or isinstance(value, ModuleType):
                 continue
@@ -320,7 +368,9 @@ class Loader(Application):  # type: ignore[misc]
                 self._warnings.append(f"{label(name)} is not a setting; did you mean {close[0]}?")
 
     def _warn_of_unknown(self) -> None:
-        """Warn of settings of a newer Gunicorn, which may do nothing here."""
+        """Warn of settings of a newer Gunicorn, and of those that need what is not installed."""
+        if self.cfg.settings["proc_name"].get() and not find_spec("setproctitle"):
+            self._warnings.append("proc_name has no effect without setproctitle: install it")
         known = gunicorn_settings.known()
         for setting in KNOWN_SETTINGS:
             if setting.name not in known:
@@ -329,6 +379,22 @@ class Loader(Application):  # type: ignore[misc]
                     self._warnings.append(
                         f"{setting.name} may have no effect: this API-Hour does not know it"
                     )
+
+    def _check_user(self) -> None:
+        """Give the workers the group of their user, unless one is set; warn if they are root."""
+        user = self.cfg.uid
+        try:
+            account = pwd.getpwuid(user)
+        except KeyError:
+            if "user" in self._set_anywhere and "group" not in self._set_anywhere:
+                raise ConfigError(f"user {user} has no account: set its group, too") from None
+            if self.cfg.initgroups:
+                raise ConfigError(f"initgroups: user {user} has no account, so no groups") from None
+        else:
+            if "user" in self._set_anywhere and "group" not in self._set_anywhere:
+                self.cfg.set("group", account.pw_gid)
+        if user == ROOT:
+            self._warnings.append(RUN_AS_ROOT)
 
     # Listeners
 
@@ -367,13 +433,13 @@ class Loader(Application):  # type: ignore[misc]
         return self._section.error(keys, text) if keys in self._section.marks else error
 
     def _with_owner(self, listener: ListenerSettings) -> ListenerSettings:
-        """Give unix sockets the mode and the owner that Gunicorn would give them."""
+        """Give unix sockets an absolute path, and the mode and owner that Gunicorn gives them."""
         user = None if self.cfg.uid == os.geteuid() else self.cfg.uid
         group = None if self.cfg.gid == os.getegid() else self.cfg.gid
         return replace(
             listener,
             addresses=tuple(
-                address.owned_by(0o777 & ~self.cfg.umask, user, group)
+                address.completed(self.cfg.chdir, 0o777 & ~self.cfg.umask, user, group)
                 for address in listener.addresses
             ),
         )
@@ -394,10 +460,22 @@ class Loader(Application):  # type: ignore[misc]
         try:
             changed = self.cfg.ssl_context(self.cfg, lambda: made)
         except Exception as error:  # it is the operator's code
-            raise ConfigError(f"ssl_context: {type(error).__name__}: {error}") from error
+            raise ConfigError(f"ssl_context: {observers.describe(error)}") from error
         if not isinstance(changed, ssl.SSLContext):
             raise ConfigError(f"ssl_context must return an ssl.SSLContext, got {changed!r}")
         return changed
+
+
+def _signature(value: object) -> str:
+    """Return a function as its definition begins, and anything else as it is."""
+    if not inspect.isfunction(value):
+        return repr(value)
+    kind = "async def" if inspect.iscoroutinefunction(value) else "def"
+    return f"{kind} {value.__name__}{inspect.signature(value)}"
+
+
+def _shown(path: str | Path) -> str:
+    return str(path).removeprefix(os.getcwd() + os.sep)
 
 
 def _enter(folder: str) -> None:
@@ -422,7 +500,7 @@ def _run(shown: str, run: Callable[[], Values], file: str = "") -> Values:
         for frame in traceback.extract_tb(error.__traceback__):
             line = frame.lineno if frame.filename == file else line
         location = f"{shown}:{line}" if line else shown
-        raise ConfigError(f"{location}: {type(error).__name__}: {error}") from None
+        raise ConfigError(f"{location}: {observers.describe(error)}") from None
 
 
 def _line_of(name: str, file: str) -> str:
@@ -432,7 +510,9 @@ def _line_of(name: str, file: str) -> str:
             nodes = [*ast.walk(ast.parse(stream.read()))]
         stored = [node for node in nodes if isinstance(node, ast.Name) and node.id == name]
         defined = [
-            node for node in nodes if isinstance(node, ast.FunctionDef) and node.name == name
+            node
+            for node in nodes
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name
         ]
         lines = [node.lineno for node in stored if isinstance(node.ctx, ast.Store)]
         lines += [node.lineno for node in defined]
@@ -456,15 +536,37 @@ def _is_default(setting: Any, value: object) -> bool:
         return False
 
 
-def _fixed(before: Any, after: Any) -> Iterator[str]:
-    """Yield a warning for each setting that a reload cannot change."""
+def _without_effect(before: Any, after: Any) -> Iterator[str]:
+    """Yield a warning for each setting that has changed, and that only a start reads."""
     for name in gunicorn_settings.FIXED_AT_START:
-        if getattr(before, name) != getattr(after, name):
-            yield f"{name} cannot change at a reload: restart the daemon to change it"
+        # As text: gunicorn.conf.py makes its logger_class anew.
+        if str(before.settings[name].get()) != str(after.settings[name].get()):
+            yield _fixed(name)
 
 
-def _sockets(generation: Generation) -> dict[str, tuple[Address, ...]]:
-    return {name: listener.addresses for name, listener in generation.listeners.items()}
+def _fixed(name: str) -> str:
+    return f"{name} cannot change at a reload: restart the daemon to change it"
+
+
+def _refuse_other_listeners(before: Generation, after: Generation) -> None:
+    """Raise ConfigError for a listener that a reload would change, with what it was and would be.
+
+    The mode and the owner of a unix socket come from umask, user and group as well.
+    """
+    old, new = (
+        {
+            name: ", ".join(str(address) + address.query for address in listener.addresses)
+            for name, listener in generation.listeners.items()
+        }
+        for generation in (before, after)
+    )
+    for name in {**old, **new}:
+        was, would = old.get(name, "nothing"), new.get(name, "nothing")
+        if was != would:
+            raise ConfigError(
+                f"listener {name} cannot change at a reload, from {was} to {would}: restart the "
+                "daemon to change it"
+            )
 
 
 def _from_bind(bind: str) -> str:

@@ -3,8 +3,14 @@
 Here it is read and tried; ``logs/setup.py`` applies it.
 """
 
+import errno
+import inspect
+import logging
 import os
+import pkgutil
 from collections.abc import Iterator
+from contextlib import suppress
+from logging.handlers import BaseRotatingHandler, QueueHandler
 from typing import Any, Literal
 
 import msgspec
@@ -60,8 +66,25 @@ def load(path: str | os.PathLike[str], package: str) -> Settings:
         if str(at(settings, keys)).partition(".")[0] == package:
             message = f"{document.name(keys)} must not be of {package}: only workers import it"
             raise document.error(keys, message)
+    for name, part in settings["handlers"].items():
+        if issubclass(_class_of(part), QueueHandler):
+            message = (
+                f"handlers.{name} must not be a QueueHandler, whose listener nobody starts: name "
+                "the handler behind it, or start a QueueListener in engines()"
+            )
+            raise document.error(("handlers", name, "class"), message)
     _try(document, settings)
     return settings
+
+
+def warnings(settings: Settings) -> Iterator[str]:
+    """Yield a warning for each handler that loses lines of a daemon of several processes."""
+    for name, part in settings.get("handlers", {}).items():
+        if issubclass(_class_of(part), BaseRotatingHandler):
+            yield (
+                f"logging.yaml: handlers.{name} may lose lines: every process rotates the file; "
+                "name logging.handlers.WatchedFileHandler, and let logrotate do it"
+            )
 
 
 def _references(settings: Settings) -> Iterator[tuple[Keys, str]]:
@@ -74,6 +97,8 @@ def _references(settings: Settings) -> Iterator[tuple[Keys, str]]:
     for keys, user in users.items():
         for number in range(len(user.get("handlers", ()))):
             yield (*keys, "handlers", number), "handlers"
+        for number in range(len(user.get("filters", ()))):
+            yield (*keys, "filters", number), "filters"
 
 
 def _classes(settings: Settings) -> Iterator[Keys]:
@@ -85,11 +110,49 @@ def _classes(settings: Settings) -> Iterator[Keys]:
 
 def _try(document: Document, settings: Settings) -> None:
     """Make every part once; raises ConfigError for one that cannot be made."""
+    handlers = {name: _delayed(part) for name, part in settings["handlers"].items()}
     try:
-        made = setup.make(settings)
+        made = setup.make({**settings, "handlers": handlers})
+        for name, handler in made.config["handlers"].items():
+            _look_at_file(name, handler)
     except setup.Unusable as error:
         keys, cause = error.args
         message = f"{document.name(keys)} cannot be made: {convert.censored(document, cause)}"
         raise document.error(keys, message) from error
     for handler in made.config["handlers"].values():
         handler.close()
+
+
+def _delayed(part: dict[str, Any]) -> dict[str, Any]:
+    """Return a handler's settings, such that it does not open its file.
+
+    A running service may be writing it, and the first who opens it becomes its owner.
+    """
+    kind = _class_of(part)
+    if issubclass(kind, logging.FileHandler) and "delay" in inspect.signature(kind).parameters:
+        return {**part, "delay": True}
+    return part
+
+
+def _class_of(part: dict[str, Any]) -> type:
+    """Return a handler's class; ``object`` where it is not one, which making it tells."""
+    with suppress(Exception):
+        kind = pkgutil.resolve_name(part["class"])
+        return kind if isinstance(kind, type) else object
+    return object
+
+
+def _look_at_file(name: str, handler: logging.Handler) -> None:
+    """Raise Unusable if the file of a handler could not be written."""
+    if not isinstance(handler, logging.FileHandler):
+        return
+    path = handler.baseFilename
+    try:
+        with suppress(FileNotFoundError):
+            os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+            return
+        if not os.access(os.path.dirname(path), os.W_OK):
+            os.stat(os.path.dirname(path))
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+    except OSError as error:
+        raise setup.Unusable(("handlers", name), f"{type(error).__name__}: {error}") from error

@@ -17,7 +17,9 @@ def available(root: Path = Path("/")) -> int:
     ``root`` is where ``proc`` and ``sys`` are mounted.
     """
     quotas = [quota for folder in _groups(root) if (quota := _quota(folder)) is not None]
-    return max(1, int(min([len(os.sched_getaffinity(0)), *quotas])))
+    affinity = getattr(os, "sched_getaffinity", None)  # macOS has none
+    own = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return max(1, int(min([own, *quotas])))
 
 
 def _groups(root: Path) -> Iterator[Path]:

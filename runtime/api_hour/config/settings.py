@@ -20,8 +20,15 @@ from gunicorn.glogging import SYSLOG_FACILITIES, Logger
 
 from api_hour.config import processors
 
+MAX_NUMBER = 2**31 - 1  # what the system takes, as a backlog for example
 Validator = Callable[[Any], object]
 V = TypeVar("V", bound=Validator)
+
+MAX_WORKERS = 1024  # far above what a machine has processors for; beyond it is a slip of the hand
+PROXY_HEADERS = (  # those that every proxy writes, then those that few do
+    *("x-forwarded-for", "x-forwarded-proto", "x-real-ip", "forwarded"),
+    *("x-forwarded-host", "x-forwarded-port", "x-forwarded-prefix"),
+)
 
 _METAVARS: dict[Validator, str] = {validate_string: "DIR"}  # what --help shows for a value
 
@@ -83,7 +90,7 @@ def one_of(*known: str) -> Callable[[Any], str]:
 @_metavar("NAME=URL")
 def addresses(value: Any) -> list[str]:
     """Return a list of NAME=URL; raises ValueError for an item of another form."""
-    items = value if isinstance(value, list) else [value]
+    items = value if isinstance(value, list | tuple) else [value]
     for item in items:
         name, _, url = str(item).partition("=")
         if not name or not url:
@@ -91,11 +98,16 @@ def addresses(value: Any) -> list[str]:
     return [str(item) for item in items]
 
 
+def _listed(value: Any) -> list[str]:
+    """Return the items of a list, or of text that separates them by commas."""
+    items = value if isinstance(value, list | tuple) else str(value or "").split(",")
+    return [str(item).strip() for item in items if str(item).strip()]
+
+
 @_metavar("NETWORKS")
 def networks(value: Any) -> list[str]:
     """Return a list of networks, and perhaps ``unix``; raises ValueError for anything else."""
-    items = value if isinstance(value, list) else str(value or "").split(",")
-    names = [str(item).strip() for item in items if str(item).strip()]
+    names = _listed(value)
     try:
         for name in names:
             if name != "unix":
@@ -108,12 +120,17 @@ def networks(value: Any) -> list[str]:
 @_metavar("PATHS")
 def paths(value: Any) -> list[str]:
     """Return a list of URL paths; raises ValueError for one that does not begin with ``/``."""
-    items = value if isinstance(value, list) else str(value or "").split(",")
-    names = [str(item).strip() for item in items if str(item).strip()]
+    names = _listed(value)
     for name in names:
         if not name.startswith("/"):
             raise ValueError(f"must be paths, as in /health/,/metrics, got {name!r}")
     return names
+
+
+@_metavar("HEADERS")
+def proxy_headers(value: Any) -> list[str]:
+    """Return a list of proxy headers, in lower case; raises ValueError for any other header."""
+    return [_known(name, PROXY_HEADERS) for name in _listed(value)]
 
 
 # Validators of Gunicorn's own settings, where Gunicorn's do not tell good from bad.
@@ -128,15 +145,20 @@ def whole_number(value: Any) -> int:
         number = -1
     if not isinstance(number, int) or isinstance(number, bool) or number < 0:
         raise ValueError(f"must be a whole number of zero or more, got {value!r}")
+    if number > MAX_NUMBER:
+        raise ValueError(f"must be no more than {MAX_NUMBER}, got {value!r}")
     return number
 
 
 def worker_count(value: Any) -> int:
     """Return a number of workers; ``auto`` is that of the processors. Raises ValueError."""
     try:
-        return processors.available() if value == "auto" else whole_number(value)
+        number = processors.available() if value == "auto" else whole_number(value)
     except ValueError:
-        raise ValueError(f"must be a whole number or auto, got {value!r}") from None
+        number = -1
+    if not 0 <= number <= MAX_WORKERS:
+        raise ValueError(f"must be a whole number up to {MAX_WORKERS}, or auto, got {value!r}")
+    return number
 
 
 def mask(value: Any) -> int:
@@ -269,7 +291,12 @@ _declare(
     "shared",
     "How workers share a tcp or udp address: one socket for all, or a slot (SO_REUSEPORT) each.",
 )
-_declare("boot_timeout", seconds, 60.0, "Seconds from a worker's start until it must be ready.")
+_declare(
+    "boot_timeout",
+    seconds,
+    60.0,
+    "Seconds from a worker's start until it must be ready; 0: no limit.",
+)
 _declare(
     "max_surge",
     at_least_one,
@@ -345,7 +372,7 @@ _declare(
     "keepalive",
     seconds,
     75.0,
-    "Seconds that an idle HTTP connection is kept, which is longer than proxies wait.",
+    "Seconds that an idle HTTP connection is kept, longer than proxies do; 0: close at once.",
     also=("--keep-alive",),
 )
 _declare(
@@ -386,7 +413,7 @@ _declare(
 )
 _declare(
     "proxy_headers",
-    one_of("auto", "x-forwarded", "forwarded"),
-    "auto",
-    "Headers that the trusted proxies write; auto: X-Forwarded-* if there is any, else Forwarded.",
+    proxy_headers,
+    list(PROXY_HEADERS[:4]),
+    "Headers that trusted proxies write; others are a client's own: X-Forwarded-Host, say.",
 )

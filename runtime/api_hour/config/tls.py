@@ -7,18 +7,13 @@ of them. Files that do not fit together refuse the generation, and the old one g
 """
 
 import ssl
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 from api_hour.config.addresses import KeyPair, ListenerSettings
 from api_hour.exceptions import ConfigError
 
 VERIFY = {"": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
 VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
-
-# Tags of DER, and the object identifier of subjectAltName, 2.5.29.17 (RFC 5280, 4.2.1.6).
-EXTENSIONS = 0xA3
-DNS_NAME = 0x82
-SUBJECT_ALT_NAME = bytes([0x55, 0x1D, 0x11])
 
 Wrap = Callable[[ssl.SSLContext], ssl.SSLContext]
 
@@ -93,15 +88,18 @@ def _by_name(
     """Return the context of each name that a certificate holds; the first one keeps a name."""
     found: dict[str, ssl.SSLContext] = {}
     for pair, made in zip(listener.key_pairs, contexts, strict=True):
-        with open(pair.certificate) as file:
-            names = [*_names(file.read())]
-        if not names and made is not contexts[0]:
+        try:
+            # Python shows the names of a peer's certificate only, and of a file by this alone.
+            decoded = ssl._ssl._test_decode_cert(pair.certificate)  # type: ignore[attr-defined]
+        except OSError as error:
+            raise _unusable(listener, (pair.certificate,), "cannot be read: ", error) from None
+        names = {name.lower() for kind, name in decoded.get("subjectAltName", ()) if kind == "DNS"}
+        if not names - found.keys() and made is not contexts[0]:
             raise ConfigError(
-                f"listener {listener.name}: {pair.certificate} names no host in its "
-                "subjectAltName, so no client could ask for it: remove it, or make it the first"
+                f"listener {listener.name}: {pair.certificate} names no host in its subjectAltName "
+                "that an earlier certificate does not name, so no client could get it: remove it"
             )
-        for name in names:
-            found.setdefault(name, made)
+        found = dict.fromkeys(names, made) | found
     return found
 
 
@@ -113,34 +111,3 @@ def _choose(
     made = by_name.get(name) or by_name.get("*." + name.partition(".")[2])
     if made is not None:
         tls.context = made
-
-
-def _names(pem: str) -> Iterator[str]:
-    """Yield the host names of the first certificate of a chain, in lower case.
-
-    Python decodes a certificate only for a handshake that verified it, so this walks its DER.
-    """
-    first = pem[pem.index(ssl.PEM_HEADER) : pem.index(ssl.PEM_FOOTER) + len(ssl.PEM_FOOTER)]
-    certificate = next(_items(ssl.PEM_cert_to_DER_cert(first)))[1]
-    to_be_signed = next(_items(certificate))[1]
-    for tag, value in _items(to_be_signed):
-        if tag != EXTENSIONS:
-            continue
-        for _, extension in _items(next(_items(value))[1]):
-            (_, identifier), *_, (_, content) = _items(extension)
-            if identifier == SUBJECT_ALT_NAME:
-                general_names = _items(next(_items(content))[1])
-                yield from (
-                    text.decode().lower() for kind, text in general_names if kind == DNS_NAME
-                )
-
-
-def _items(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield tag and value of the DER items that follow each other in ``data``."""
-    while data:
-        tag, length, start = data[0], data[1], 2
-        if length > 127:  # the length has this many bytes of its own
-            start += length - 128
-            length = int.from_bytes(data[2:start], "big")
-        yield tag, data[start : start + length]
-        data = data[start + length :]

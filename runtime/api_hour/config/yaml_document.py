@@ -12,7 +12,8 @@ import os
 import re
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,6 +28,8 @@ MAX_YAML = 256 * 1024  # bytes; about two seconds of parsing
 MAX_FILE = 1024 * 1024  # bytes of one !file
 MAX_VALUES = 10_000  # an alias counts as everything that it repeats (a "billion laughs" file)
 MAX_DEPTH = 50
+ALMOST = 0.8  # how alike two names are, of which one is a misspelling
+AMBIGUOUS = re.compile(r"[-+]?(0[0-9_]+|.*:.*)")  # numbers of base 8 and 60 in YAML 1.1 alone
 MAX_SHOWN = 60  # characters of a value in an error
 STANDARD = "tag:yaml.org,2002:"
 USAGE = {"!env": "!env NAME, or !env NAME:default", "!file": "!file PATH"}
@@ -50,10 +53,15 @@ class Document:
     marks: Mapping[Keys, Mark] = field(default_factory=dict, repr=False)
     section: str = ""  # the name of the section that ``data`` is; empty for the whole file
     split_off: tuple[str, ...] = ()  # the sections that ``data`` lacks, known to others
+    folder: str = field(default="", repr=False)  # of ``file``, absolute
 
     def split(self, section: str) -> tuple["Document", "Document"]:
         """Return one section and the rest; raises ConfigError when it is not a mapping."""
         data = self.data.get(section)
+        for key in get_close_matches(section, map(str, self.data), 1, ALMOST):
+            if key != section and section not in self.data:
+                message = f"{key} is not a section; did you mean {section}?"
+                raise self.error((key,), message, of_key=True)
         if not isinstance(data, dict | None):
             raise self.error((section,), f"{section} must be a mapping, got {self.got((section,))}")
         marks = self.marks.items()
@@ -61,8 +69,8 @@ class Document:
         outside = {keys: mark for keys, mark in marks if keys[:1] != (section,)}
         rest = {key: value for key, value in self.data.items() if key != section}
         return (
-            Document(data or {}, self.file, inside, section=section),
-            Document(rest, self.file, outside, split_off=(*self.split_off, section)),
+            replace(self, data=data or {}, marks=inside, section=section),
+            replace(self, data=rest, marks=outside, split_off=(*self.split_off, section)),
         )
 
     def error(self, keys: Keys, message: str, *, of_key: bool = False) -> ConfigError:
@@ -115,17 +123,20 @@ def load(path: str | os.PathLike[str]) -> Document:
     shown = str(file).removeprefix(os.getcwd() + os.sep)
     try:
         text = _read(file, MAX_YAML)
-    except FileNotFoundError:
-        return Document(file=f"{shown} (no such file)")
+    except (FileNotFoundError, NotADirectoryError):  # a project may be named like a file of /etc
+        if file.with_suffix(".yml").exists():
+            raise _error(f"{shown[:-4]}yml", 0, f"rename it to {file.name}") from None
+        return Document(file=f"{shown} (no such file)", folder=str(file.parent))
     except (OSError, ValueError) as error:
         raise _error(shown, 0, _reason(error)) from None
     builder = _Builder(shown, file.parent)
     root = builder.compose(text)
     if root is None or root.tag == STANDARD + "null":
-        return Document({}, shown, {(): Mark(1, 1)})
+        return Document({}, shown, {(): Mark(1, 1)}, folder=str(file.parent))
     if _kind(root) != "mapping":
         raise builder.error(root, "the file must be a mapping, as in `key: value`")
-    return Document(builder.build(root, (), _line(root)), shown, builder.marks)
+    data = builder.build(root, (), _line(root))
+    return Document(data, shown, builder.marks, folder=str(file.parent))
 
 
 class _Builder:
@@ -150,6 +161,8 @@ class _Builder:
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             line, problem = 1 + (mark.line if mark else 0), _problem(error)
+        except ValueError as error:  # an escape that is not a character, as in "\\U00110000"
+            line, problem = 1, str(error)
         except RecursionError:
             line, problem = 1, f"it is nested deeper than {MAX_DEPTH}"
         raise _error(self._file, line, problem)
@@ -193,6 +206,8 @@ class _Builder:
     def _key(self, node: "yaml.Node") -> str | int:
         if node.tag == STANDARD + "merge":
             raise self.error(node, "merge keys (<<) are not supported: write the keys out")
+        if node.tag in USAGE:
+            raise self.error(node, f"a key cannot be {node.tag}: only a value can")
         key = self._plain_value(node)
         if isinstance(key, bool) or not isinstance(key, str | int):
             raise self.error(node, f"the key {node.value} is not text: put it in quotes")
@@ -212,11 +227,16 @@ class _Builder:
         if _kind(node) != "scalar" or node.tag not in SCALARS:
             tag = node.tag.replace(STANDARD, "!!")
             raise self.error(node, f"{tag} is not supported here: the tags are !env and !file")
+        kind = node.tag.removeprefix(STANDARD)
+        if kind in ("int", "float") and AMBIGUOUS.fullmatch(node.value):
+            cure = "put text in quotes, or write a number without a leading 0 or a colon"
+            raise self.error(node, f"{node.value} is another number in YAML 1.1: {cure}")
         try:
-            return self._scalars.construct_object(node)
+            value = self._scalars.construct_object(node)
+            str(value).encode()  # neither half a character nor a number of too many digits
+            return value
         # PyYAML's own constructors raise any of these, as for `!!bool maybe` or 2026-99-99.
-        except (ValueError, KeyError, AttributeError):
-            kind = node.tag.removeprefix(STANDARD)
+        except (ValueError, KeyError, AttributeError, IndexError, OverflowError):
             message = f"{node.value[:MAX_SHOWN]} is not a valid {kind}: put text in quotes"
             raise self.error(node, message) from None
 

@@ -2,9 +2,11 @@
 
 logging looks up the caller, the thread and the process of each record, which would cost more than
 many requests do. In the line for people a ``"`` of a client is written ``\\"`` and a backslash
-twice, as Apache does, so that no header can shift the fields behind it.
+twice, as Apache does, so that no header can shift the fields behind it. What a client may choose is
+bounded: a line of JSON, which holds it twice, stays below the 4,096 bytes that a pipe takes whole.
 """
 
+import json
 import logging
 from collections.abc import Sequence
 from functools import cache
@@ -17,6 +19,9 @@ from aiohttp.abc import AbstractAccessLogger
 # The combined log format, with the seconds before the two headers.
 LINE = '%s "%s %s HTTP/%d.%d" %d %d %.6f "%s" "%s"'
 NO_VALUE = "-"
+ROOM = 1600  # bytes of JSON for path, Referer and User-Agent; beyond it, each gets a third
+ALWAYS_FITS = ROOM // 12  # characters: none takes more bytes of JSON
+CUT = "[...]"
 
 
 class AccessLogger(AbstractAccessLogger):
@@ -51,7 +56,11 @@ class AccessLogger(AbstractAccessLogger):
         if hdrs.USER_AGENT in headers:
             fields["user_agent"] = agent = headers[hdrs.USER_AGENT]
         sent = f"{path}{referer}{agent}"
-        if '"' in sent or "\\" in sent:
+        if len(sent) > ROOM or not sent.isascii() or '"' in sent or "\\" in sent:
+            if len(sent) > ALWAYS_FITS and _size(sent) > ROOM:
+                path, referer, agent = map(_shortened, (path, referer, agent))
+                shown = {"path": path, "referer": referer, "user_agent": agent}
+                fields.update((name, text) for name, text in shown.items() if name in fields)
             path, referer, agent = map(_quoted, (path, referer, agent))
         fields["args"] = remote, method, path, *message.version, status, size, time, referer, agent
         record = object.__new__(logging.LogRecord)
@@ -67,6 +76,19 @@ def _constant_attributes(logger: logging.Logger) -> dict[str, Any]:
 
 def _quoted(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"')
+
+
+def _size(text: str) -> int:
+    """Return the bytes that ``text`` takes in the message of a line of JSON."""
+    return len(json.dumps(_quoted(text)))
+
+
+def _shortened(text: str) -> str:
+    """Return the beginning of ``text`` that takes a third of ROOM, with a mark if there is more."""
+    shown = text[: ROOM // 3]
+    while _size(shown) > ROOM // 3:
+        shown = shown[: len(shown) * 3 // 4]
+    return text if shown == text else shown + CUT
 
 
 def without(kind: type[AbstractAccessLogger], paths: Sequence[str]) -> type[AbstractAccessLogger]:

@@ -11,32 +11,30 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp import WSCloseCode, web
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_websocket import WebSocketReader
-from aiohttp.web_protocol import (
-    ERROR,
-    MAX_MSG_QUEUE_SIZE,
-    RequestHandler,
-    RequestPayloadError,
-    _ErrInfo,
-)
+from aiohttp.web_protocol import ERROR, RequestHandler, RequestPayloadError, _ErrInfo
 from aiohttp.web_server import Server as AiohttpServer
 
 from api_hour.container import ServerOptions
-from api_hour.http.parser import MALFORMED, Parser
+from api_hour.http.parser import COMPILED, MALFORMED, Parser, answer_to
 from api_hour.http.proxy_headers import TrustedProxies
 from api_hour.http.request import Request, body_error, has_left, is_of_client
 from api_hour.http.request_checks import checked, refusal
 from api_hour.http.time_limits import TimeLimits
 from api_hour.http.websocket import FrameChecker
-from api_hour.logs import observers
+from api_hour.logs import observers, rate_limit
 from api_hour.logs.request_id import Ids
 from api_hour.servers import proxy_protocol
 from api_hour.servers.acceptor import Acceptor
 from api_hour.servers.proxy_protocol import Addresses
+from api_hour.servers.time_limits import reset
 
 if TYPE_CHECKING:
     from api_hour.http.metrics import RequestMetrics
 
+rate_limit.limit("aiohttp.internal", "aiohttp.websocket", "api_hour.http.time_limits")
+rate_limit.limit_tracebacks("aiohttp.server", "api_hour.http.errors")
 REST_CHECK = 0.05  # seconds between two looks whether a WebSocket is at rest
 
 
@@ -44,6 +42,7 @@ class Connection(RequestHandler):
     """aiohttp's protocol, with our parser, a check of WebSocket frames, time limits and a drain."""
 
     __slots__ = (
+        "_answer_writer",
         "_arriving",
         "_connections",
         "_header_timeout",
@@ -51,6 +50,7 @@ class Connection(RequestHandler):
         "_logs",
         "_websocket",
         "answer_limit",
+        "client_named",
     )
 
     def __init__(self, connections: "Connections", **kwargs: Any) -> None:
@@ -58,37 +58,31 @@ class Connection(RequestHandler):
         # The parser may stop one message early, and then nobody would wake it up again.
         self._max_msg_queue_size -= 1
         self._connections = connections
+        self._answer_writer: Any = None  # that of the last answer which aiohttp has sent
         self._arriving = 0.0  # since when the head of a request has been arriving; 0: it is not
         self.answer_limit: asyncio.Timeout | None = None  # of the request being served, if any
+        self.client_named = True  # False behind a PROXY header that names nobody
         self._websocket: web.WebSocketResponse | None = None
         self._idle_timeout = self._keepalive_timeout
         self._logs = self._logging_enabled
         # aiohttp reads the clock for a request only with this flag; metrics need the time too.
         self._logging_enabled = self._logs or connections.metrics is not None
-        self._parser = Parser(
-            self,
-            self._loop,
-            self._read_bufsize,
-            max_line_size=self.max_line_size,
-            max_field_size=self.max_field_size,
-            max_headers=self.max_headers,
-            payload_exception=RequestPayloadError,
-            auto_decompress=kwargs.get("auto_decompress", True),
-            max_msg_queue_size=MAX_MSG_QUEUE_SIZE,
-        )
+        if COMPILED:
+            self._parser = Parser(self)
         # One timer serves both limits, so the shorter one holds before the first request.
         header_timeout = connections.options.header_timeout
         limits = [limit for limit in (header_timeout, self._idle_timeout) if limit > 0]
         self._header_timeout = min(limits, default=0.0)
 
     @property
-    def draining(self) -> bool:
-        """Return whether the worker has stopped accepting."""
-        return self._connections.draining
+    def closing(self) -> bool:
+        """Return whether each answer is the last one of its connection."""
+        return self._connections.closing
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start the timer; remember the addresses, which a handler may ask for after the end."""
         self._keepalive_timeout = self._header_timeout
+        self._next_keepalive_close_time = self._loop.time()  # if there is no limit
         super().connection_made(transport)
         _ = self.ssl_context, self.peername, self.sockname
 
@@ -100,24 +94,36 @@ class Connection(RequestHandler):
         """
         self._keepalive_timeout = self._idle_timeout
         await super().start()
-        self._limit_sending(self.transport)  # which is closing, once its buffer is empty
+        self._end(self.transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Let go of the last answer, which refers to this connection."""
+        self._answer_writer = None
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take in bytes; those that are no body and complete no request begin the next one."""
+        """Take in bytes; those that are no body and complete no request begin the next one.
+
+        What comes in one segment with the end of a request is not seen to begin the next one:
+        until more of it comes, the connection has the time of an idle one.
+        """
+        if self._payload_parser is not None or not data:  # a WebSocket's, or read before
+            return super().data_received(data)
         count, request = self._request_count, self._current_request
         if request is None:
             at_rest = self._waiter is not None or count == 0
         else:
             at_rest = request._payload.is_eof()
         super().data_received(data)
-        if data and self._request_count == count and at_rest:
-            self._begin_to_arrive()
+        if self._request_count == count and at_rest:
+            self._begin_to_arrive(data)
         else:
             self._arriving = 0.0
+        return None
 
-    def _begin_to_arrive(self) -> None:
+    def _begin_to_arrive(self, data: bytes) -> None:
         """Note that a part of a request's head has come, and limit the time of the rest."""
-        if not self._arriving:
+        if not self._arriving and data.strip(b"\r\n"):  # empty lines begin nothing
             header = self._connections.limits.header
             self._arriving = header.now()
             header.add(self, None)
@@ -141,11 +147,25 @@ class Connection(RequestHandler):
         """Close after this answer, without waiting for the rest of the request."""
         self._lingering_time = 0.0
 
-    def websocket_opened(self, websocket: web.WebSocketResponse) -> None:
-        """Note that the request being served became a WebSocket, which may last."""
-        self._websocket = websocket
-        if self.answer_limit is not None:
-            self.answer_limit.reschedule(None)
+    def begin_answer(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
+        """Note that aiohttp is about to send an answer; a WebSocket may last.
+
+        Raises RuntimeError if another answer has begun and not ended.
+        """
+        if self.answer_unfinished:
+            raise RuntimeError(f"{request.method} {request.path}: an answer has already begun")
+        if isinstance(response, web.WebSocketResponse):
+            self._websocket = response
+            if self.answer_limit is not None:
+                self.answer_limit.reschedule(None)
+        else:
+            self._answer_writer = request.writer
+
+    @property
+    def answer_unfinished(self) -> bool:
+        """Return whether a part of an answer has been sent, and not its end."""
+        writer = self._answer_writer
+        return writer is not None and writer.output_size > 0 and not writer._eof
 
     def take_websocket(self) -> web.WebSocketResponse | None:
         """Return the WebSocket of this connection, if there is one; only once."""
@@ -161,11 +181,16 @@ class Connection(RequestHandler):
         """Close; what is still unsent is sent first, while the peer reads it."""
         transport = self.transport
         super().force_close()
-        self._limit_sending(transport)
+        self._end(transport)
+
+    def _end(self, transport: asyncio.Transport | None) -> None:
+        """Reset a closing transport in mid-answer: its end would pass for the answer's."""
+        if transport is not None and self.answer_unfinished:
+            reset(transport)
+        self._limit_sending(transport)  # which is closed once its buffer is empty
 
     def _limit_sending(self, transport: asyncio.Transport | None) -> None:
-        if transport is not None and transport.get_write_buffer_size():
-            self._connections.limits.sending.watch(transport)
+        self._connections.limits.sending.watch(transport)
 
     def _process_keepalive(self) -> None:
         """Close an idle connection; one that never sent a whole head has exceeded its limit."""
@@ -208,9 +233,29 @@ class Connection(RequestHandler):
 
         async def refuse(request: web.BaseRequest) -> web.StreamResponse:
             self.logger.debug("Malformed request from %s: %r", request.remote, err_info.exc)
-            return refusal(err_info.status, err_info.message)
+            return refusal(*answer_to(cast(HttpProcessingError, err_info.exc)))
 
         return refuse
+
+    async def _handle_request(
+        self,
+        request: web.BaseRequest,
+        start_time: float | None,
+        request_handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+    ) -> tuple[web.StreamResponse, bool]:
+        """Serve a request; SystemExit and its like fail this request only.
+
+        So does a CancelledError that is the endpoint's own: of another task that it awaited.
+        """
+        try:
+            return await super()._handle_request(request, start_time, request_handler)
+        except (Exception, GeneratorExit):
+            raise
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError) and _is_cancelled(request):
+                raise
+            response = self.handle_error(request, 500, error)
+        return await self.finish_response(request, response, start_time)
 
     def handle_error(
         self,
@@ -266,6 +311,17 @@ class Connection(RequestHandler):
             observers.failed("log", error)
 
 
+def _is_cancelled(request: web.BaseRequest) -> bool:
+    """Return whether a request's task or its body was cancelled, or nobody is left to answer."""
+    task = asyncio.current_task()
+    body = request._payload.exception()  # where aiohttp's shutdown leaves a CancelledError
+    return (
+        has_left(request)
+        or isinstance(body, asyncio.CancelledError)
+        or (task is not None and task.cancelling() > 0)
+    )
+
+
 async def _close_websocket(websocket: web.WebSocketResponse, deadline: float) -> None:
     """Close a WebSocket when its handler waits for a message: what came before was served."""
     loop = asyncio.get_running_loop()
@@ -291,9 +347,10 @@ class Connections(AiohttpServer):
         self.ids = Ids() if options.request_ids else None
         self.options = options
         self.limits = TimeLimits(options, self.count_timeout)
-        handle = self.limits.handler(checked(app._handle, self.ids))
+        handle = self.limits.handler(checked(app._handle, self.ids, options.hosts))
         super().__init__(handle, request_factory=factory, **kwargs)
-        self.draining = False
+        # Whether each answer is the last one of its connection: while the worker drains, or always.
+        self.closing = kwargs.get("keepalive_timeout") == 0
         self.open: set[Connection] = set()
         self._closing: set[asyncio.Task[None]] = set()
         self.metrics = self._make_metrics(options)
@@ -302,6 +359,7 @@ class Connections(AiohttpServer):
             tls=options.tls,
             limit=options.max_connections,
             proxies=proxy_protocol.trusted(options),
+            on_refusal=self.metrics.count_refusal if self.metrics else None,
         )
 
     def __call__(self, addresses: Addresses | None = None) -> Connection:
@@ -309,6 +367,8 @@ class Connections(AiohttpServer):
         connection = self._make_connection()
         if addresses is not None:
             connection._cache.update(peername=addresses.peer, sockname=addresses.local)
+        elif self.options.proxy_protocol:
+            connection.client_named = False
         return connection
 
     def _make_connection(self) -> Connection:

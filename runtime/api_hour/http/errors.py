@@ -38,7 +38,7 @@ async def json_errors(request: web.Request, handler: Handler) -> web.StreamRespo
                 logger.warning("%s: %s %s", describe(request), error.status, message)
             as_json(error, message)
         raise
-    except Exception as error:
+    except (Exception, SystemExit, KeyboardInterrupt) as error:
         if request.writer.output_size:  # too late to answer: aiohttp closes the connection
             raise
         if is_of_client(request, error):  # a body that is malformed, late, or that nobody ends
@@ -57,7 +57,7 @@ def as_json(error: E, message: str, field: str | None = None) -> E:
     return error
 
 
-def _answer(request: web.Request, error: Exception) -> web.HTTPException:
+def _answer(request: web.Request, error: BaseException) -> web.HTTPException:
     """Return what the client may know about ``error``, and log the rest."""
     for kind, (answer, message) in ANSWERS.items():
         if isinstance(error, kind):
@@ -69,7 +69,7 @@ def _answer(request: web.Request, error: Exception) -> web.HTTPException:
     return as_json(internal, internal.reason)
 
 
-def _refusal(error: Exception) -> web.HTTPException:
+def _refusal(error: BaseException) -> web.HTTPException:
     """Return the answer to a body that failed; nothing of it is worth a line of the log."""
     status, message = body_error(error)
     refused = web.HTTPRequestTimeout() if status == 408 else web.HTTPBadRequest()

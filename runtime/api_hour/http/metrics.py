@@ -4,7 +4,7 @@ prometheus-client's inc() and observe() would cost more than all the rest of a s
 """
 
 from bisect import bisect_left
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 from aiohttp.web_protocol import RequestHandler
@@ -28,6 +28,9 @@ DURATION = Histogram(
 CONNECTIONS = Gauge(
     "http_connections", "Open connections", ["listener"], multiprocess_mode="livesum"
 )
+REFUSED = Counter(
+    "http_refused_connections", "Connections that ended before they began", ["listener"]
+)
 IN_FLIGHT = Gauge(
     "http_requests_in_flight", "Requests in flight", ["listener"], multiprocess_mode="livesum"
 )
@@ -43,6 +46,7 @@ class RequestMetrics:
         self._connections = CONNECTIONS.labels(listener)
         self._in_flight = IN_FLIGHT.labels(listener)
         self._timeouts = {kind: TIMEOUTS.labels(kind) for kind in KINDS}  # shown from zero on
+        self.count_refusal: Callable[[], None] = REFUSED.labels(listener).inc
         on_sample(self.flush)
 
     def count(self, route: str, method: str, status: int, seconds: float) -> None:

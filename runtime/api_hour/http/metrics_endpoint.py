@@ -2,6 +2,7 @@
 
 from aiohttp import web
 
+from api_hour.exceptions import ConfigError
 from api_hour.http.threads import threaded_apart
 from api_hour.logs import observers
 from api_hour.metrics import CONTENT_TYPE, text
@@ -18,6 +19,9 @@ def show_metrics(request: web.Request) -> web.Response:
     """
     try:
         body = text()
+    except ConfigError as error:  # the setting metrics is off
+        observers.failed("metrics", error)
+        return web.Response(status=503, text=f"{error}\n")
     except OSError as error:
         observers.failed("metrics", error)
         reason = f"The metrics are incomplete: {error.strerror or error}\n"

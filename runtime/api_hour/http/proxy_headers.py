@@ -3,9 +3,10 @@
 A client can write these headers too. So they are read from the right, where the last proxy added
 what it saw, and no further than the first address that is not a trusted proxy.
 
-One family of headers is believed for a request, and the other ignored: ``X-Forwarded-*`` if any of
-it is there, else ``Forwarded`` (RFC 7239). A proxy writes one and passes on the other as the client
-sent it, so the families are never mixed. The setting ``proxy_headers`` names the only one.
+A proxy passes on as the client sent it what it does not write itself. So only the headers of the
+setting ``proxy_headers`` are believed: by default neither ``-Host``, ``-Port`` nor ``-Prefix``,
+which few proxies write. And one family of headers is believed for a request, and the other ignored:
+``X-Forwarded-*`` if any of it is there, else ``Forwarded`` (RFC 7239).
 
 ========================== =================================================================
 X-Forwarded-For            the addresses; without it X-Real-IP has the client's
@@ -23,17 +24,13 @@ from typing import Any, NamedTuple
 from api_hour.http.request_checks import good_host
 from api_hour.servers.networks import Networks, address
 
-FORWARDED = "Forwarded"
-FORWARDED_FOR = "X-Forwarded-For"
-FORWARDED_HOST = "X-Forwarded-Host"
-FORWARDED_PORT = "X-Forwarded-Port"
-FORWARDED_PREFIX = "X-Forwarded-Prefix"
-FORWARDED_PROTO = "X-Forwarded-Proto"
-REAL_IP = "X-Real-IP"
-X_FORWARDED = (
-    *(FORWARDED_FOR, REAL_IP, FORWARDED_PROTO),
-    *(FORWARDED_HOST, FORWARDED_PORT, FORWARDED_PREFIX),
-)
+FORWARDED = "forwarded"
+FORWARDED_FOR = "x-forwarded-for"
+FORWARDED_HOST = "x-forwarded-host"
+FORWARDED_PORT = "x-forwarded-port"
+FORWARDED_PREFIX = "x-forwarded-prefix"
+FORWARDED_PROTO = "x-forwarded-proto"
+REAL_IP = "x-real-ip"
 DEFAULT_PORTS = {"http": "80", "https": "443"}  # by scheme
 PORT = re.compile(r"[0-9]{1,5}")
 # Segments that are neither empty nor dots: "//" would name another host in a link.
@@ -59,26 +56,27 @@ class Client(NamedTuple):
 class TrustedProxies:
     """The trusted proxies; raises ValueError for a text that is not a network.
 
-    ``family``: ``x-forwarded``, ``forwarded`` or ``auto``, which takes what is there.
+    ``believed``: the headers that they write, in lower case.
     """
 
-    def __init__(self, trusted: Sequence[str], family: str = "auto") -> None:
+    def __init__(self, trusted: Sequence[str], believed: Sequence[str]) -> None:
         self._trusts = Networks(trusted).trusts
-        self._family = family
+        self._x_forwarded = [name for name in believed if name != FORWARDED]
+        self._forwarded = FORWARDED in believed
 
     def client(self, peer: str | None, headers: Any) -> Client:
         """Return what is known of the client behind ``peer``, which is itself unless trusted."""
         if not self._trusts(peer) or not headers:
             return Client(peer)
-        if self._family != "forwarded" and any(name in headers for name in X_FORWARDED):
+        if any(name in headers for name in self._x_forwarded):
             return self._by_x_forwarded(peer, headers)
-        if self._family != "x-forwarded" and FORWARDED in headers:
+        if self._forwarded and FORWARDED in headers:
             return self._by_forwarded(peer, headers)
         return Client(peer)
 
     def _by_x_forwarded(self, peer: str | None, headers: Any) -> Client:
         client, proxies = peer, 0
-        hops = _values(headers, FORWARDED_FOR) or _values(headers, REAL_IP)[-1:]
+        hops = self._values(headers, FORWARDED_FOR) or self._values(headers, REAL_IP)[-1:]
         while self._trusts(client):
             proxies += 1  # and this one has written the last value that is not taken yet
             found = address(hops.pop()) if hops else None
@@ -87,7 +85,7 @@ class TrustedProxies:
             client = found
 
         def said(name: str) -> str:
-            values = _values(headers, name)
+            values = self._values(headers, name)
             return values[-min(proxies, len(values))].strip() if values else ""
 
         return Client(
@@ -97,6 +95,11 @@ class TrustedProxies:
             said(FORWARDED_PORT) if PORT.fullmatch(said(FORWARDED_PORT)) else None,
             _prefix(said(FORWARDED_PREFIX)),
         )
+
+    def _values(self, headers: Any, name: str) -> list[str]:
+        """Return the values of a list, of all its lines; none of a header that is not believed."""
+        there = name in self._x_forwarded and name in headers
+        return ",".join(headers.getall(name)).split(",") if there else []
 
     def _by_forwarded(self, peer: str | None, headers: Any) -> Client:
         client, element = peer, dict[str, str]()
@@ -116,11 +119,6 @@ def authority(host: str, port: str | None, scheme: str) -> str:
     if port is None or port == DEFAULT_PORTS.get(scheme) or re.search(r":[0-9]*\Z", host):
         return host
     return f"{host}:{port}"
-
-
-def _values(headers: Any, name: str) -> list[str]:
-    """Return the values of a list, of all its lines."""
-    return ",".join(headers.getall(name)).split(",") if name in headers else []
 
 
 def _scheme(value: str) -> str | None:

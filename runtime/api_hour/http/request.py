@@ -16,6 +16,7 @@ from api_hour.logs import request_id
 
 CLOSED = ("Connection closed.",)  # what aiohttp's RuntimeError says to who reads after the end
 SERVER = "api_hour"  # the header of that name; versions would tell whom to attack, and how
+MAX_CAUSES = 100  # of an error; "raise e from e" makes a circle of them
 MAPPED = "::ffff:"  # before an IPv4 address
 
 
@@ -73,6 +74,8 @@ class Request(web.Request):
 
     @reify
     def _client(self) -> Client:
+        if not self._protocol.client_named:  # type: ignore[attr-defined]
+            return Client(self._peer)  # the peer is a proxy, but the headers are not its own
         return cast(TrustedProxies, self._proxies).client(self._peer, self.headers)
 
     @property
@@ -85,16 +88,15 @@ class Request(web.Request):
     @property
     def keep_alive(self) -> bool:
         """Return whether the connection outlives this request."""
-        return not (self._message.should_close or self._protocol.draining)  # type: ignore[attr-defined]
+        return not (self._message.should_close or self._protocol.closing)  # type: ignore[attr-defined]
 
     async def _prepare_hook(self, response: web.StreamResponse) -> None:
         if response.headers.get(hdrs.SERVER) == SERVER_SOFTWARE:  # aiohttp's, or nobody's own
             response.headers[hdrs.SERVER] = SERVER
         if self._id is not None:
             response.headers.setdefault(request_id.HEADER, self._id)
-        if isinstance(response, web.WebSocketResponse):
-            self.protocol.websocket_opened(response)  # type: ignore[attr-defined]
         await super()._prepare_hook(response)
+        self.protocol.begin_answer(self, response)  # type: ignore[attr-defined]
 
     async def read(self) -> bytes:
         """Return the body; without suspending if all of it has arrived."""
@@ -118,7 +120,9 @@ def is_of_client(request: web.BaseRequest, error: BaseException) -> bool:
     """Return whether the client alone caused ``error``: by its body, or because it has left."""
     body = request._payload.exception()
     cause: BaseException | None = error
-    while cause is not None:
+    for _ in range(MAX_CAUSES):
+        if cause is None:
+            break
         if cause is body or isinstance(cause, RequestPayloadError):
             return True
         cause = cause.__cause__

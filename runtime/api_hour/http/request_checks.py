@@ -1,10 +1,11 @@
 """What this server does differently from aiohttp, on the fast path and beside it.
 
-It refuses a Host header that names no host, a Transfer-Encoding that names no known coding or comes
-with HTTP/1.0, any HTTP but 1.0 and 1.1, and CONNECT. It answers ``OPTIONS *``. What it does with
-malformed requests is in ``http/parser.py``.
+It refuses a Host header that names no host, or none of the listener's ``hosts``; a
+Transfer-Encoding that names no known coding or comes with HTTP/1.0, any HTTP but 1.0 and 1.1, and
+CONNECT. It answers ``OPTIONS *``. What it does with malformed requests is in ``http/parser.py``.
 """
 
+import ipaddress
 import re
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
@@ -22,15 +23,18 @@ VERSIONS = HttpVersion11, HttpVersion10
 HOST = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 
 
-def checked(handle: Handle, ids: Ids | None) -> Handle:
-    """Return ``handle`` behind the checks; with ``ids``, each request gets an id first."""
+def checked(handle: Handle, ids: Ids | None, hosts: tuple[str, ...] | None = None) -> Handle:
+    """Return ``handle`` behind the checks, one of which ``hosts`` is for.
+
+    With ``ids``, each request gets an id first.
+    """
 
     def handle_checked(request: web.Request) -> Awaitable[web.StreamResponse]:
         if ids is not None:
             identity = ids.of(request.headers.get(HEADER))
             request._id = identity
             current.set(identity)
-        answer = _answer(request)
+        answer = _answer(request, hosts)
         return handle(request) if answer is None else _as_coroutine(answer)
 
     return handle_checked
@@ -49,14 +53,34 @@ def good_host(host: str | None) -> bool:
     return host is None or HOST.fullmatch(host) is not None
 
 
-def _answer(request: web.Request) -> web.Response | None:
+@lru_cache(256)
+def is_ours(host: str | None, hosts: tuple[str, ...] | None) -> bool:
+    """Return whether a good ``host`` is an IP address, localhost or one of ``hosts``, or None.
+
+    A page of a stranger can let its own name lead here (DNS rebinding), and then read what it
+    gets: its browser sends that name. Without ``hosts``, every name is ours.
+    """
+    if host is None or hosts is None:
+        return True
+    name = re.sub(r":[0-9]*$", "", host)
+    try:
+        ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        return name.lower().rstrip(".") in ("localhost", *hosts)
+    return True
+
+
+def _answer(request: web.Request, hosts: tuple[str, ...] | None) -> web.Response | None:
     """Return the answer to a request that the application never sees, else None."""
     headers, message = request.headers, request._message
-    if message.version not in VERSIONS:  # the parser takes 0.9 and 2.0 too
+    if message.version not in VERSIONS:  # a parser may take 0.9, 1.2 and 2.0 too
         request._version = HttpVersion11  # of the answer
-        return refusal(505, "HTTP Version Not Supported")
+        if message.version < HttpVersion10 or message.version.major > 1:
+            return refusal(505, "HTTP Version Not Supported")
     if not good_host(headers.get(hdrs.HOST)):
         return refusal(400, "Invalid Host header")
+    if not is_ours(headers.get(hdrs.HOST), hosts):
+        return refusal(421, "Misdirected Request")
     # RFC 9112, 6.1: with HTTP/1.0 the framing counts as faulty.
     if hdrs.TRANSFER_ENCODING in headers and (
         not message.chunked or message.version is HttpVersion10

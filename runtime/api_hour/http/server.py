@@ -8,12 +8,13 @@ import asyncio
 import functools
 import inspect
 import logging
+import os
 import socket
 import warnings
 from dataclasses import replace
 from typing import Any, cast
 
-from aiohttp import web
+from aiohttp import BadContentDispositionHeader, BadContentDispositionParam, web
 from aiohttp.web_log import AccessLogger as AiohttpAccessLogger
 from aiohttp.web_server import Server as AiohttpServer
 
@@ -30,13 +31,14 @@ CANCEL_GRACE = 1.0  # seconds that a cancelled handler has after the deadline
 class HTTPServer:
     """Serves an ordinary ``aiohttp.web.Application`` on one listener.
 
-    ``keepalive_timeout`` replaces the setting ``keepalive`` for this server, and
-    ``header_timeout``, ``body_timeout``, ``body_min_rate``, ``send_timeout`` and
-    ``request_timeout`` those of their names; 0 means no limit. ``handler_args`` are those of
-    aiohttp's ``AppRunner``.
+    ``keepalive_timeout`` replaces the setting ``keepalive`` for this server; with 0, each answer
+    is the last one of its connection. ``header_timeout``, ``body_timeout``, ``body_min_rate``,
+    ``send_timeout`` and ``request_timeout`` replace those of their names; 0 means no limit.
+    ``handler_args`` are those of aiohttp's ``AppRunner``.
 
-    ``start()`` raises ConfigError for an endpoint that is a plain function, and for an argument
-    that aiohttp does not know.
+    Raises ConfigError for what is not an application, and for a limit that is not a number; so
+    does ``start()`` for an endpoint or a middleware that could not work, and for an
+    argument that aiohttp does not know.
     """
 
     def __init__(
@@ -51,6 +53,8 @@ class HTTPServer:
         request_timeout: float | None = None,
         **handler_args: Any,
     ) -> None:
+        if not isinstance(app, web.Application):
+            raise ConfigError(f"HTTPServer needs an aiohttp.web.Application, got {app!r}")
         self.app = app
         self.options = ServerOptions()
         self._connections: Connections | None = None
@@ -62,6 +66,9 @@ class HTTPServer:
             "request_timeout": request_timeout,
         }
         self._limits: dict[str, Any] = {k: v for k, v in limits.items() if v is not None}
+        for name, limit in (self._limits | {"keepalive_timeout": keepalive_timeout or 0}).items():
+            if not isinstance(limit, int | float) or limit < 0:
+                raise ConfigError(f"HTTPServer: {name} must be zero or more, got {limit!r}")
         # Only aiohttp's own logger understands a format.
         if "access_log_format" not in handler_args:
             handler_args.setdefault("access_log_class", AccessLogger)
@@ -78,7 +85,11 @@ class HTTPServer:
         """Start the application, then accept on ``sock``; a second call adds another socket."""
         if self._connections is None:
             threads.endpoints.size = self.options.threads
+            # Each would print, and keep, what a client has sent. A filter of the project's wins.
+            for kind in (BadContentDispositionHeader, BadContentDispositionParam):
+                warnings.simplefilter("ignore", kind, append=True)
             _refuse_plain_functions(self.app)
+            _refuse_middlewares(self.app)
             self._handler_args.setdefault("keepalive_timeout", self.options.keepalive)
             log = logging.getLogger("gunicorn.access") if self.options.access_log else None
             runner = web.AppRunner(self.app, access_log=log, **self._logging_args())
@@ -115,7 +126,7 @@ class HTTPServer:
         connections = self._connections
         if connections is None:
             return
-        connections.draining = True
+        connections.closing = True
         acceptor, loop = connections.acceptor, asyncio.get_running_loop()
         window = self.options.drain_idle
         try:
@@ -142,8 +153,9 @@ def _try_arguments(connections: Connections) -> None:
     except TypeError as error:
         reason = str(error).removeprefix("RequestHandler.__init__() got an ")
         raise ConfigError(
-            f"HTTPServer() or Application(handler_args=...) got an {reason}: they take the "
-            "arguments of aiohttp's AppRunner"
+            f"HTTPServer() or Application(handler_args=...) got an {reason}: they take "
+            "keepalive_timeout, header_timeout, body_timeout, body_min_rate, send_timeout, "
+            "request_timeout, and the arguments of aiohttp's AppRunner"
         ) from error
 
 
@@ -172,11 +184,39 @@ def _refuse_plain_functions(app: web.Application) -> None:
         wrapped = getattr(route.handler, "__wrapped__", None)
         by_aiohttp = getattr(route.handler, "__code__", None) is _aiohttp_wrapper_code()
         if by_aiohttp and not inspect.iscoroutinefunction(wrapped):
-            name = getattr(wrapped, "__qualname__", wrapped)
             raise ConfigError(
-                f"endpoint {name} is a plain function, which would block every other request: "
-                "write async def, or decorate it with @api_hour.threaded"
+                f"endpoint {_named(wrapped)} is a plain function, which would block every other "
+                "request: write async def, or decorate it with @api_hour.threaded"
             )
+
+
+def _refuse_middlewares(app: web.Application) -> None:
+    """Raise ConfigError for a middleware that aiohttp would refuse at the first request."""
+    for middleware in app.middlewares:
+        if getattr(middleware, "__middleware_version__", None) != 1 and not _is_old(middleware):
+            raise ConfigError(
+                f"middleware {_named(middleware)} is not one for aiohttp: write "
+                "@web.middleware above `async def name(request, handler)`"
+            )
+    for subapp in app._subapps:
+        _refuse_middlewares(subapp)
+
+
+def _is_old(middleware: object) -> bool:
+    """Return whether it can be a middleware of aiohttp 2, which takes ``(app, handler)``."""
+    if not callable(middleware) or (
+        inspect.isfunction(middleware) and not inspect.iscoroutinefunction(middleware)
+    ):
+        return False
+    parameters = list(inspect.signature(middleware).parameters)
+    return len(parameters) >= 2 and parameters[0] != "request"
+
+
+def _named(function: Any) -> str:
+    """Return the name of a function of the project, and its place."""
+    name = getattr(function, "__qualname__", repr(function))
+    code = getattr(function, "__code__", None)
+    return name + (f" ({os.path.relpath(code.co_filename)}:{code.co_firstlineno})" if code else "")
 
 
 @functools.cache

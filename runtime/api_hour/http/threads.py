@@ -65,21 +65,22 @@ class Threads(Executor):
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":
         """Call a function in a thread; cancelling the future helps while it waits for one."""
+        if not self._idle.acquire(blocking=False) and self._started < self.size:
+            name = f"{self._name}-{self._started + 1}"
+            threading.Thread(target=self._work, name=name, daemon=True).start()
+            self._started += 1
         future: Future[Any] = Future()
         self._unfinished.add(future)
         future.add_done_callback(self._unfinished.discard)
         self._queue.put((future, functools.partial(fn, *args, **kwargs)))
-        if not self._idle.acquire(blocking=False) and self._started < self.size:
-            self._started += 1
-            name = f"{self._name}-{self._started}"
-            threading.Thread(target=self._work, name=name, daemon=True).start()
         return future
 
     async def finish(self, deadline: float) -> None:
         """Wait until no call is left, at most until ``deadline`` (``loop.time()``)."""
         calls = [asyncio.wrap_future(future) for future in list(self._unfinished)]
-        if calls:
-            await asyncio.wait(calls, timeout=deadline - asyncio.get_running_loop().time())
+        if calls:  # what they raise is for those who called
+            ended = asyncio.gather(*calls, return_exceptions=True)
+            await asyncio.wait([ended], timeout=deadline - asyncio.get_running_loop().time())
 
     def _work(self) -> None:
         while True:

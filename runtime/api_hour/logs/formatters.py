@@ -8,14 +8,28 @@ import logging
 import time
 import traceback
 from functools import lru_cache
+from itertools import islice
 
 from api_hour.logs import request_id
 
 # What every record has: any other attribute came by ``extra``.
 STANDARD_ATTRIBUTES = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
 
+ESCAPED = "backslashreplace"  # half of a surrogate pair
+CUT = b" [...] "  # instead of the middle of what was too long
+MAX_CAUSES = 100  # whose messages are put on one line; "raise e from e" makes a circle of them
 
-class TextFormatter(logging.Formatter):
+
+class _Formatter(logging.Formatter):
+    """A formatter of one form, with the arguments that dictConfig gives to each ``class``."""
+
+    def __init__(self, fmt: object = None, datefmt: object = None, style: str = "%") -> None:
+        if fmt or datefmt or style != "%":
+            raise ValueError("its lines have one form: leave out format, datefmt and style")
+        super().__init__()
+
+
+class TextFormatter(_Formatter):
     """Writes a record for people: one line, and the lines of a traceback indented below it."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -33,7 +47,7 @@ class TextFormatter(logging.Formatter):
         return "\n".join([escape(line), *indented])
 
 
-class JSONFormatter(logging.Formatter):
+class JSONFormatter(_Formatter):
     """Writes a record for machines: one line of JSON, in ASCII, with the fields of ``extra``."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -55,8 +69,7 @@ class JSONFormatter(logging.Formatter):
         try:
             return _encode(line)
         except (TypeError, ValueError, RecursionError):  # a key that is not text, NaN, a cycle
-            plain = {name: value for name, value in line.items() if isinstance(value, str | int)}
-            return _encode({_text(name): _text(value) for name, value in line.items()} | plain)
+            return _encode({_text(name): _encodable(value) for name, value in line.items()})
 
 
 def escape(text: str) -> str:
@@ -66,6 +79,29 @@ def escape(text: str) -> str:
     return "".join(
         character if character.isprintable() else repr(character)[1:-1] for character in text
     )
+
+
+def shorten(data: bytes, size: int) -> bytes:
+    """Return lines of at most ``size`` bytes each, their ends included, whatever formatted them.
+
+    What is longer is cut in its middle: a traceback says the most at both ends. One line of JSON
+    stays valid, and gets the field ``cut``.
+    """
+    try:
+        fields = json.loads(data)
+    except (ValueError, RecursionError):
+        fields = None
+    if not isinstance(fields, dict):
+        return b"\n".join(_cut(line, size - 1) for line in data.split(b"\n"))
+    limit = size
+    while len(data) > size:
+        limit = limit * 3 // 4  # bytes of each name and value, and the number of them
+        kept = {
+            _cut(name.encode(errors=ESCAPED), limit).decode(): _cut_value(value, limit)
+            for name, value in islice(fields.items(), limit)
+        }
+        data = json.dumps({**kept, "cut": True}, separators=(",", ":")).encode() + b"\n"
+    return data
 
 
 @lru_cache(maxsize=2)
@@ -79,6 +115,20 @@ def _local_time(second: int) -> tuple[str, str]:
 def _utc(second: int) -> str:
     """Return a time since the epoch in UTC, to the second."""
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+
+
+def _cut_value(value: object, limit: int) -> object:
+    text = (value if isinstance(value, str) else json.dumps(value)).encode(errors=ESCAPED)
+    return value if len(text) <= limit else _cut(text, limit).decode()
+
+
+def _cut(text: bytes, size: int) -> bytes:
+    """Return UTF-8 of at most ``size`` bytes, or of the length of ``CUT``."""
+    if len(text) <= size:
+        return text
+    half = max(size - len(CUT), 0) // 2
+    first, last = text[:half], text[len(text) - half :]
+    return CUT.join(part.decode(errors="ignore").encode() for part in (first, last))
 
 
 def _message(record: logging.LogRecord) -> str:
@@ -95,7 +145,9 @@ def _trace(record: logging.LogRecord) -> str:
         return ""
     error = record.exc_info[1] if record.exc_info else None
     text = "".join(traceback.format_exception(error)) if error else record.exc_text or ""
-    while error is not None:
+    for _ in range(MAX_CAUSES):
+        if error is None:
+            break
         message = _text(error)
         text = text.replace(f": {message}\n", f": {escape(message)}\n")
         error = error.__cause__ or error.__context__
@@ -108,6 +160,15 @@ def _text(value: object) -> str:
         return str(value)
     except Exception as error:
         return f"<{type(value).__name__} that raises {type(error).__name__}>"
+
+
+def _encodable(value: object) -> object:
+    """Return ``value`` if JSON can hold it, else its text."""
+    try:
+        _encode(value)
+    except (TypeError, ValueError, RecursionError):
+        return _text(value)
+    return value
 
 
 # In ASCII, so that neither a control character nor half of a surrogate pair gets through.

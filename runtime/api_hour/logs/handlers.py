@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 from api_hour.logs import observers, streams
-from api_hour.logs.formatters import TextFormatter
+from api_hour.logs.formatters import TextFormatter, shorten
 
 
 class NonBlockingHandler(logging.StreamHandler[Any]):
@@ -43,6 +43,8 @@ class NonBlockingHandler(logging.StreamHandler[Any]):
         try:
             data = f"{self.format(record)}{self.terminator}".encode(errors="backslashreplace")
             out = self._out or streams.of(self.stream)
+            if len(data) > out.whole:
+                data = shorten(data, out.whole)
             if self._lost:
                 self._tell_lost(out)
             out.write(data)

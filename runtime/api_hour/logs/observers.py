@@ -32,18 +32,20 @@ def failed(observer: str, error: BaseException) -> None:
     _told[observer] = now, count
     untold = count - 1 - before
     more = f" ({untold} more since the last line)" if untold else ""
-    line = f"[{os.getpid()}] [ERROR] [{__name__}] {observer} failed: {_describe(error)}{more}\n"
+    # In printable ASCII: it may hold what a client has sent.
+    text = ascii(describe(error)[:MAX_LENGTH])[1:-1][:MAX_LENGTH]
+    line = f"[{os.getpid()}] [ERROR] [{__name__}] {observer} failed: {text}{more}\n"
     with suppress(Exception):  # stderr is closed or full, or not a file; the count stays
         streams.of(sys.stderr).write(line.encode())
 
 
-def _describe(error: BaseException) -> str:
-    """Return an error in printable ASCII on one line: it may hold what a client has sent."""
+def describe(error: BaseException) -> str:
+    """Return the kind and the text of an error on one line; never raises."""
     try:
         text = str(error)
-    except Exception as second:
+    except BaseException as second:
         text = f"its text raises {type(second).__name__}"
-    return f"{type(error).__name__}: {ascii(text[:MAX_LENGTH])[1:-1]}"
+    return f"{type(error).__name__}: {' '.join(text.split())}"
 
 
 def _forget() -> None:

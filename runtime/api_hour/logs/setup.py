@@ -8,11 +8,13 @@ raises would end a request, or the master. So ``guard`` catches it, and ``observ
 import logging
 import logging.handlers
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from logging.config import DictConfigurator
 from typing import Any, Protocol
 
+from api_hour.exceptions import ConfigError
 from api_hour.logs import NonBlockingHandler, TextFormatter, observers
 
 PROCESS_MANAGER = ("api_hour.master", "api_hour.worker")  # loggers
@@ -38,6 +40,18 @@ class GunicornLogger(Protocol):
 
     def reopen_files(self) -> None:
         """Open the files of all handlers again: they may have been rotated."""
+
+
+@contextmanager
+def opening() -> Iterator[None]:
+    """Raise ConfigError if Gunicorn's logger, which is set up in the block, cannot be."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        raise ConfigError(
+            "the log cannot be opened (errorlog, accesslog, syslog_addr or logger_class): "
+            + str(error).partition("\n")[0]
+        ) from None
 
 
 def make(settings: Settings) -> DictConfigurator:
@@ -70,6 +84,9 @@ def apply(settings: Settings, gunicorn: GunicornLogger) -> None:
         _install(settings, gunicorn)
     except Exception as error:  # Gunicorn's own files may be out of reach by now
         observers.failed("log", error)
+        if not logging.root.handlers:
+            logging.root.addHandler(NonBlockingHandler())
+            logging.root.setLevel(logging.INFO)
     gunicorn.reopen_files = partial(_reopen_files, gunicorn)  # type: ignore[method-assign]
     guard()
 
@@ -94,17 +111,24 @@ def _install(settings: Settings, gunicorn: GunicornLogger) -> None:
         return
     try:
         made = make(settings)
-    except Unusable as error:
+        _reset_loggers()
+        for name in settings["loggers"]:
+            made.configure_logger(name, made.config["loggers"][name])
+        made.configure_root(made.config["root"])
+    except Exception as error:
+        _reset_loggers()
         _use_gunicorn_handlers(gunicorn)
-        keys, cause = error.args
-        gunicorn.error("logging.yaml cannot be applied: %s: %s", ".".join(keys), cause)
+        gunicorn.error("logging.yaml cannot be applied: %s", _explain(error))
         return
-    _reset_loggers()
-    for name in settings["loggers"]:
-        made.configure_logger(name, made.config["loggers"][name])
-    made.configure_root(made.config["root"])
     for logger in _known_loggers():
         _replace_blocking_handlers(logger)
+
+
+def _explain(error: Exception) -> str:
+    if isinstance(error, Unusable):
+        keys, cause = error.args
+        return f"{'.'.join(keys)}: {cause}"
+    return f"{type(error).__name__}: {error.__cause__ or error}"
 
 
 def _use_gunicorn_handlers(gunicorn: GunicornLogger) -> None:
@@ -146,13 +170,22 @@ def _known_loggers() -> list[logging.Logger]:
 
 def _replace_blocking_handlers(logger: logging.Logger) -> None:
     """Replace the handlers that write to a stream: nothing may wait for a reader of the log."""
-    for number, old in enumerate(logger.handlers):
-        if type(old) is logging.StreamHandler and hasattr(old.stream, "fileno"):
-            new = NonBlockingHandler(old.stream)
-            new.setFormatter(old.formatter)
-            new.setLevel(old.level)
-            new.__dict__["_gunicorn"] = _is_gunicorn_handler(old)
-            logger.handlers[number] = new
+    logger.handlers[:] = map(_unblocked, logger.handlers)
+    for handler in logger.handlers:
+        if isinstance(handler, logging.handlers.MemoryHandler) and handler.target:
+            handler.target = _unblocked(handler.target)
+
+
+def _unblocked(old: Any) -> Any:
+    """Return a handler that writes to the same stream without waiting; others as they are."""
+    if type(old) is not logging.StreamHandler or not hasattr(old.stream, "fileno"):
+        return old
+    new = NonBlockingHandler(old.stream)
+    new.setFormatter(old.formatter)
+    new.setLevel(old.level)
+    new.filters = old.filters
+    new.__dict__["_gunicorn"] = _is_gunicorn_handler(old)
+    return new
 
 
 def _is_gunicorn_handler(handler: logging.Handler) -> bool:
@@ -161,12 +194,17 @@ def _is_gunicorn_handler(handler: logging.Handler) -> bool:
 
 def _reopen_files(gunicorn: GunicornLogger) -> None:
     """Open the files of all handlers again; one that cannot be opened keeps no other from it."""
-    if _try(partial(type(gunicorn).reopen_files, gunicorn)):
-        return
+    _try(partial(type(gunicorn).reopen_files, gunicorn))  # which leaves the root's handlers out
     for logger in _known_loggers():
         for handler in logger.handlers:
             if isinstance(handler, logging.FileHandler) and handler.stream is not None:
-                _try(handler.close)  # its next record opens it
+                _try(partial(_reopen, handler))
+
+
+def _reopen(handler: logging.FileHandler) -> None:
+    with handler.lock:  # type: ignore[union-attr]
+        handler.close()
+        handler.stream = handler._open()
 
 
 def _guard_handler(handler: logging.Handler) -> None:
@@ -176,10 +214,8 @@ def _guard_handler(handler: logging.Handler) -> None:
     vars(handler)["handle"] = partial(_handle, handler.handle)
     vars(handler)["handleError"] = partial(_handle_error, handler)
     target = getattr(handler, "target", None)  # of a MemoryHandler
-    behind = getattr(getattr(handler, "listener", None), "handlers", ())  # of a QueueHandler
-    for other in (target, *behind):
-        if isinstance(other, logging.Handler):
-            _guard_handler(other)
+    if isinstance(target, logging.Handler):
+        _guard_handler(target)
 
 
 def _handle(handle: Callable[[logging.LogRecord], Any], record: logging.LogRecord) -> Any:
@@ -206,6 +242,11 @@ class _GuardedFilter:
     def __init__(self, original: Any) -> None:
         self.original = original
         self._filter = getattr(original, "filter", original)
+
+    def __eq__(self, other: object) -> bool:  # so that removeFilter() finds the original
+        return other is self or bool(other == self.original)
+
+    __hash__ = object.__hash__
 
     def filter(self, record: logging.LogRecord) -> Any:
         """Return what the original filter says of ``record``."""

@@ -10,6 +10,10 @@ order, up to ``LIMIT``. The rest follows as soon as the file takes it:
 * with ``drain()``, which the master calls whenever it wakes up;
 * at the exit of the process, which waits ``EXIT_WAIT`` seconds for the reader.
 
+Several processes share the file, and their lines must not mix. The kernel takes one write whole:
+of any size by a file, of up to PIPE_BUF bytes by a pipe. So data is written whole where it can be,
+and in pieces that end with a line where it cannot.
+
 Standard library only, and no logging: faults of logging are written with this, too.
 """
 
@@ -25,7 +29,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
-PIPE_BUF = 4096  # bytes that a pipe takes whole or not at all, so that lines do not mix
+PIPE_BUF = 4096  # bytes that a pipe takes whole or not at all
 LIMIT = 1 << 20  # bytes that wait for a reader: some 8,000 lines of the access log
 EXIT_WAIT = 1.0  # seconds that a reader has at the exit of the process
 
@@ -75,13 +79,14 @@ def drain(timeout: float = 0.0) -> None:
 class Stream:
     """What one open file takes now, and what it will take later.
 
-    ``error`` is why the file takes nothing (a full disk, a reader that is gone), or None while it
-    does, or is only slow.
+    ``whole`` is how many bytes it takes in one write. ``error`` is why it takes nothing (a full
+    disk, a reader that is gone), or None while it does, or is only slow.
     """
 
     def __init__(self, descriptor: int, mode: int) -> None:
         self._own, self._send = _open_own(descriptor, mode)
-        self._waiting: deque[bytes] = deque()  # pieces of at most PIPE_BUF bytes
+        self.whole = PIPE_BUF if stat.S_ISFIFO(mode) else LIMIT
+        self._waiting: deque[bytes] = deque()  # pieces of at most ``whole`` bytes
         self._size = 0  # bytes of all of them
         self._drainer: threading.Thread | None = None
         # A signal's handler may write in the middle of a write.
@@ -91,7 +96,7 @@ class Stream:
     def write(self, data: bytes) -> None:
         """Write ``data``, now or later; raises OSError if it is lost, because too much waits."""
         with self._lock:
-            if not self._waiting and len(data) <= PIPE_BUF:
+            if not self._waiting and len(data) <= self.whole:
                 try:
                     data = data[self._send(data) :]
                 except OSError as error:
@@ -104,9 +109,12 @@ class Stream:
         self._send_waiting()
         if self._waiting and self._size + len(data) > LIMIT:
             raise self.error or BlockingIOError(f"{self._size} bytes wait for a reader")
-        for start in range(0, len(data), PIPE_BUF):
-            self._waiting.append(data[start : start + PIPE_BUF])
         self._size += len(data)
+        while len(data) > self.whole:
+            end = data.rfind(b"\n", 0, self.whole) + 1 or self.whole
+            self._waiting.append(data[:end])
+            data = data[end:]
+        self._waiting.append(data)
         self._send_waiting()
 
     def drain(self, deadline: float = 0.0) -> None:
@@ -126,6 +134,7 @@ class Stream:
         self._waiting.clear()
         self._size = 0
         self._drainer = None
+        self.error = None
 
     def _send_waiting(self) -> None:
         """Write pieces until none is left or the file takes no more."""
@@ -199,7 +208,7 @@ def _write_if_ready(descriptor: int, data: bytes) -> int:
     poll.register(descriptor, select.POLLOUT)
     if not poll.poll(0):
         raise BlockingIOError("nobody reads")
-    return os.write(descriptor, data)
+    return os.write(descriptor, data[:PIPE_BUF])  # more would wait for the reader
 
 
 def _forget_all() -> None:

@@ -29,7 +29,8 @@ The rules, and why:
 * A child is a child from its first instruction. ``Worker.live`` never returns: whatever is raised
   between the fork and READY ends in FAILED over the channel and ``os._exit``. So no child can come
   back into the frames below it, which are the master's.
-* A hook of ``gunicorn.conf.py`` may raise anything. One that prepares a worker fails that worker:
+* A hook of ``gunicorn.conf.py`` may raise anything, and TERM ends one that hangs (``long_calls``).
+  One that prepares a worker fails that worker:
   ``pre_fork`` counts as a start that failed. One that only tells is logged, and nothing else.
   The same holds for the log, the pid file and systemd. What is left, an error that nobody has
   thought of, costs one turn.
@@ -44,9 +45,10 @@ The rules, and why:
   the current generation is gone at a respawn, the configuration is read again as by HUP.
 * A reload is over when as many workers of its generation are ready as are wanted. Then the log,
   systemd and whoever asked by ``api_hour reload`` are told.
-* A dead worker is replaced, at once the first time, then after growing pauses. The same holds for a
-  worker that could not be forked. The master gives up only if no worker ever became ready: the
-  operator is still watching, and wants the cause. In development it waits for the next change.
+* A worker that was ready and died is replaced at once, or within MAX_GAP: it proves that workers
+  can boot. Boots and forks that fail are repeated after growing pauses, until a worker is ready.
+  The master gives up only if no worker ever became ready: the operator is still watching, and wants
+  the cause. In development it waits for the next change.
 * TERM to a worker is a request for a replacement: it drains when its successor is ready. A TERM to
   the whole process group thus reaches workers that go on until the master, which stops, drains
   them.
@@ -64,9 +66,13 @@ import logging
 import math
 import os
 import signal
+import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from contextlib import suppress
+from signal import Signals
 from typing import Any, NoReturn, Protocol
 
 from gunicorn import __version__ as gunicorn_version
@@ -76,10 +82,12 @@ from gunicorn.errors import HaltServer
 
 from api_hour import __version__, metrics
 from api_hour.config.generation import Generation
+from api_hour.config.settings import MAX_WORKERS
 from api_hour.exceptions import ConfigError
-from api_hour.logs import setup, streams
+from api_hour.logs import observers, setup, streams
 from api_hour.master import listeners, reloader, systemd
-from api_hour.master.backoff import Backoff
+from api_hour.master.backoff import MAX_GAP, MAX_PAUSE, Backoff
+from api_hour.master.long_calls import Interrupted, LongCalls
 from api_hour.master.pidfile import PidFile
 from api_hour.master.poller import Poller
 from api_hour.master.reconcile import (
@@ -93,8 +101,10 @@ from api_hour.master.reconcile import (
     uncovered,
 )
 from api_hour.master.reload_requests import ReloadRequests
+from api_hour.master.starter import READY, Starter
 from api_hour.worker import hooks
 from api_hour.worker.channel import Message
+from api_hour.worker.crash_report import in_words
 from api_hour.worker.hooks import HookError
 from api_hour.worker.process import CLOSE_GRACE, Worker
 
@@ -102,6 +112,8 @@ HEARTBEAT_CHECK = 1.0  # seconds between two looks at the workers' heartbeats
 KILL_DELAY = 2.0  # seconds that a worker has after ABRT, INT or QUIT
 MAX_TURN = 2.0  # seconds between two turns; after more, this process has not run
 ENDING = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
+SAME_STOP = 1.0  # seconds in which TERM again is the same stop, sent to the group and to the master
+HANGUP = 5.0  # seconds from the end of the terminal to the HUP that comes of it, at most
 log = logging.getLogger("api_hour.master")
 
 
@@ -109,6 +121,7 @@ class Application(Protocol):
     """What the master needs of the application: it holds the configuration, and reads it again."""
 
     generation: Generation
+    starter: Starter | None
 
     def enter_start_folder(self) -> str:
         """Go where the daemon was started, or to the root if that is gone; return where."""
@@ -131,7 +144,11 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
 
     def __init__(self, app: Application) -> None:
         self._poller = Poller()
-        self._backoff = Backoff()
+        self._backoff = Backoff(MAX_PAUSE)  # for boots that fail
+        self._crashes = Backoff(MAX_GAP)  # of workers that were ready
+        self._calls = LongCalls()
+        self._ended_at: dict[int, float] = {}  # by a signal's number and time.monotonic()
+        self._terminal_seen = -math.inf  # by time.monotonic()
         self._reporter = systemd.Reporter()
         self._current = app.generation
         self._candidate: Generation | None = None
@@ -141,10 +158,15 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         self._reload_began: float | None = None  # by time.monotonic(); None while none goes on
         self._lost: Generation | None = None  # whose folder was found gone
         self._has_let_go = False  # true in a child
+        self._hands_over = False  # true while a worker or a successor is forked
         self._last_turn = time.monotonic()
         self._resumed_at = 0.0  # when this process ran again after a stop, by time.monotonic()
         self._reload_requests: ReloadRequests | None = None
-        super().__init__(app)
+        self._reloader: subprocess.Popen[bytes] | None = None  # ends when this end of its pipe does
+        self._reloader_ended_at = 0.0  # by time.time(); 0 while it runs
+        self._reloader_backoff = Backoff(MAX_PAUSE)
+        with setup.opening():
+            super().__init__(app)
         self._pid_path = os.path.abspath(self.cfg.pidfile) if self.cfg.pidfile else ""
 
     def _set_num_workers(self, value: int) -> None:
@@ -155,8 +177,15 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
     num_workers = property(GunicornArbiter._get_num_workers, _set_num_workers)
 
     def setup(self, app: Application) -> None:
-        """Take over the settings of ``app``; Gunicorn calls this before the first worker, too."""
+        """Take over the settings of ``app``; Gunicorn calls this before the first worker, too.
+
+        Not raw_env, which Gunicorn sets here: what the next generation is read from, and its
+        workers, would have the variables of this one.
+        """
+        environment = dict(os.environ)
         super().setup(app)
+        os.environ.clear()
+        os.environ.update(environment)
         setup.apply(self._current.logs, self.log)
 
     def run(self) -> NoReturn:
@@ -177,8 +206,9 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
     def start(self) -> None:
         """Lock the pid file, open the listeners, then handle signals; raises ConfigError."""
         self.pid = os.getpid()
-        _refuse_no_workers(self._current)
+        _refuse_unusable(self._current)
         log.info("Starting API-Hour %s on Gunicorn %s", __version__, gunicorn_version)
+        log.info("Configuration: %s", self._current.origin)
         systemd.notify(STATUS="Starting")  # install.sh learns of a master that ends right away
         if "GUNICORN_PID" in os.environ:
             self.master_pid = int(os.environ["GUNICORN_PID"])
@@ -190,13 +220,12 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
             slots = self.num_workers if self.cfg.balance == "slots" else 0
             wanted = self._current.listeners
             self.LISTENERS = listeners.open_all(wanted, self.cfg.backlog, slots=slots)
-            if self.cfg.metrics:
-                metrics.open_folder(self.cfg.uid, self.cfg.gid)
+            _open_metrics(self._current)
             self._tell("on_starting", self, may_exit=True)
             self.init_signals()
             self._log_listeners()
             if self.cfg.reload:
-                reloader.start(self._current)
+                self._reloader = reloader.start(self._current, time.time())
             self._tell("when_ready", self, may_exit=True)
         except BaseException:
             self._close_listeners(unlink=not self.master_pid)
@@ -228,16 +257,35 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
             origin = self._current.listeners[listener.name].origin
             for url in listener.urls():
                 log.info("Listening on %s at %s%s", listener.name, url, origin)
+            if self.cfg.balance == "slots" and not listener.shares:
+                log.warning(
+                    "balance: slots has no effect on listener %s: only tcp and udp addresses that "
+                    "the daemon opens itself have slots",
+                    listener.name,
+                )
         self._log_warnings(self._current)
 
     def _log_warnings(self, generation: Generation) -> None:
         for warning in generation.warnings:
+            if self.cfg.check:  # which logs nothing
+                print(f"api_hour: warning: {warning}", file=sys.stderr)
             log.warning("%s", warning)
 
     def init_signals(self) -> None:
         """Queue every signal, and let it end the master's wait."""
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN and _has_terminal():  # no nohup
+            self._terminal_seen = time.monotonic()
         super().init_signals()
         self._poller.watch_signals()
+
+    def signal(self, number: int, frame: object) -> None:
+        """Queue a signal, from its handler; one that ends the daemon ends what takes long, too."""
+        if number not in ENDING:
+            super().signal(number, frame)
+        elif time.monotonic() > self._ended_at.get(number, -math.inf) + SAME_STOP:
+            self._ended_at[number] = time.monotonic()
+            super().signal(number, frame)
+            self._calls.end()
 
     def _tell(self, name: str, *arguments: object, cfg: Any = None, may_exit: bool = False) -> None:
         """Call a hook that only tells; what it raises is logged.
@@ -245,25 +293,33 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         A hook of the start may end it by SystemExit: then nothing serves yet.
         """
         try:
-            hooks.call(cfg or self.cfg, name, *arguments)
+            self._call_hook(cfg or self.cfg, name, *arguments)
         except HookError as error:
             if may_exit and isinstance(error.__cause__, SystemExit):
                 raise
             log.error("%s", error)
 
+    def _call_hook(self, cfg: Any, name: str, *arguments: object) -> None:
+        with self._calls.watched(f"The hook {name}"):
+            hooks.call(cfg, name, *arguments)
+
     # Wait
 
     def _take_turn(self) -> None:
         """Wait for what happens, and do what follows from it."""
+        if self._terminal_seen > -math.inf and _has_terminal():
+            self._terminal_seen = time.monotonic()
         try:
             self.maybe_promote_master()
             for number in self.wait_for_signals():
                 self._handle(number)
             self.murder_workers()
             self.manage_workers()
+            if self._reloader_ended_at and self._reloader_backoff.over():
+                self._restart_reloader()
         except (StopIteration, HaltServer, SystemExit):
             raise
-        except Exception:  # whatever it is: the workers serve, and somebody has to watch them
+        except (Exception, Interrupted):  # whatever it is: somebody has to watch the workers
             log.exception("The master could not finish a turn; it goes on")
             time.sleep(HEARTBEAT_CHECK)
 
@@ -274,8 +330,18 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         getattr(self, f"handle_{name}")()
 
     def handle_hup(self) -> None:
-        """Reload."""
+        """Reload; end if HUP comes of a terminal that was closed, as every program does."""
+        if time.monotonic() < self._terminal_seen + HANGUP and not _has_terminal():
+            log.info("The terminal is gone: the daemon ends")
+            raise StopIteration
         self.reload()
+
+    def handle_ttin(self) -> None:
+        """Run one worker more."""
+        if self.num_workers == MAX_WORKERS:
+            log.error("TTIN refused: there may be at most %d workers", MAX_WORKERS)
+        else:
+            super().handle_ttin()
 
     def handle_usr1(self) -> None:
         """Open the files of the logs again, in the workers as well."""
@@ -302,20 +368,25 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
                 requests.remove()
             successor.remove()
 
-    def wait_for_signals(self, timeout: float = HEARTBEAT_CHECK) -> list[int]:
+    def wait_for_signals(self, timeout: float = HEARTBEAT_CHECK) -> Iterator[int]:
         """Wait for a signal, a worker's message or the next deadline; return the signals."""
         self._report()
         streams.drain()
         metrics.sample_master()
         now = time.monotonic()
         deadlines = [worker.state.kill_at for worker in self.WORKERS.values()]
-        deadlines += [now + timeout, self._reporter.next, self._backoff.next]
+        deadlines += [now + timeout, self._reporter.next, self._backoff.next, self._crashes.next]
         for take_in in self._poller.wait(min(deadlines) - now):
             take_in()
-        signals = []
+        return self._take_signals()
+
+    def _take_signals(self) -> Iterator[int]:
+        """Yield the queued signals; one that raises keeps those behind it in the queue."""
         while not self.SIG_QUEUE.empty():
-            signals.append(self.SIG_QUEUE.get_nowait())
-        return signals
+            number = self.SIG_QUEUE.get_nowait()
+            if number in ENDING:
+                self._calls.asked_to_end = False
+            yield number
 
     def _report(self) -> None:
         """Tell systemd how the service is; healthy while a ready worker is not being killed."""
@@ -345,6 +416,8 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
                 self._drain(step.worker)
             elif not (step and self._may_spawn() and self._try_to_spawn(step)):
                 break
+            if not self.SIG_QUEUE.empty():  # which the next turn handles; then this goes on
+                break
         self._cover_slots()
         self._hurry_the_oldest()
         self._end_reload()
@@ -365,7 +438,7 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
 
     def _may_spawn(self) -> bool:
         given_up = self._backoff.deaths > 0 and not self._ever_ready
-        return self._backoff.over() and not given_up
+        return self._backoff.over() and self._crashes.over() and not given_up
 
     def _try_to_spawn(self, step: Spawn) -> bool:
         """Take the step; return False if it has to wait for the candidate."""
@@ -380,8 +453,8 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
             self.spawn_worker(generation, step.reason)
         except Exception as error:  # no process or descriptor left, a hook that raises
             known = isinstance(error, ConfigError | OSError)
-            cause = str(error) if known else f"{type(error).__name__}: {error}"
-            self._on_loss(generation, f"cannot start a worker: {cause}")
+            cause = str(error) if known else observers.describe(error)
+            self._on_loss(generation, f"cannot start a worker: {cause}", self._backoff)
         return True
 
     def _replace_lost_release(self, generation: Generation) -> bool:
@@ -398,14 +471,17 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
             self._backoff.note()
         return True
 
-    def _on_loss(self, generation: Generation, cause: str) -> None:
+    def _on_loss(self, generation: Generation, cause: str, backoff: Backoff) -> None:
         """Go on after a worker that could not start, or died: back off, or give up."""
         told = generation is self._candidate
         if told:
             self._reject_candidate(cause)
             if self._ever_ready and self._current is not self._lost:
                 return  # the workers of the current generation go on
-        pause = self._backoff.note()
+        pause = backoff.note()
+        if pause and generation is self._current and self._candidate is None:
+            text = f"not every new worker becomes ready, which goes on being tried: {cause}"
+            self._answer_reload_requests(text, ok=False)
         if not (self._ever_ready or self.cfg.reload or self.WORKERS):
             raise HaltServer(cause, 1)
         if not told and self._ever_ready:
@@ -460,12 +536,13 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
             started_for=reason,
         )
         # A developer may stand in a debugger while the project is imported.
-        deadline = math.inf if cfg.reload else time.monotonic() + cfg.boot_timeout
+        limit = (not cfg.reload and cfg.boot_timeout) or math.inf
+        deadline = time.monotonic() + limit
         worker.state = WorkerState(generation, self.worker_age, kill_at=deadline, slots={slot})
         try:
             for listener in self.LISTENERS:
                 listener.grow(slot)
-            hooks.call(cfg, "pre_fork", self, worker)
+            self._call_hook(cfg, "pre_fork", self, worker)
             pid = self._fork(worker)
         except BaseException:
             worker.discard()
@@ -481,29 +558,38 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         """
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
-            pid = os.fork()
+            pid = self._fork_with_listeners()
             if pid == 0:
                 worker.live(self, mask)
             return pid
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
+    def _fork_with_listeners(self) -> int:
+        self._hands_over = True
+        try:
+            return os.fork()
+        finally:
+            self._hands_over = False
+
     def _let_go(self) -> None:
         """Close what only the master needs, in a child: a worker, or one that a hook has forked.
 
         As long as a copy of the master's end of a channel is open, its worker does not see the
-        master die; and a copy of the pid file would keep its lock.
+        master die; a copy of the pid file would keep its lock, and one of a listener its port.
         """
         if self._has_let_go:  # a worker's child inherits this hook
             return
         self._has_let_go = True
+        if not self._hands_over:
+            self._close_listeners(unlink=False)
         signal.set_wakeup_fd(-1)
         for number in (*self.SIGNALS, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
         for sibling in self.WORKERS.values():
             sibling.close()
         self._poller.close()
-        for held in (self.pidfile, self._reload_requests):
+        for held in (self.pidfile, self._reload_requests, self.app.starter):
             if held is not None:
                 held.close()
 
@@ -535,9 +621,12 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         worker.state.phase = Phase.READY
         worker.state.kill_at = math.inf
         self._ever_ready = True
+        self._backoff.reset()
         log.info("Worker ready (pid: %s)", worker.pid)
         if self._reload_began is None:  # its end is told when it is over
             systemd.notify(READY=1, MAINPID=self.pid)
+        if self.app.starter is not None:
+            self.app.starter.tell(READY)
         if self.cfg.check:
             with suppress(OSError):
                 print(f"{self._current.spec}: the configuration is good and a worker became ready")
@@ -573,7 +662,7 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
             for worker in self.WORKERS.values():
                 worker.state.kill_at += pause
 
-    def kill_worker(self, pid: int, number: signal.Signals) -> None:
+    def kill_worker(self, pid: int, number: Signals) -> None:
         """Send a signal to a worker; one that is gone will be reaped."""
         with suppress(ProcessLookupError):
             os.kill(pid, number)
@@ -599,6 +688,8 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
                 if pid == self.reexec_pid:
                     self.reexec_pid = 0
                     log.warning("The new master (pid: %s) is gone; this one goes on", pid)
+                if self._reloader is not None and pid == self._reloader.pid:
+                    self._on_reloader_exit(in_words(status))
                 if worker := self.WORKERS.pop(pid, None):
                     self._on_exit(worker, status)
 
@@ -608,14 +699,32 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         state = worker.state
         ended = worker.crash_report.describe(status, state.killed_for, worker.generation.folder)
         cause = state.failure or ended
+        if state.doing and cause == ended and state.phase is Phase.BOOTING and not state.killed_for:
+            cause = f"it ended while {state.doing}: {ended}"
         worker.close()
         self._tell("child_exit", self, worker, cfg=worker.cfg)
         if state.phase is Phase.DRAINING or self._stopping:
             log.info("Worker (pid: %s) left: %s", worker.pid, cause)
-        elif worker.generation is self._candidate or not self._ever_ready:
-            self._on_loss(worker.generation, cause)
-        else:
-            self._on_loss(worker.generation, f"Worker (pid: {worker.pid}) died: {cause}")
+            return
+        self._backoff.to_replace += worker.generation is self._current
+        if self._ever_ready and worker.generation is not self._candidate:
+            cause = f"Worker (pid: {worker.pid}) died: {cause}"
+        backoff = self._crashes if state.phase is Phase.READY else self._backoff
+        self._on_loss(worker.generation, cause, backoff)
+
+    def _on_reloader_exit(self, cause: str) -> None:
+        if self._reloader is not None:
+            self._reloader.communicate()  # closes its pipe
+        self._reloader_ended_at = time.time()
+        pause = self._reloader_backoff.note()
+        log.error("Live reload has ended (%s) and starts again in %.1f s", cause, pause)
+
+    def _restart_reloader(self) -> None:
+        try:
+            self._reloader = reloader.start(self._current, self._reloader_ended_at)
+            self._reloader_ended_at = 0.0
+        except OSError as error:  # no process is left
+            self._on_reloader_exit(str(error))
 
     # Reload
 
@@ -640,14 +749,16 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
     def _read_candidate(self) -> bool:
         """Read the configuration, where the daemon was started, into a candidate."""
         try:
-            candidate = self.app.next_generation(self._current)
-            _refuse_no_workers(candidate)
+            with self._calls.watched("Reading the configuration"):
+                candidate = self.app.next_generation(self._current)
+            _refuse_unusable(candidate)
+            _open_metrics(candidate)
             self._candidate = candidate
-        except ConfigError as error:
+        except (ConfigError, Interrupted) as error:
             self._reject_candidate(str(error))
         except (Exception, SystemExit) as error:  # gunicorn.conf.py may raise anything
             log.exception("The configuration could not be read")
-            self._reject_candidate(f"{type(error).__name__}: {error}")
+            self._reject_candidate(observers.describe(error))
         return self._candidate is not None
 
     def _promote_candidate(self, generation: Generation) -> None:
@@ -700,7 +811,7 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
             log.error("USR2 refused: an upgrade is under way; stop one of the two masters")
         else:
             try:
-                self.reexec_pid = os.fork()
+                self.reexec_pid = self._fork_with_listeners()
             except OSError as error:
                 log.error("USR2 failed: no process can be started: %s", error.strerror)
                 return
@@ -713,9 +824,11 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
             hooks.call(self.cfg, "pre_exec", self)
             handed_over = {"GUNICORN_PID": str(os.getppid())}
             handed_over |= listeners.hand_over(self.LISTENERS) | metrics.hand_over()
-            environ = {**self.cfg.env_orig, **handed_over}
+            # The watchdog is meant for the process of this number, which becomes the successor.
+            environ = {**self.cfg.env_orig, **handed_over, "WATCHDOG_PID": str(os.getpid())}
             self.app.enter_start_folder()
-            command = [sys.executable, "-m", "api_hour", *sys.argv[1:]]
+            # -P keeps the project's modules from taking the place of Python's in the master.
+            command = [sys.executable, "-P", "-m", "api_hour", *sys.argv[1:]]
             os.execve(sys.executable, command, environ)  # noqa: S606 - no shell is wanted
         except BaseException as error:
             log.error("USR2 failed: %s", error if isinstance(error, HookError) else repr(error))
@@ -727,12 +840,17 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
     def stop(self, graceful: bool = True) -> None:
         """Drain every worker and wait for its exit; another TERM, INT or QUIT kills them all.
 
+        One of the same kind within SAME_STOP is not another one.
+
         For ``stop_delay`` seconds the workers are unready and still accept, so that load
         balancers stop sending before the listeners close.
         """
         self._stopping = True
         self._answer_reload_requests("the daemon is stopping", ok=False)
-        systemd.notify(STOPPING=1, STATUS="Stopping")
+        if self.reexec_pid:  # systemd believes the main process, and follows to the next one
+            systemd.notify(MAINPID=self.reexec_pid)
+        elif not self.master_pid:
+            systemd.notify(STOPPING=1, STATUS="Stopping")
         self._stop_booting()
         if graceful and not self.cfg.reload:
             for worker in self.WORKERS.values():
@@ -773,12 +891,15 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
     def _run_until(self, deadline: float) -> None:
         """Reap and kill until ``deadline`` or the last worker's exit; obey a second signal."""
         while self.WORKERS and (left := deadline - time.monotonic()) > 0:
-            if ENDING & set(self.wait_for_signals(min(left, HEARTBEAT_CHECK))):
+            if again := ENDING & set(self.wait_for_signals(min(left, HEARTBEAT_CHECK))):
+                log.warning(
+                    "Handling signal: %s, again: what is left is killed", self.SIG_NAMES[min(again)]
+                )
                 self._shorten_deadlines(signal.SIGKILL)
             self.reap_workers()
             self.murder_workers()
 
-    def _shorten_deadlines(self, number: signal.Signals) -> None:
+    def _shorten_deadlines(self, number: Signals) -> None:
         """Send every worker a signal, and leave it no more than KILL_DELAY."""
         for pid, worker in list(self.WORKERS.items()):
             worker.state.kill_at = min(worker.state.kill_at, time.monotonic() + KILL_DELAY)
@@ -789,6 +910,8 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         """Say why, stop the workers, and exit."""
         if reason is not None:
             log.critical("%s", reason)
+            if self.app.starter is not None:
+                self.app.starter.tell(reason)
         self.stop()
         log.info("Shutting down: %s", self.master_name)
         self._remove_pidfile()
@@ -796,7 +919,30 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         sys.exit(exit_status)
 
 
-def _refuse_no_workers(generation: Generation) -> None:
-    """Raise ConfigError for a number of workers that would leave the listeners unserved."""
-    if generation.cfg.workers < 1:
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
+def _refuse_unusable(generation: Generation) -> None:
+    """Raise ConfigError for settings with which no worker could start."""
+    cfg = generation.cfg
+    if cfg.workers < 1:
         raise ConfigError("workers must be above zero, got 0: nobody would serve the listeners")
+    try:
+        tempfile.TemporaryFile(dir=cfg.worker_tmp_dir).close()
+    except OSError as error:
+        raise ConfigError(
+            "worker_tmp_dir: the files of the heartbeats cannot be made in "
+            f"{cfg.worker_tmp_dir or 'the folder of temporary files'}: {error.strerror}: name a "
+            "folder that exists and that this user may write to, for example /dev/shm"
+        ) from None
+
+
+def _open_metrics(generation: Generation) -> None:
+    """Make the folder of the metrics unless it is there, before a worker needs it."""
+    if generation.cfg.metrics:
+        metrics.open_folder(generation.cfg.uid, generation.cfg.gid)

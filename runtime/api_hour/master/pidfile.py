@@ -24,10 +24,17 @@ class PidFile:
         self.path = os.path.abspath(path)
         try:
             self._fd = _open_locked(self.path)
-            os.ftruncate(self._fd, 0)
-            os.write(self._fd, f"{pid}\n".encode())
+            try:
+                os.ftruncate(self._fd, 0)
+                os.write(self._fd, f"{pid}\n".encode())
+            except OSError:
+                os.close(self._fd)
+                raise
         except OSError as error:
-            raise ConfigError(f"the pid file {path} cannot be written: {error.strerror}") from None
+            raise ConfigError(
+                f"the pid file {path} cannot be written: {error.strerror}: give --pid a file in a "
+                "folder that exists and that this user may write to"
+            ) from None
 
     def close(self) -> None:
         """Close this process's copy, in a child that has inherited it; the lock stays."""

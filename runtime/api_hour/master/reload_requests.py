@@ -14,15 +14,17 @@ from argparse import ArgumentParser
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
+from api_hour.config.settings import seconds
 from api_hour.exceptions import ConfigError
 from api_hour.logs.formatters import escape
-from api_hour.master import pidfile
+from api_hour.master import listeners, pidfile
 
 SUFFIX = ".sock"  # of the socket, after the name of the pid file
 BACKLOG = 16  # requests that wait to be accepted
 MAX_WAITING = 64  # connections that wait for an answer; more are closed
 MAX_ANSWER = 4096  # bytes
 TIMEOUT = 300.0  # seconds that the command waits by default
+MAX_TIMEOUT = 86_400.0  # more overflows a socket's timeout in the end
 CONNECT_TIMEOUT = 10.0  # seconds for a master that is still starting
 
 
@@ -35,11 +37,10 @@ class ReloadRequests:
         self._waiting: list[socket.socket] = []
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._sock.setblocking(False)
-        with suppress(FileNotFoundError):
-            os.unlink(self._path)  # of a master that was killed: we hold its lock
         mask = os.umask(0o177)
         try:
             with _short(self._path) as path:
+                listeners.remove_stale(path, socket.SOCK_STREAM)  # of a master that was killed
                 self._sock.bind(path)
             self._sock.listen(BACKLOG)
             self._inode = os.stat(self._path).st_ino
@@ -56,7 +57,7 @@ class ReloadRequests:
     def accept(self) -> bool:
         """Accept every connection; tell whether there was one."""
         accepted = False
-        with suppress(OSError):  # BlockingIOError, or no descriptor is left
+        try:
             while True:
                 connection, _ = self._sock.accept()
                 if len(self._waiting) == MAX_WAITING:
@@ -65,7 +66,11 @@ class ReloadRequests:
                 connection.setblocking(False)
                 self._waiting.append(connection)
                 accepted = True
-        return accepted
+        except BlockingIOError:
+            return accepted
+        except OSError:  # no descriptor is left, and the request stays in the queue
+            time.sleep(pidfile.PAUSE)
+            return accepted
 
     def answer(self, text: str, *, ok: bool) -> None:
         """Tell everybody who waits how the reload ended."""
@@ -98,14 +103,14 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("pidfile", metavar="PIDFILE", help="what --pid names at the daemon's start")
     parser.add_argument(
         "--timeout",
-        type=float,
+        type=seconds,
         default=TIMEOUT,
         metavar="SECONDS",
         help="give up waiting after this time; the reload goes on (default: %(default)g)",
     )
     given = parser.parse_args(arguments)
     try:
-        print(request(given.pidfile, given.timeout))
+        print(request(given.pidfile, min(given.timeout, MAX_TIMEOUT)))
     except ConfigError as error:
         print(f"api_hour reload: {error}", file=sys.stderr)
         return 1

@@ -24,16 +24,19 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from api_hour.exceptions import INSTALL, ConfigError, DatabaseError
-from api_hour.logs import observers
+from api_hour.logs import observers, rate_limit
 from api_hour.metrics import sample_files
 from api_hour.metrics.sample_files import Extra, Sample, SampleFiles, make_key
 
-FOLDER = "API_HOUR_METRICS"  # environment variable, also of the master's successor
+FOLDER = "API_HOUR_METRICS"  # environment variable of the master's successor
+PREFIX = "api_hour-metrics-"  # of the folder's name
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 MAX_ATTEMPTS = 100  # to read the files while others create and remove some
 PING_INTERVAL = 5.0  # seconds between two pings of an engine
 LAG_CHECK = 0.1  # seconds between two looks at the event loop's lag
 LAG_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # seconds
+FAULTS_HELP = "Faults of logs, metrics and other observers"
+LIMITED_HELP = "Records that were left out of the log, because too many were like them"
 LAG_HELP = "Seconds that the event loops of the workers were late"
 CPU_HELP = "CPU seconds of a process, in user and system mode"
 PROCESS_CHECK = 5.0  # seconds between two looks at a process's memory and descriptors
@@ -46,6 +49,7 @@ NOT_SHOWN = (
 
 logger = logging.getLogger(__name__)
 
+_folder = ""  # of this daemon
 _files: SampleFiles | None = None  # of this process; None while it does not count
 _samplers: list[Callable[[], None]] = []
 _next_of_master = 0.0  # when the master takes samples again, in the monotonic clock
@@ -81,23 +85,38 @@ def open_folder(uid: int, gid: int) -> str:
     """
     if util.find_spec("prometheus_client") is None:
         raise ConfigError(f"metrics need the package prometheus-client: {INSTALL['metrics']}")
-    folder = os.environ.get(FOLDER) or _make_folder(uid, gid)
-    os.environ[FOLDER] = folder
-    files = SampleFiles(folder, uid, gid, prefix="m")
-    _start(files, _Extras(files, process="master"))
-    return folder
+    global _folder
+    if _files is None:
+        _folder = _folder or os.environ.pop(FOLDER, "") or _make_folder(uid, gid)
+        files = SampleFiles(_folder, uid, gid, prefix="m")
+        _start(files, _Extras(files, process="master"))
+    return _folder
 
 
 def _make_folder(uid: int, gid: int) -> str:
     where = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0] or None
     try:
-        folder = tempfile.mkdtemp(prefix="api_hour-metrics-", dir=where)
+        _remove_abandoned(where or tempfile.gettempdir(), uid)
+        folder = tempfile.mkdtemp(prefix=PREFIX, dir=where)
         os.chown(folder, uid, gid)
     except OSError as error:
         observers.failed("metrics", error)
         where = where or os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - of a random name, 0700
-        folder = os.path.join(where, f"api_hour-metrics-{os.urandom(8).hex()}")
+        folder = os.path.join(where, f"{PREFIX}{os.urandom(8).hex()}")
     return folder
+
+
+def _remove_abandoned(parent: str, uid: int) -> None:
+    """Remove the folders of this user's daemons that were killed."""
+    for path in Path(parent).glob(f"{PREFIX}*"):
+        with suppress(OSError):  # another user's, or another one removes it, too
+            folder = sample_files.open_folder(str(path), uid)
+            try:
+                abandoned = sample_files.is_abandoned(folder)
+            finally:
+                os.close(folder)
+            if abandoned:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def sample_master() -> None:
@@ -110,14 +129,16 @@ def sample_master() -> None:
 
 def hand_over() -> dict[str, str]:
     """Return the environment that tells the master's successor where the folder is."""
-    return {FOLDER: os.environ[FOLDER]} if FOLDER in os.environ else {}
+    return {FOLDER: _folder} if _folder else {}
 
 
 def remove_folder() -> None:
     """Remove the folder; called when the last worker has exited."""
+    global _folder
     _stop()
-    if folder := os.environ.pop(FOLDER, None):
-        shutil.rmtree(folder, ignore_errors=True)
+    if _folder:
+        shutil.rmtree(_folder, ignore_errors=True)
+    _folder = ""
 
 
 # In a worker
@@ -125,8 +146,11 @@ def remove_folder() -> None:
 
 def start_counting(reason: str) -> None:
     """Count in this process; called before the project, with its own metrics, is imported."""
-    files = SampleFiles(os.environ[FOLDER], os.geteuid(), os.getegid())
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = files.folder  # where libraries look for it
+    files = SampleFiles(_folder, os.geteuid(), os.getegid())
+    # Where libraries look for it; a program that the project starts, and that counts as well, does
+    # not inherit it: its files would stay for ever.
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = files.folder
+    os.unsetenv("PROMETHEUS_MULTIPROC_DIR")
     from prometheus_client import Histogram, values
 
     values.ValueClass = _value_class(files)
@@ -196,7 +220,12 @@ def _start(files: SampleFiles, extras: "_Extras") -> None:
     global _files
     _files = files
     _try(files.save)  # takes a number, and with it the counts of the process that had it before
-    on_sample(_FaultCounts(files).sample)
+    faults = partial(_counter, files, "observer_faults", FAULTS_HELP)
+    limited = partial(_counter, files, "log_records_limited", LIMITED_HELP)
+    for observer in OBSERVERS:
+        faults(observer=observer)
+    on_sample(_Counts(observers.counts, lambda name: faults(observer=name)).sample)
+    on_sample(_Counts(rate_limit.counts, lambda name: limited(logger=name)).sample)
     on_sample(extras.sample)
 
 
@@ -237,24 +266,18 @@ def _counter(files: SampleFiles, name: str, help_text: str, **labels: str) -> Sa
     return Sample(files, "counter", make_key(name, f"{name}_total", labels, help_text))
 
 
-class _FaultCounts:
-    """The faults of this process's observers, as a counter."""
+class _Counts:
+    """Numbers that this process counts by name, as counters."""
 
-    def __init__(self, files: SampleFiles) -> None:
-        self._files = files
-        self._shown = dict.fromkeys(OBSERVERS, 0)
-        for observer in OBSERVERS:
-            self._counter(observer)
+    def __init__(self, counts: dict[str, int], counter: Callable[[str], Sample]) -> None:
+        self._counts, self._counter = counts, counter
+        self._shown: dict[str, int] = {}
 
     def sample(self) -> None:
-        """Add the faults since the last sample."""
-        for observer, count in list(observers.counts.items()):
-            self._counter(observer).add(count - self._shown.get(observer, 0))
-            self._shown[observer] = count
-
-    def _counter(self, observer: str) -> Sample:
-        help_text = "Faults of logs, metrics and other observers"
-        return _counter(self._files, "observer_faults", help_text, observer=observer)
+        """Add what was counted since the last sample."""
+        for name, count in list(self._counts.items()):
+            self._counter(name).add(count - self._shown.get(name, 0))
+            self._shown[name] = count
 
 
 class _Extras:

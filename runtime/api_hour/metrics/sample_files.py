@@ -42,6 +42,7 @@ EXTRA = "-extra"  # follows the number in the name of a file that is written as 
 SHARED = os.O_CLOEXEC | os.O_NOFOLLOW
 
 _lock = threading.RLock()  # of all samples; a signal's handler may count, too
+_saving = threading.RLock()  # of the files and the number: who counts never waits for a disk
 
 
 class Extra(NamedTuple):
@@ -147,10 +148,12 @@ class SampleFiles:
         Raises OSError if a file is not up to date now. Samples that are new, and for which there is
         no room, are a fault that is told and no reason to raise: the others are right.
         """
-        with _lock, self._opened_folder() as folder:
+        with _saving, self._opened_folder() as folder:
             self._hold_number(folder)
-            for kind, samples in self._kinds.items():
-                _write(folder, f"{kind}_{self.number}.db", samples.data)
+            with _lock:
+                kinds = {kind: bytes(samples.data) for kind, samples in self._kinds.items()}
+            for kind, data in kinds.items():
+                _write(folder, f"{kind}_{self.number}.db", data)
             if self._extra:
                 _write(folder, f"gauge_livemax_{self.number}{EXTRA}.db", self._extra)
 
@@ -211,7 +214,8 @@ class SampleFiles:
             kind = name.removesuffix(ending)
             try:
                 data = _read_file(folder, name)
-                self.samples_of(kind).take_over(data, add=not kind.startswith("gauge"))
+                with _lock:
+                    self.samples_of(kind).take_over(data, add=not kind.startswith("gauge"))
             except (OSError, ValueError) as error:  # what a crash of the machine left behind
                 observers.failed("metrics", error)
 
@@ -258,6 +262,19 @@ def forget_dead(folder: int) -> None:
             os.close(lock)
 
 
+def is_abandoned(folder: int) -> bool:
+    """Return whether every process that has counted in a folder is gone; raises OSError."""
+    names = [name for name in os.listdir(folder) if name.endswith(".lock")]
+    for name in names:
+        lock = os.open(name, os.O_RDONLY | SHARED, dir_fd=folder)
+        try:
+            if not _try_lock(lock):
+                return False
+        finally:
+            os.close(lock)
+    return bool(names)
+
+
 def remove_live(folder: int, number: str) -> None:
     """Remove the samples of process ``number`` that hold only while it lives."""
     endings = f"_{number}.db", f"_{number}{EXTRA}.db"
@@ -288,7 +305,7 @@ def read(data: bytes) -> Iterator[tuple[str, tuple[float, float]]]:
         raise ValueError(f"a file of samples is broken: {error}") from error
 
 
-def _write(folder: int, name: str, data: bytes | bytearray) -> None:
+def _write(folder: int, name: str, data: bytes) -> None:
     """Write a file in place, which needs no room on a full disk unless it grows.
 
     The header comes last: until then a reader sees the old samples, all of them complete.
@@ -341,8 +358,8 @@ def _try_lock(lock: int) -> bool:
 
 
 def _forget_locks() -> None:
-    global _lock
-    _lock = threading.RLock()
+    global _lock, _saving
+    _lock, _saving = threading.RLock(), threading.RLock()
 
 
 os.register_at_fork(after_in_child=_forget_locks)

@@ -1,5 +1,8 @@
 """What the PostgreSQL plugins share: limits, the server's guards, signs of an outage, messages."""
 
+import asyncio
+import re
+
 from api_hour.exceptions import ConfigError
 
 ANSWER_MARGIN = 1.0  # seconds a client waits after the server should have ended a statement
@@ -15,11 +18,24 @@ KEEPALIVE = {
     "keepalives_count": "3",
     "tcp_user_timeout": "3000",  # milliseconds
 }
+INT = 2**31 - 1
+MAXIMA = {  # what Linux takes; more would refuse every connection, for good
+    "connect_timeout": INT,
+    "keepalives": INT,
+    "keepalives_idle": 32767,
+    "keepalives_interval": 32767,
+    "keepalives_count": 127,
+    "tcp_user_timeout": INT,
+}
 READ_ONLY = "25006"  # SQLSTATE of a statement that writes, in a server that does not
 # The server is shut down or crashed, or connections do not get through (class 08).
 OUTAGES = "57P01", "57P02", "57P03", "08"
+# A wrong bind, or PgBouncer has no server connection to spare: no word about other connections.
+PROTOCOL_VIOLATION = "08P01"
+POOLER_BUSY = "query_wait_timeout"
 PRIMARY = "read-write", "primary"  # values of target_session_attrs that a standby does not meet
 PING_TIMEOUT = 0.9  # seconds; so that ping() fails in less than one
+LATE = 0.3  # seconds; a timeout that comes later shows that the loop was blocked
 
 GUARDS_REFUSED = "%s: set the timeouts with ALTER ROLE instead"
 STARTING_WITHOUT = "Starting without PostgreSQL for now: %s"
@@ -51,15 +67,28 @@ def is_outage(sqlstate: str | None, target: str) -> bool:
     standby, and refuses what it is asked to write.
     """
     code = sqlstate or ""
+    if code == PROTOCOL_VIOLATION:
+        return False
     return code.startswith(OUTAGES) or (code == READ_ONLY and target in PRIMARY)
 
 
+def came_late(limit: asyncio.Timeout) -> bool:
+    """Return whether a timeout that expired says more about the loop than about the server."""
+    now, when = asyncio.get_running_loop().time(), limit.when()
+    return when is not None and now - when > LATE
+
+
 def number(name: str, text: str) -> int:
-    """Return a parameter of a DSN as a whole number; a negative one is 0. Raises ConfigError."""
-    try:
-        return max(0, int(text))
-    except ValueError:
-        raise ConfigError(f"{name} of the PostgreSQL DSN must be a whole number") from None
+    """Return a parameter of a DSN as a whole number; a negative one is 0.
+
+    Raises ConfigError for anything else, and for more than the parameter may be.
+    """
+    digits = re.fullmatch(r"\s*([+-]?[0-9]+)\s*", text)
+    value = int(digits[1]) if digits and len(digits[1]) < 20 else INT + 1
+    if value > MAXIMA[name]:
+        wanted = f"must be a whole number from 0 to {MAXIMA[name]}"
+        raise ConfigError(f"{name} of the PostgreSQL DSN {wanted}")
+    return max(0, value)
 
 
 def unreadable_dsn() -> ConfigError:

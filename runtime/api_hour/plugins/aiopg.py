@@ -66,7 +66,9 @@ from api_hour.plugins._postgresql import (
     GUARDS_REFUSED,
     KEEPALIVE,
     PING_TIMEOUT,
+    POOLER_BUSY,
     STARTING_WITHOUT,
+    came_late,
     guards,
     is_outage,
     number,
@@ -145,12 +147,13 @@ class Pool(aiopg.Pool):
 
     async def ping(self) -> None:
         """Run ``SELECT 1``; raise one of the three errors in less than a second if it fails."""
+        limit = asyncio.timeout(PING_TIMEOUT)
         try:
-            async with asyncio.timeout(PING_TIMEOUT), self.cursor() as cursor:
+            async with limit, self.cursor() as cursor:
                 await cursor.execute("SELECT 1")
         except TimeoutError as error:
             error_class = PoolExhausted if self._slots.locked() else DatabaseUnavailable
-            if error_class is DatabaseUnavailable:
+            if error_class is DatabaseUnavailable and not came_late(limit):
                 self._close_free()
             raise error_class(f"no answer to a ping within {PING_TIMEOUT} s") from error
 
@@ -244,6 +247,8 @@ class Connector:
     ) -> None:
         settings = guards(statement_timeout, idle_in_transaction_timeout)
         self._parameters = KEEPALIVE | _parse(dsn)
+        for name in KEEPALIVE:
+            self._parameters[name] = str(number(name, self._parameters[name]))
         # libpq itself observes it only where it may block.
         limit = number("connect_timeout", self._parameters.pop("connect_timeout", "0"))
         self._target = self._parameters.get("target_session_attrs", "")
@@ -396,7 +401,9 @@ def _raise_database_error(error: psycopg2.Error, connection: aiopg.Connection) -
     own = cast(Connection, connection)
     outage = is_outage(error.pgcode, own.target)
     if outage or connection.closed:
-        own.shows_outage = own.shows_outage or outage or error.pgcode is None
+        # psycopg2 gives no code for what PgBouncer says before it closes.
+        lost = error.pgcode is None and POOLER_BUSY not in str(error)
+        own.shows_outage = own.shows_outage or outage or lost
         raise DatabaseUnavailable(_first_line(error)) from error
 
 

@@ -39,6 +39,7 @@ from api_hour.plugins._postgresql import (
     KEEPALIVE,
     PING_TIMEOUT,
     STARTING_WITHOUT,
+    came_late,
     guards,
     is_outage,
     number,
@@ -172,11 +173,14 @@ class Pool(asyncpg.Pool):  # type: ignore[misc]
         except asyncpg.QueryCanceledError as error:
             raise QueryTimeout(str(error)) from error
         except TimeoutError as error:
-            if self._silence and self._loop.time() - started >= self._silence:
+            late = self._silence and self._loop.time() - started >= self._silence
+            if late and _is_silent(connection):
                 self._close_idle(connection)
             raise QueryTimeout(str(error) or "no answer to a statement in time") from error
         except ERRORS as error:
-            outage = is_outage(getattr(error, "sqlstate", None), self._read_dsn.target)
+            # What the server says before it closes is the cause of asyncpg's own error.
+            said = error.__cause__ if isinstance(error.__cause__, asyncpg.PostgresError) else error
+            outage = is_outage(getattr(said, "sqlstate", None), self._read_dsn.target)
             if outage:
                 self._close_idle(connection)
             if outage or _is_closed(connection):
@@ -187,13 +191,14 @@ class Pool(asyncpg.Pool):  # type: ignore[misc]
 
     async def ping(self) -> None:
         """Run ``SELECT 1``; raise one of the three errors in less than a second if it fails."""
+        limit = asyncio.timeout(PING_TIMEOUT)
         try:
-            async with asyncio.timeout(PING_TIMEOUT), self.connection() as connection:
+            async with limit, self.connection() as connection:
                 await _select_1(connection)
         except TimeoutError as error:
             busy = self.get_size() == self.get_max_size() and not self.get_idle_size()
             error_class = PoolExhausted if busy else DatabaseUnavailable
-            if not busy:
+            if not busy and not came_late(limit):
                 self._close_idle()
             raise error_class(f"no answer to a ping within {PING_TIMEOUT} s") from error
 
@@ -266,6 +271,11 @@ async def _select_1(connection: asyncpg.Connection) -> None:
     except asyncio.CancelledError:
         connection.terminate()  # otherwise its release waits for an answer from a dead server
         raise
+
+
+def _is_silent(connection: asyncpg.Connection) -> bool:
+    """Return whether an answer is still missing; else it was not the server that took so long."""
+    return _is_closed(connection) or bool(connection._protocol._is_cancelling())
 
 
 def _is_closed(connection: asyncpg.Connection) -> bool:

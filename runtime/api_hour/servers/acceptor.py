@@ -47,12 +47,13 @@ import contextlib
 import errno
 import functools
 import logging
-import math
 import socket
 import ssl
 from collections.abc import Callable
 from typing import cast
 
+from api_hour.exceptions import ConfigError
+from api_hour.logs import rate_limit
 from api_hour.servers import proxy_protocol
 from api_hour.servers.networks import Networks
 
@@ -61,16 +62,17 @@ EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 EXHAUSTED_PAUSE = 0.5  # seconds without accepting after one of these
 HANDSHAKE_TIMEOUT = 10.0  # seconds for TLS, and for the PROXY protocol before it
 BEGIN_GRACE = 1.0  # seconds that a drain waits for them before it tells the others
-TELL_INTERVAL = 60.0  # seconds between two warnings of refused connections
 log = logging.getLogger(__name__)
+rate_limit.limit("asyncio", __name__)  # anybody may connect, again and again
 
 
 class Acceptor:
     """Gives each connection of its sockets a protocol; at most ``limit`` are open at once.
 
     ``limit`` 0 means no limit. With ``proxies`` each connection begins with the PROXY protocol, and
-    ``factory`` is called with the ``Addresses`` of its header, if it has any. Whoever owns the
-    protocols calls ``release()`` for each connection that has ended.
+    ``factory`` is called with the ``Addresses`` of its header, if it has any. ``on_refusal`` is
+    called for each connection that ends without a protocol. Whoever owns the protocols calls
+    ``release()`` for each connection that has ended.
     """
 
     def __init__(
@@ -80,9 +82,10 @@ class Acceptor:
         tls: ssl.SSLContext | None = None,
         limit: int = 0,
         proxies: Networks | None = None,
+        on_refusal: Callable[[], None] | None = None,
     ) -> None:
-        self._proxies, self._told = proxies, -math.inf
         self._factory, self._tls, self._limit = factory, tls, limit
+        self._proxies, self._on_refusal = proxies, on_refusal
         self._loop = asyncio.get_running_loop()
         self._sockets: list[socket.socket] = []
         self._starting: set[asyncio.Task[None]] = set()
@@ -95,7 +98,15 @@ class Acceptor:
         self._pause_timer: asyncio.TimerHandle | None = None
 
     def add(self, sock: socket.socket) -> None:
-        """Accept on ``sock`` too, and close it with the others."""
+        """Accept on ``sock`` too, and close it with the others.
+
+        Raises ConfigError for a socket of datagrams.
+        """
+        if sock.type != socket.SOCK_STREAM:
+            raise ConfigError(
+                f"{sock.getsockname()} carries datagrams, and its server wants connections: give "
+                "the listener a tcp:// or unix: address"
+            )
         self._unwatch()
         self._sockets.append(sock)
         self._watch()
@@ -178,11 +189,15 @@ class Acceptor:
             await self._loop.connect_accepted_socket(
                 factory, connection, ssl=self._tls, ssl_handshake_timeout=timeout
             )
-        except (OSError, ssl.SSLError, asyncio.CancelledError) as error:
-            # A peer that left, is too slow, or speaks neither TLS nor the PROXY protocol.
-            log.debug("A connection ended before it began: %r", error)
+        except BaseException as error:
             connection.close()
             self.release()
+            if not isinstance(error, OSError | asyncio.CancelledError):
+                raise  # a factory of the project's own failed
+            # A peer that left, is too slow, or speaks neither TLS nor the PROXY protocol.
+            if self._on_refusal is not None:
+                self._on_refusal()
+            log.debug("A connection ended before it began: %r", error)
 
     async def _proxied(self, connection: socket.socket) -> Callable[[], asyncio.BaseProtocol]:
         """Return the factory of a connection that begins with the PROXY protocol.
@@ -197,16 +212,9 @@ class Acceptor:
             async with asyncio.timeout(HANDSHAKE_TIMEOUT):
                 addresses = await proxy_protocol.read(connection)
         except OSError as error:
-            self._tell_refusal(peer, error)
+            log.warning("Refused a connection of %s (proxy_protocol): %r", peer or "unix", error)
             raise
         return self._factory if addresses is None else functools.partial(self._factory, addresses)
-
-    def _tell_refusal(self, peer: str, error: OSError) -> None:
-        """Log a refused connection, at most once a minute: anybody may connect, again and again."""
-        now = self._loop.time()
-        level = logging.DEBUG if now - self._told < TELL_INTERVAL else logging.WARNING
-        self._told = now if level == logging.WARNING else self._told
-        log.log(level, "Refused a connection of %s (proxy_protocol): %r", peer or "unix", error)
 
     def _full(self) -> bool:
         return bool(self._limit) and self._open >= self._limit

@@ -27,8 +27,8 @@ class Networks:
 def address(text: str) -> str | None:
     """Return an IP address in its usual form, without a port; None for anything else.
 
-    Takes brackets, quotes, a port and a zone. An IPv4 address that is mapped into IPv6, as sockets
-    of both show it, becomes the IPv4 address.
+    Takes brackets, quotes, a port and a zone, which may be any text and is left out. An IPv4
+    address that is mapped into IPv6, as sockets of both show it, becomes the IPv4 address.
     """
     text = text.strip().strip('"')
     host, _, port = text.rpartition(":")
@@ -38,7 +38,7 @@ def address(text: str) -> str | None:
         except ValueError:
             continue
         mapped = found.ipv4_mapped if isinstance(found, IPv6Address) else None
-        return str(mapped or found)
+        return str(mapped or found).partition("%")[0]
     return None
 
 

@@ -8,11 +8,14 @@ import asyncio
 import contextlib
 import functools
 import inspect
+import logging
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 from api_hour.container import ServerOptions
+from api_hour.exceptions import ConfigError
+from api_hour.logs import rate_limit
 from api_hour.servers import proxy_protocol
 from api_hour.servers.acceptor import Acceptor
 from api_hour.servers.proxy_protocol import Addresses, ProxiedTransport
@@ -23,14 +26,18 @@ Factory = Callable[[], asyncio.BaseProtocol]
 OnDrain = Callable[[Any], object]
 
 CANCEL_GRACE = 1.0  # seconds that cancelled handlers have after the deadline
+log = logging.getLogger(__name__)
+rate_limit.limit_tracebacks(__name__)
 
 
 class StreamServer:
     """Serves ``async def handle(reader, writer)``, or a protocol factory, on a stream listener.
 
-    ``transports`` holds the open connections. At the drain's deadline the handlers are cancelled
-    and the connections aborted. ``limit``: bytes that a StreamReader buffers. ``send_timeout``
-    replaces the setting of that name for this server; 0 means no limit.
+    What can be called with two arguments is a handler, and what can be called without any is a
+    factory; raises ConfigError for anything else. ``transports`` holds the open connections. At
+    the drain's deadline the handlers are cancelled and the connections aborted. ``limit``: bytes
+    that a StreamReader buffers. ``send_timeout`` replaces the setting of that name for this
+    server; 0 means no limit.
     """
 
     def __init__(
@@ -44,6 +51,7 @@ class StreamServer:
         self.options = ServerOptions()
         self.transports: set[asyncio.BaseTransport] = set()
         self._serve, self._on_drain, self._limit = serve, on_drain, limit
+        self._makes_protocols = _is_factory(serve)
         self._send_timeout = send_timeout
         self._acceptor: Acceptor | None = None
         self._sending: SendTimeout | None = None
@@ -53,6 +61,8 @@ class StreamServer:
         """Accept on ``sock``; may be called again with another socket of the same listener."""
         if self._acceptor is None:
             options, limit = self.options, self._send_timeout
+            if options.hosts is not None:
+                raise ConfigError(f"listener {options.listener}: hosts belongs to HTTP: remove it")
             self._sending = SendTimeout(options.send_timeout if limit is None else limit)
             self._acceptor = Acceptor(
                 self._make_protocol,
@@ -81,8 +91,12 @@ class StreamServer:
                 await asyncio.wait(self._tasks, timeout=CANCEL_GRACE)
 
     def _make_protocol(self, addresses: Addresses | None = None) -> asyncio.BaseProtocol:
-        if not inspect.iscoroutinefunction(self._serve):
-            return self._observe(cast(Factory, self._serve)(), addresses)
+        if self._makes_protocols:
+            try:
+                return self._observe(cast(Factory, self._serve)(), addresses)
+            except BaseException as error:
+                log.error("The protocol of a connection cannot be made", exc_info=error)
+                raise ConnectionAbortedError("it has no protocol") from error
         reader = asyncio.StreamReader(limit=self._limit)
         return self._observe(asyncio.StreamReaderProtocol(reader, self._handle), addresses)
 
@@ -93,6 +107,8 @@ class StreamServer:
         try:
             with contextlib.suppress(ConnectionError):
                 await cast(Handle, self._serve)(reader, writer)
+        except (SystemExit, KeyboardInterrupt) as error:  # they would end the worker
+            raise RuntimeError(f"The handler raised {error!r}") from error
         finally:
             self._tasks.discard(task)
             writer.close()
@@ -100,9 +116,7 @@ class StreamServer:
 
     def _limit_sending(self, transport: asyncio.BaseTransport) -> None:
         """Limit the time in which the peer may leave unread what was sent."""
-        stream = cast(asyncio.Transport, transport)
-        if stream.get_write_buffer_size():
-            cast(SendTimeout, self._sending).watch(stream)
+        cast(SendTimeout, self._sending).watch(cast(asyncio.Transport, transport))
 
     def _observe(
         self, protocol: asyncio.BaseProtocol, addresses: Addresses | None
@@ -122,7 +136,11 @@ class StreamServer:
             self.transports.add(transport)
             protocol.connection_lost = functools.partial(self._lost, transport, lost)  # type: ignore[method-assign]
             protocol.pause_writing = functools.partial(self._paused, transport, pause_writing)  # type: ignore[method-assign]
-            made(transport)
+            try:
+                made(transport)
+            except BaseException as error:
+                log.error("connection_made() failed", exc_info=error)
+                cast(asyncio.Transport, transport).abort()
 
         protocol.connection_made = connection_made  # type: ignore[method-assign]
         return protocol
@@ -152,7 +170,12 @@ class DatagramServer:
         self.transports: list[asyncio.DatagramTransport] = []
 
     async def start(self, sock: socket.socket) -> None:
-        """Read from ``sock``."""
+        """Read from ``sock``; raises ConfigError for a socket of connections."""
+        if sock.type != socket.SOCK_DGRAM:
+            raise ConfigError(
+                f"{sock.getsockname()} accepts connections, and its server wants datagrams: give "
+                "the listener a udp:// or unixgram: address"
+            )
         loop = asyncio.get_running_loop()
         transport, _ = await loop.create_datagram_endpoint(self._factory, sock=sock)
         self.transports.append(transport)
@@ -195,6 +218,26 @@ class SocketServer:
                 for server in self.servers:
                     if wait := getattr(server, "wait_closed", None):
                         await wait()
+
+
+def _is_factory(serve: object) -> bool:
+    """Return whether ``serve`` makes protocols, rather than handles a connection."""
+    if callable(serve):
+        try:
+            signature = inspect.signature(serve)
+        except ValueError:  # a class in C
+            return True
+        if not inspect.iscoroutinefunction(serve):
+            with contextlib.suppress(TypeError):
+                signature.bind()
+                return True
+        with contextlib.suppress(TypeError):
+            signature.bind(None, None)
+            return False
+    raise ConfigError(
+        "StreamServer needs async def handle(reader, writer), or a function without arguments "
+        f"that returns a protocol; got {serve!r}"
+    )
 
 
 async def _call_on_drain(on_drain: OnDrain | None, server: object) -> None:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from api_hour.container import ServerOptions
 from api_hour.exceptions import ConfigError
-from api_hour.servers.networks import Networks
+from api_hour.servers.networks import Networks, address
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"  # of version 2; the shortest header of version 1 is longer
 MAX_LINE = 107  # bytes of version 1, by the specification
@@ -133,7 +133,9 @@ def _version_2(family: int, data: bytes) -> Addresses | None:
 
 def _addresses(peer: str, local: str, peer_port: int, local_port: int) -> Addresses:
     more = (0, 0) if ":" in peer else ()  # IPv6: flow and scope
-    return Addresses((peer, peer_port, *more), (local, local_port, *more))
+    # Python before 3.13 writes an IPv4 address that IPv6 maps in hexadecimal digits.
+    hosts = [address(host) or host for host in (peer, local)]
+    return Addresses((hosts[0], peer_port, *more), (hosts[1], local_port, *more))
 
 
 async def _read(sock: socket.socket, size: int) -> bytes:

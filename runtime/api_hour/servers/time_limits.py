@@ -106,12 +106,12 @@ class SendTimeout(Watch[asyncio.Transport, Sending]):
 
     def watch(self, transport: asyncio.Transport | None) -> None:
         """Watch a transport until its buffer is empty."""
-        if transport is not None and transport not in self._watched:
+        if transport is not None and transport not in self._watched and _buffered(transport):
             self.add(transport, Sending(self.now(), _unsent(transport)))
 
     def check(self, transport: asyncio.Transport, sending: Sending, now: float) -> None:
         """Abort the transport if nothing has left it for too long."""
-        if not transport.get_write_buffer_size():
+        if not _buffered(transport):
             self.discard(transport)
             return
         unsent = _unsent(transport)
@@ -140,4 +140,11 @@ def _unsent(transport: asyncio.Transport) -> int:
     sock = transport.get_extra_info("socket")
     with contextlib.suppress(OSError, AttributeError):  # closed already
         queued = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, queued)
-    return transport.get_write_buffer_size() + int.from_bytes(queued, sys.byteorder)
+    return _buffered(transport) + int.from_bytes(queued, sys.byteorder)
+
+
+def _buffered(transport: asyncio.Transport) -> int:
+    """Return the bytes that a transport holds; none if it does not know any more."""
+    with contextlib.suppress(AttributeError):  # asyncio's of TLS, when it was closed twice
+        return transport.get_write_buffer_size()
+    return 0

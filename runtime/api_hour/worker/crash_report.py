@@ -38,14 +38,11 @@ class CrashReport:
 
         For a worker that was aborted, the words end with its place in the code below ``project``.
         """
+        end = in_words(status)
         if os.WIFEXITED(status):
-            return f"exit code {os.WEXITSTATUS(status)}"
-        number = os.WTERMSIG(status)
-        known = number in {member.value for member in signal.Signals}
-        name = signal.Signals(number).name if known else str(number)  # a real-time signal has none
-        end = f"it {killed_for}" if killed_for else f"signal {name}"
-        if name == "SIGKILL" and not killed_for:
-            end += ": out of memory?"
+            return end
+        if killed_for:
+            end = f"it {killed_for}"
         if stacks := self._stacks():
             record = logger.makeRecord(
                 logger.name,
@@ -71,3 +68,13 @@ class CrashReport:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def in_words(status: int) -> str:
+    """Return a status of ``os.waitpid`` in words."""
+    if os.WIFEXITED(status):
+        return f"exit code {os.WEXITSTATUS(status)}"
+    number = os.WTERMSIG(status)
+    known = number in {member.value for member in signal.Signals}
+    name = signal.Signals(number).name if known else str(number)  # a real-time signal has none
+    return f"signal {name}" + (": out of memory?" if name == "SIGKILL" else "")

@@ -28,10 +28,12 @@ def protect(listening: Iterable[socket.socket], private: Iterable[int]) -> None:
     """From now on, take the sockets of ``listening`` addresses and ``private`` from children."""
     served = {local for sock in listening if (local := _local(sock))}
     kept_back = frozenset(private)
-    parent = os.getpid()
+    has_let_go = False
 
     def in_child() -> None:
-        if os.getppid() == parent:  # a grandchild's were replaced already
+        nonlocal has_let_go
+        if not has_let_go:  # a grandchild's were replaced already
+            has_let_go = True
             _disown_signals()
             _replace_descriptors(served, kept_back)
 

@@ -5,6 +5,7 @@ from types import TracebackType
 from typing import Any
 
 from api_hour.exceptions import ConfigError
+from api_hour.logs import observers
 from api_hour.worker.importer import shorten
 
 
@@ -18,8 +19,8 @@ def call(cfg: Any, name: str, *arguments: object) -> None:
         cfg.settings[name].get()(*arguments)
     except BaseException as error:
         place = _place(error.__traceback__)
-        text = " ".join(f"{type(error).__name__}: {error}".split())
-        raise HookError(f"the hook {name}{place and f' ({place})'} failed: {text}") from error
+        text = f"the hook {name}{place and f' ({place})'} failed: {observers.describe(error)}"
+        raise HookError(text) from error
 
 
 def _place(trace: TracebackType | None) -> str:

@@ -2,7 +2,9 @@
 
 import importlib
 import os
+import pwd
 import re
+import sys
 import traceback
 from pathlib import Path
 from types import TracebackType
@@ -10,6 +12,7 @@ from typing import Any
 
 from api_hour.config.generation import split
 from api_hour.exceptions import ConfigError
+from api_hour.logs import observers
 
 
 def load(spec: str) -> Any:
@@ -29,10 +32,39 @@ def explain(spec: str, error: BaseException) -> str:
         return str(error)
     if isinstance(error, SyntaxError) and error.filename:
         return f"{shorten(error.filename)}:{error.lineno}: {type(error).__name__}: {error.msg}"
-    text = f"{type(error).__name__}: {error}"
-    if isinstance(error, ModuleNotFoundError) and error.name == split(spec)[0].partition(".")[0]:
+    text = observers.describe(error)
+    if denied := _denied(error):
+        text += f"; {denied}"
+    elif isinstance(error, ModuleNotFoundError) and error.name == split(spec)[0].partition(".")[0]:
         text += f"; run it in the folder that holds {error.name}, or install it"
-    return f"{_location(error.__traceback__) or spec}: {' '.join(text.split())}"
+    return f"{_location(error.__traceback__) or spec}: {text}"
+
+
+def _denied(error: BaseException) -> str:
+    """Return which file or folder this process's user may not use, and the cure; or "".
+
+    To Python, a folder of ``sys.path`` that it may not read has no modules.
+    """
+    paths: list[Any] = sys.path if isinstance(error, ModuleNotFoundError) else []
+    if isinstance(error, PermissionError):
+        paths = [error.filename]
+    for path in (Path(working_folder(), path) for path in paths if isinstance(path, str)):
+        for place in filter(os.path.exists, (*reversed(path.parents), path)):
+            enters = os.access(place, os.X_OK) or not place.is_dir()
+            if not enters or (place == path and not os.access(place, os.R_OK)):
+                return (
+                    f"user {_user()} may not {'read' if enters else 'enter'} {place}: allow it, or "
+                    "set another `user`"
+                )
+    return ""
+
+
+def _user() -> str:
+    """Return the name of this process's user, or its number without one."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
 
 
 def shorten(filename: str) -> str:

@@ -24,23 +24,25 @@ import atexit
 import inspect
 import logging
 import os
+import pwd
 import signal
 import socket
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager, suppress
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import fields
 from typing import Any, NoReturn
 
 from gunicorn import util
 from gunicorn.workers.base import Worker as GunicornWorker
 
-from api_hour import metrics
+from api_hour import metrics, privileges
 from api_hour.config import convert
 from api_hour.config.addresses import OPTIONS, ListenerSettings
 from api_hour.config.generation import Generation
+from api_hour.config.gunicorn_settings import REFUSED_BESIDE_LOGGING_YAML as OF_LOGS
 from api_hour.container import Container, Server, ServerOptions
 from api_hour.exceptions import ConfigError
 from api_hour.logs import setup, streams
@@ -53,7 +55,7 @@ from api_hour.worker.recycling import RecyclingLimits
 HEARTBEAT = 1.0  # seconds between two heartbeats; never more than a quarter of the timeout
 CLOSE_GRACE = 2.0  # seconds for cancelled work and for engines to end, after the drain's deadline
 HANDLED = (signal.SIGTERM, signal.SIGQUIT, signal.SIGUSR1)  # by the loop, once it serves
-FOR_THE_MASTER = signal.SIGINT, signal.SIGHUP, signal.SIGWINCH, signal.SIGUSR1, signal.SIGUSR2
+FOR_THE_MASTER = signal.SIGINT, signal.SIGHUP, signal.SIGWINCH, signal.SIGUSR2
 FAILED = 1  # exit code
 log = logging.getLogger("api_hour.worker")
 
@@ -67,13 +69,18 @@ class Worker(GunicornWorker):  # type: ignore[misc]
     """
 
     def __init__(self, *args: Any, generation: Generation, slot: int, started_for: str) -> None:
-        super().__init__(*args)
+        umask = os.umask(0o77)
+        try:
+            super().__init__(*args)
+        finally:  # Gunicorn leaves another umask if it cannot make the file for heartbeats
+            os.umask(umask)
         self.generation = generation
         self.slot = slot  # the number of its socket, where an address has one for each worker
         self.started_for = started_for  # start, reload, recycling or death
         self.channel, self._to_master = Channel.pair()
         self.crash_report = CrashReport(self.cfg.worker_tmp_dir)
         self._told_to_leave = False
+        self._files_rotated = False  # while it boots
 
     # In the master
 
@@ -107,6 +114,7 @@ class Worker(GunicornWorker):  # type: ignore[misc]
                 self.channel.close()
                 self.init_signals()
                 signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+                os.environ.update(self.cfg.env)
                 util._setproctitle(f"worker [{self.cfg.proc_name}]")
                 self.crash_report.collect()
                 sockets = [sock for listener in self.sockets for sock in listener]
@@ -124,15 +132,26 @@ class Worker(GunicornWorker):  # type: ignore[misc]
 
     def init_process(self) -> None:
         """Turn the forked process into a worker, and run it to its end."""
-        os.environ.update(self.cfg.env)
         streams.drain_in_background()
+        if any(getattr(self.log.cfg, name) != getattr(self.cfg, name) for name in OF_LOGS):
+            with setup.opening():  # the first worker of a generation, which it has to prove
+                self.log.setup(self.cfg)
         setup.apply(self.generation.logs, self.log)
-        util.set_owner_process(self.cfg.uid, self.cfg.gid, initgroups=self.cfg.initgroups)
+        self._drop_privileges()
         util.seed()
         threading.Thread(target=self._exit_if_master_dies, daemon=True).start()
         self._tell_master("calling the hook post_worker_init")
         hooks.call(self.cfg, "post_worker_init", self)
         self.run()
+
+    def _drop_privileges(self) -> None:
+        """Become the user and the group of the settings, if they are not the master's."""
+        user, group = self.cfg.uid, self.cfg.gid
+        groups: list[int] = []
+        if self.cfg.initgroups:
+            groups = os.getgrouplist(pwd.getpwuid(user).pw_name, group)
+        if groups or (user, group) != (os.geteuid(), os.getegid()):
+            privileges.drop(user, group, groups)
 
     def init_signals(self) -> None:
         """Undo the master's handlers: TERM ends a worker that is still booting at once.
@@ -145,6 +164,11 @@ class Worker(GunicornWorker):  # type: ignore[misc]
             signal.signal(number, signal.SIG_DFL)
         for number in FOR_THE_MASTER:
             signal.signal(number, _ignore_signal)
+        signal.signal(signal.SIGUSR1, self._note_rotation)
+
+    def _note_rotation(self, _number: int, _frame: object) -> None:
+        """Open the files of the logs again once ready: the project may be writing to one now."""
+        self._files_rotated = True
 
     def _exit_if_master_dies(self) -> None:
         """Exit if the master dies during the boot, when no loop watches the channel yet."""
@@ -158,7 +182,22 @@ class Worker(GunicornWorker):  # type: ignore[misc]
             metrics.start_counting(self.started_for)
         container = self._load()
         with asyncio.Runner(loop_factory=_loop_factory(self.cfg.loop)) as runner:
-            runner.run(self._serve(container))
+            self._run_until_left(runner.get_loop(), container)
+
+    def _run_until_left(self, loop: asyncio.AbstractEventLoop, container: Container) -> None:
+        """Serve; SystemExit and KeyboardInterrupt of a callback or a task stop the loop only.
+
+        A loop passes them on, instead of treating them as any other error of a callback.
+        """
+        served = loop.create_task(self._serve(container))
+        while True:
+            try:
+                return loop.run_until_complete(served)
+            except (SystemExit, KeyboardInterrupt) as error:
+                if served.done() or not self.booted:
+                    raise
+                log.error("%r of a callback or a task; the worker goes on", error, exc_info=error)
+                _abort_connection(error)
 
     def _load(self) -> Container:
         """Import the project and return its Container; raises what the project raises."""
@@ -172,9 +211,10 @@ class Worker(GunicornWorker):  # type: ignore[misc]
             raise ConfigError(f"{spec} is not an api_hour.Container: name a class that extends it")
         document = self.generation.document
         self._tell_master(f"making {spec}")
-        return make(
-            kind, convert.convert(document, kind.settings) if kind.settings else document.data
-        )
+        if kind.settings is None:
+            return make(kind, document.data)
+        convert.refuse_unreadable(kind.settings, spec)
+        return make(kind, convert.convert(document, kind.settings))
 
     def _tell_master(self, doing: str) -> None:
         """Say what comes next, for the message of a worker that is not ready in time."""
@@ -187,7 +227,9 @@ class Worker(GunicornWorker):  # type: ignore[misc]
         the boot, when the error is nobody's setting.
         """
         if self.booted:
-            log.error("Worker failed", exc_info=error)
+            trace = None if isinstance(error, ConfigError) else error
+            text = importer.explain(self.generation.spec, error)
+            log.error("Worker failed: %s", text, exc_info=trace)
             return
         if not isinstance(error, ConfigError) and self.cfg.reload:
             traceback.print_exception(error)
@@ -265,6 +307,8 @@ class Worker(GunicornWorker):  # type: ignore[misc]
         loop.add_signal_handler(signal.SIGTERM, self._ask_to_leave)
         loop.add_signal_handler(signal.SIGQUIT, self._drain_at_once)
         loop.add_signal_handler(signal.SIGUSR1, self.log.reopen_files)
+        if self._files_rotated:
+            self.log.reopen_files()
         setup.guard()  # handlers and filters that the project has added
         self.booted = self._container.ready = True
         self._to_master.send(Message.READY)
@@ -373,19 +417,41 @@ def make(kind: type[Container], config: object) -> Container:
 def opened(container: Container) -> AbstractAsyncContextManager[object]:
     """Return the engines' context manager; raises ConfigError if ``engines()`` is none."""
     engines: object = container.engines()
+    name = f"{_place(container.engines)}{type(container).__qualname__}.engines()"
     generator = getattr(engines, "gen", None)  # what asynccontextmanager has decorated
     fits = generator is None or inspect.isasyncgen(generator)
     if isinstance(engines, AbstractAsyncContextManager) and fits:
-        return engines
+        return _yielding_once(engines, name)
     if inspect.iscoroutine(generator):
         generator.close()
+        raise ConfigError(f"{name} has no `yield`: write one after what it opens")
     if inspect.iscoroutine(engines):
         engines.close()  # it is never awaited
     raise ConfigError(
-        f"{_place(container.engines)}{type(container).__qualname__}.engines() must be an async "
-        f"context manager, got {_a(engines)}: write `@asynccontextmanager` (of contextlib) above "
-        "`async def engines(self)`, and one `yield` inside"
+        f"{name} must be an async context manager, got {_a(engines)}: write `@asynccontextmanager` "
+        "(of contextlib) above `async def engines(self)`, and one `yield` inside"
     )
+
+
+@asynccontextmanager
+async def _yielding_once(
+    engines: AbstractAsyncContextManager[object], name: str
+) -> AsyncIterator[None]:
+    """Enter ``engines``; raises ConfigError if their generator does not yield exactly once."""
+    try:
+        async with engines:
+            yield
+    except RuntimeError as error:
+        contextlib_frame = error.__traceback__ and error.__traceback__.tb_next
+        if not str(error).startswith("generator didn't ") or (
+            contextlib_frame and contextlib_frame.tb_next  # that of an engine
+        ):
+            raise
+        how = "ended without it" if "yield" in str(error) else "came to a second one"
+        raise ConfigError(
+            f"{name} must come to one `yield`, and {how}: open everything above it, and close "
+            "below it"
+        ) from None
 
 
 def made_servers(container: Container) -> Mapping[str, Server]:
@@ -472,6 +538,20 @@ def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
             if name == "uvloop":
                 raise ConfigError("loop: uvloop is not installed: pip install uvloop") from None
     return asyncio.new_event_loop
+
+
+def _abort_connection(error: BaseException) -> None:
+    """Abort the connection whose protocol raised an error, which asyncio would keep open.
+
+    Not a socket of datagrams: that is a listener.
+    """
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        transport = frame.f_locals.get("self")
+        if isinstance(transport, asyncio.Transport):
+            sock = transport.get_extra_info("socket")
+            if sock is not None and sock.type == socket.SOCK_STREAM:
+                transport.abort()
+            return
 
 
 def _ignore_signal(_number: int, _frame: object) -> None:

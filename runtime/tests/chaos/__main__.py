@@ -15,7 +15,7 @@ from runtime.tests.chaos.harness import FULL, SHORT, Form
 from runtime.tests.chaos.runner import Result, Scenario, run
 from runtime.tests.chaos.scenarios import SCENARIOS
 
-ROW = "{:48} {:>8} {:>6}  {:32} {:>8}  {}"
+ROW = "{:56} {:>8} {:>6}  {:32} {:>8}  {}"
 
 
 def main() -> int:

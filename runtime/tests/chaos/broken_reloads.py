@@ -4,7 +4,6 @@ import os
 import re
 import signal
 import time
-from pathlib import Path
 
 from runtime.tests.chaos.harness import GRACE, STARTING, Harness
 from testkit.http import get
@@ -39,6 +38,19 @@ def configuration(harness: Harness, name: str, text: str, good: str, error: str)
     harness.project.configure(name, good)
     harness.reload()
     harness.calm()
+
+
+def hook(harness: Harness, text: str, error: str) -> None:
+    """Break a hook, reload: the child that failed takes nothing of the daemon with it."""
+    path = harness.folder / "daemon.pid"
+    assert int(path.read_text()) == harness.daemon.pid
+    configuration(harness, "gunicorn.conf.py", text, "", error)
+    assert int(path.read_text()) == harness.daemon.pid, "the pid file was taken along"
+
+
+def prepare_pid_file(harness: Harness) -> None:
+    """Let the daemon write a pid file."""
+    harness.options += ("--pid", str(harness.folder / "daemon.pid"))
 
 
 def upgrade(harness: Harness) -> None:
@@ -92,42 +104,3 @@ def kill_worker_after_failure(harness: Harness) -> None:
     harness.project.mend()
     harness.reload()
     harness.calm()
-
-
-def prepare_releases(harness: Harness) -> None:
-    """Make the daemon start from ``current``, a link to the folder of release 1."""
-    current, first = harness.folder / "current", harness.folder / "release-1"
-    harness.project.folder.rename(first)
-    harness.project.folder.mkdir()
-    _point(current, first)
-    harness.options += ("--chdir", str(current))
-
-
-def keep_release(harness: Harness) -> None:
-    """Point ``current`` at a broken release, reload, kill a worker: the old release replaces it."""
-    current = harness.folder / "current"
-    harness.project.mend("2")
-    harness.project.append(SYNTAX_ERROR)
-    _point(current, harness.project.folder)
-    refuse(harness, "SyntaxError")
-    mark = harness.daemon.mark()
-    os.kill(harness.daemon.workers()[0], signal.SIGKILL)
-    harness.daemon.ready(after=mark)
-    _all_serve(harness, "1")
-    harness.project.mend("2")
-    harness.reload()
-    _all_serve(harness, "2")
-    harness.calm()
-
-
-def _point(link: Path, target: Path) -> None:
-    """Make ``link`` point at ``target`` atomically."""
-    fresh = link.with_name("next")
-    fresh.symlink_to(target)
-    fresh.rename(link)
-
-
-def _all_serve(harness: Harness, release: str) -> None:
-    for pid in harness.daemon.workers():
-        with harness.connect_to(pid) as peer:
-            assert peer.ask(id="which").headers["x-release"] == release

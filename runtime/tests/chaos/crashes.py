@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import time
+from contextlib import suppress
 
 from runtime.tests.chaos.account import lost_of, percentile
 from runtime.tests.chaos.harness import WORKERS, Harness
@@ -14,6 +15,8 @@ from testkit.processes import session
 from testkit.waiting import until
 
 SLACK = 10  # a busy machine takes that many times as long as an idle one
+STOPPED = 9.0  # seconds, more than the scenario's timeout
+LEAD = 0.5  # seconds
 STARTS = 10  # most starts of a crashing worker, in as many seconds
 
 
@@ -44,6 +47,18 @@ def kill_forked(harness: Harness) -> None:
         os.kill(harness.ready_workers()[0], signal.SIGKILL)
         harness.daemon.ready(after=mark)
     harness.calm()
+
+
+def kill_all_forked(harness: Harness) -> None:
+    """Kill master and workers: the children of the workers, which live on, hold no port."""
+    parents = [harness.daemon.pid, *harness.daemon.workers()]
+    for pid in parents:
+        os.kill(pid, signal.SIGKILL)
+    harness.wait_gone(parents)
+    assert session(harness.daemon.pid), "no child has outlived its worker"
+    with suppress(ConnectionRefusedError), harness.connect():
+        raise AssertionError("a child holds the listening socket")
+    assert harness.daemon.wait() == -signal.SIGKILL
 
 
 def lost_in_flight_only(records: list[Record], start: float) -> bool:
@@ -147,3 +162,18 @@ def freeze(harness: Harness) -> None:
     assert lost_in_flight_only(harness.loads[0].records, start), (
         "more was lost than the worker had in flight"
     )
+
+
+def freeze_all(harness: Harness) -> None:
+    """Stop master and workers for longer than ``timeout``, then let them go on: nothing is lost."""
+    workers = harness.daemon.workers()
+    harness.daemon.send_all(signal.SIGSTOP)
+    start = time.monotonic()
+    until(lambda: time.monotonic() > start + STOPPED, "the clock stands still")
+    harness.daemon.send(signal.SIGCONT)
+    time.sleep(LEAD)  # the worst order: the master looks while its workers still stand
+    harness.daemon.send_all(signal.SIGCONT)
+    harness.calm()
+    harness.calm()
+    assert harness.daemon.workers() == workers, "a healthy worker was killed"
+    assert "is blocked" not in harness.daemon.output

@@ -1,6 +1,7 @@
 """Planned events: reload, scale, upgrade, recycle, restart. None may cost a request."""
 
 import os
+import re
 import signal
 import time
 from contextlib import ExitStack, suppress
@@ -12,6 +13,7 @@ from testkit.ledger import SLOW_IMPORT
 from testkit.processes import tcp_sockets
 from testkit.waiting import TIMEOUT, until
 
+DRAINING = 2 * WORKERS  # most workers that drain at a time, by default
 GAP = 0.5  # seconds between two requests of a client, much less than the window
 
 
@@ -37,6 +39,36 @@ def overlap(harness: Harness) -> None:
     harness.reload()
     harness.wait_workers(WORKERS)
     harness.calm()
+
+
+def reload_under_streams(harness: Harness) -> None:
+    """Reload five times while streams are open: draining workers do not pile up."""
+    mark = 0
+    with ExitStack() as stack:
+        for _ in range(5):
+            newest = [pid for pid in harness.ready_workers() if pid in _booted(harness, mark)]
+            peers = [stack.enter_context(harness.connect_to(pid)) for pid in newest]
+            for peer in peers:
+                peer.send(get("/stream"))
+                assert peer.has_data()
+            mark = harness.daemon.mark()
+            harness.daemon.send(signal.SIGHUP)
+            harness.daemon.ready(WORKERS, after=mark)
+        until(
+            lambda: len(harness.daemon.workers()) <= WORKERS + DRAINING,
+            f"more than {DRAINING} workers drain",
+        )
+        harness.note(f"{len(harness.daemon.workers())} workers after five reloads")
+        harness.calm()
+        harness.project.open_gate()
+        for peer in peers:  # of the youngest draining workers
+            assert peer.receive().status == 200
+    harness.wait_workers(WORKERS)
+
+
+def _booted(harness: Harness, mark: int) -> list[int]:
+    lines = "\n".join(harness.daemon.lines[mark:])
+    return [int(pid) for pid in re.findall(r"Booting worker with pid: (\d+)", lines)]
 
 
 def reload_slow_import(harness: Harness) -> None:

@@ -9,9 +9,12 @@ from runtime.tests.chaos import (
     exhaustion,
     observers,
     planned_events,
+    releases,
     shutdown,
+    starts,
 )
 from runtime.tests.chaos.account import Allowance
+from runtime.tests.chaos.harness import WORKERS
 from runtime.tests.chaos.runner import Scenario
 from testkit.ledger import EXITS, FAILS_TO_OPEN, NEVER_READY, SYNTAX_ERROR
 from testkit.load import Kind, Outcome, Profile
@@ -44,6 +47,12 @@ SCENARIOS = [
         "HUP under an answer longer than the window",
         planned_events.outlast_window,
         window=8.0,
+        slow=True,
+    ),
+    Scenario(
+        "HUP five times under open streams",
+        planned_events.reload_under_streams,
+        options=("--graceful-timeout", "300"),
         slow=True,
     ),
     Scenario("HUP beside idle connections", planned_events.close_idle),
@@ -106,6 +115,11 @@ SCENARIOS = [
         ),
     ),
     Scenario(
+        "HUP with a post_fork that raises",
+        partial(broken_reloads.hook, text=starts.POST_FORK, error="FileNotFoundError"),
+        prepare=broken_reloads.prepare_pid_file,
+    ),
+    Scenario(
         "HUP with engines that fail to open",
         partial(broken_reloads.code, text=FAILS_TO_OPEN, error="OSError: the engine is away"),
     ),
@@ -123,15 +137,33 @@ SCENARIOS = [
     ),
     Scenario(
         "kill -9 of a worker after a release that failed",
-        broken_reloads.keep_release,
+        releases.keep,
         allowance=IN_FLIGHT,
-        prepare=broken_reloads.prepare_releases,
+        prepare=releases.prepare,
+    ),
+    Scenario(
+        "HUP after the release folder was removed",
+        releases.remove_then_reload,
+        prepare=releases.prepare,
+    ),
+    Scenario(
+        "kill -9 of workers after the release folder was removed",
+        releases.remove_then_kill,
+        allowance=_after_deaths(WORKERS),
+        prepare=releases.prepare,
+        slow=True,
     ),
     Scenario("kill -9 of a worker", crashes.kill_worker, allowance=IN_FLIGHT),
     Scenario(
         "kill -9 of workers that have forked",
         crashes.kill_forked,
         allowance=_after_deaths(3),
+        prepare=crashes.prepare_forks,
+    ),
+    Scenario(
+        "kill -9 of master and workers that have forked",
+        crashes.kill_all_forked,
+        load=None,
         prepare=crashes.prepare_forks,
     ),
     Scenario("kill -9 of the master", crashes.kill_master, load=None),
@@ -152,6 +184,25 @@ SCENARIOS = [
     ),
     Scenario("a project that never boots", crashes.never_boot, load=None, boots=False),
     Scenario(
+        "a pre_fork that raises",
+        partial(starts.fail, text=starts.PRE_FORK),
+        load=None,
+        boots=False,
+    ),
+    Scenario(
+        "a post_fork that raises",
+        partial(starts.fail, text=starts.POST_FORK),
+        load=None,
+        boots=False,
+    ),
+    Scenario(
+        "kill -9 of a worker and a pre_fork that raises once",
+        starts.fail_once,
+        allowance=IN_FLIGHT,
+        prepare=starts.prepare_mark,
+    ),
+    Scenario("a pid file of a stranger", starts.stale_pid_file, load=None, boots=False),
+    Scenario(
         "time.sleep(60) in an endpoint",
         crashes.block_loop,
         options=("--timeout", "6"),
@@ -165,11 +216,24 @@ SCENARIOS = [
         load=PATIENT,
         allowance=IN_FLIGHT,
     ),
+    Scenario(
+        "SIGSTOP of all processes, then SIGCONT",
+        crashes.freeze_all,
+        options=("--timeout", "6"),
+        load=PATIENT,
+        slow=True,
+    ),
     Scenario("TERM under load", shutdown.stop, allowance=REFUSED),
     Scenario("TERM under a rush of new connections", shutdown.stop, load=RUSH, allowance=RUSHED),
     Scenario(
         "TERM with a delay",
         shutdown.stop_with_delay,
+        options=("--stop-delay", f"{shutdown.DELAY:.0f}"),
+        allowance=REFUSED,
+    ),
+    Scenario(
+        "TERM to all processes with a delay",
+        shutdown.stop_group_with_delay,
         options=("--stop-delay", f"{shutdown.DELAY:.0f}"),
         allowance=REFUSED,
     ),

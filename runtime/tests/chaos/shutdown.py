@@ -1,8 +1,10 @@
 """Shutdown: every in-flight request is answered, and a second TERM waits for nothing."""
 
+import os
 import signal
 import time
 
+from api_hour.master.arbiter import SAME_STOP
 from runtime.tests.chaos.harness import Harness
 from testkit.load import Kind, Outcome, Profile
 from testkit.waiting import until
@@ -26,6 +28,18 @@ def stop_with_delay(harness: Harness) -> None:
     """Send TERM to a daemon with a stop delay: until it is over, new connections are served."""
     start = time.monotonic()
     assert harness.daemon.stop() == 0
+    _assert_served_until(harness, start)
+
+
+def stop_group_with_delay(harness: Harness) -> None:
+    """Send TERM to every process of the daemon at once, as systemd may: the delay holds."""
+    start = time.monotonic()
+    os.killpg(harness.daemon.pid, signal.SIGTERM)
+    assert harness.daemon.wait() == 0
+    _assert_served_until(harness, start)
+
+
+def _assert_served_until(harness: Harness, start: float) -> None:
     harness.stop_loads()
     load = harness.loads[0]
     since = [record for record in load.records if record.began > start]
@@ -48,13 +62,14 @@ def stop_busy(harness: Harness) -> None:
 
 
 def stop_twice(harness: Harness) -> None:
-    """Send TERM a second time while requests are in flight: the daemon exits at once."""
+    """Send TERM again, later, while requests are in flight: the daemon exits at once."""
     load = harness.start_load(ENDLESS)
     _wait_begun(harness, ENDLESS.keepalive)
     mark = harness.daemon.mark()
     harness.daemon.send(signal.SIGTERM)
     harness.daemon.wait_for("Handling signal: term", after=mark)
     assert len(harness.daemon.workers()) > 0
+    time.sleep(SAME_STOP)  # until then it is the same stop
     start = time.monotonic()
     harness.daemon.stop()
     seconds = time.monotonic() - start

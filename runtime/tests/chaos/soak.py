@@ -199,6 +199,7 @@ class Soak:
 
     def __init__(self, daemon: Daemon, form: Form) -> None:
         self.daemon, self.form = daemon, form
+        self.begun = 0.0
         self.kills: list[float] = []
         self.reloads = 0
         self.samples: list[Sample] = []
@@ -209,7 +210,7 @@ class Soak:
     def run(self) -> None:
         """Let everything happen; at the end the clients have their last answers."""
         with self._clients():
-            begun = time.monotonic()
+            begun = self.begun = time.monotonic()
             hup, kill = begun + self.form.hup, begun + self.form.kill * 0.75
             while (now := time.monotonic()) < begun + self.form.seconds:
                 if now >= hup:
@@ -233,9 +234,10 @@ class Soak:
             self.companions.stop()
 
     def _kill_one(self) -> None:
+        now = time.monotonic()  # before the kill: a client may notice it before this thread goes on
         with suppress(ProcessLookupError):  # it has left in this moment
             os.kill(self.daemon.workers()[-1], signal.SIGKILL)  # the youngest: it has most to do
-            self.kills.append(time.monotonic())
+            self.kills.append(now)
 
     def _sample(self) -> Sample:
         pids = session(self.daemon.pid)
@@ -259,8 +261,8 @@ class Soak:
     def _own(self, account: Account) -> Iterator[str]:
         """Yield what no kill explains."""
         for ended, how in account.lost:
-            if not any(kill < ended < kill + NOTICE for kill in self.kills):
-                yield how
+            if not any(kill <= ended < kill + NOTICE for kill in self.kills):
+                yield f"{how}, {ended - self.begun:.1f} s after the start"
 
     def accounts(self) -> Iterator[tuple[str, Account]]:
         """Yield the account of each kind of traffic."""

@@ -3,7 +3,9 @@
 import asyncio
 import gc
 import inspect
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import suppress
 from typing import Any, cast
 
 import psycopg2
@@ -11,7 +13,9 @@ import pytest
 import uvloop
 from psycopg2.extensions import parse_dsn
 
+from api_hour.exceptions import DatabaseUnavailable
 from api_hour.plugins import aiopg, asyncpg, embedded
+from api_hour.plugins._postgresql import LATE
 from testkit.waiting import until
 
 Ask = Callable[..., Any]
@@ -27,6 +31,15 @@ AT_ONCE_IN_MEDIAN = 0.2  # seconds
 REFUSAL = "08P01", "unsupported startup parameter: options"
 END_OTHERS = """SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
     WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"""
+PROTOCOL_VIOLATION = "DO $$ BEGIN RAISE 'wrong' USING ERRCODE = '08P01'; END $$"
+TOO_MUCH = [
+    ("connect_timeout", "9" * 5000),
+    ("keepalives", str(2**31)),
+    ("keepalives_idle", "32768"),
+    ("keepalives_interval", "99999"),
+    ("keepalives_count", "128"),
+    ("tcp_user_timeout", str(2**31)),
+]
 SHUTDOWN = "57P01", "terminating connection due to administrator command"
 
 
@@ -112,6 +125,15 @@ def busy(ask: Ask, pid: int) -> bool:
 def kill(ask: Ask, pid: int) -> None:
     """Terminate a backend; return when it has exited."""
     assert ask("SELECT pg_terminate_backend(%s, 5000)", pid)
+
+
+async def block_loop(ping: Coroutine[Any, Any, None]) -> None:
+    """Block the loop while a ping of 0.1 s waits for its answer, and for long enough after it."""
+    task = asyncio.ensure_future(ping)
+    await asyncio.sleep(0)  # it has been sent
+    time.sleep(0.1 + LATE + 0.1)  # noqa: ASYNC251 - that is what is tried
+    with suppress(DatabaseUnavailable):
+        await task
 
 
 class Proxy:

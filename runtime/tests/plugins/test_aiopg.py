@@ -20,7 +20,17 @@ from api_hour.plugins import aiopg
 from api_hour.plugins._postgresql import ANSWER_MARGIN, PING_TIMEOUT
 from api_hour.plugins.aiopg import Pool, create_pool
 from api_hour.plugins.embedded import PostgreSQL
-from runtime.tests.plugins.conftest import AT_ONCE, AT_ONCE_IN_MEDIAN, Ask, Proxy, busy, kill
+from runtime.tests.plugins.conftest import (
+    AT_ONCE,
+    AT_ONCE_IN_MEDIAN,
+    PROTOCOL_VIOLATION,
+    TOO_MUCH,
+    Ask,
+    Proxy,
+    block_loop,
+    busy,
+    kill,
+)
 from testkit.waiting import until_async
 
 
@@ -139,7 +149,7 @@ async def test_the_dsn_says_how_soon_a_connect_is_given_up(proxy: Proxy) -> None
 async def test_the_socket_finds_a_dead_peer_as_soon_as_the_dsn_says(proxy: Proxy) -> None:
     async with (
         proxy,
-        create_pool(f"{proxy.url}?keepalives_idle=20") as pool,
+        create_pool(f"{proxy.url}?keepalives_idle=32767&keepalives_count=127") as pool,
         pool.acquire() as connection,
     ):
         with socket.socket(fileno=os.dup(connection.raw.fileno())) as sock:
@@ -148,7 +158,15 @@ async def test_the_socket_finds_a_dead_peer_as_soon_as_the_dsn_says(proxy: Proxy
                 for name in ("KEEPIDLE", "KEEPINTVL", "KEEPCNT", "USER_TIMEOUT")
             ]
             assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
-    assert options == [20, 5, 3, 3000]
+    assert options == [32767, 5, 127, 3000]
+
+
+@pytest.mark.parametrize(("name", "value"), TOO_MUCH)
+async def test_more_than_the_system_takes_prevents_the_start(
+    url: str, name: str, value: str
+) -> None:
+    with pytest.raises(ConfigError, match=rf"^{name} .*must be a whole number from 0 to \d+$"):
+        await create_pool(f"{url}&{name}={value}").__aenter__()
 
 
 # Statements that take too long.
@@ -568,6 +586,18 @@ async def test_a_primary_that_became_a_standby_is_database_unavailable_until_the
             await fetch(other, write)
         read_only("off")
         assert await fetch(pool) == 1
+
+
+async def test_what_says_nothing_of_the_server_closes_no_other_connection(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with create_pool(url, minsize=3) as pool:
+        with pytest.raises(psycopg2.errors.ProtocolViolation):
+            await fetch(pool, PROTOCOL_VIOLATION)
+        assert pool.freesize == 3
+        monkeypatch.setattr(aiopg, "PING_TIMEOUT", 0.1)
+        await block_loop(pool.ping())
+        assert pool.freesize >= 2
 
 
 async def test_one_dead_connection_is_enough_to_find_the_others(proxy: Proxy) -> None:

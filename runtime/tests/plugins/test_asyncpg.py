@@ -19,7 +19,17 @@ from api_hour.plugins import asyncpg as plugin
 from api_hour.plugins._postgresql import ANSWER_MARGIN, PING_TIMEOUT
 from api_hour.plugins.asyncpg import Pool, create_pool
 from api_hour.plugins.embedded import PostgreSQL
-from runtime.tests.plugins.conftest import AT_ONCE, AT_ONCE_IN_MEDIAN, Ask, Proxy, busy, kill
+from runtime.tests.plugins.conftest import (
+    AT_ONCE,
+    AT_ONCE_IN_MEDIAN,
+    PROTOCOL_VIOLATION,
+    TOO_MUCH,
+    Ask,
+    Proxy,
+    block_loop,
+    busy,
+    kill,
+)
 from testkit.waiting import until_async
 
 
@@ -117,6 +127,10 @@ async def test_parameters_of_libpq_act_or_are_ignored_with_one_warning(
         ({"hostaddr": "127.0.0.1"}, "hostaddr .*cannot be had"),
         ({"connect_timeout": "soon"}, "connect_timeout .*must be a whole number"),
         ({"keepalives_idle": "1.5"}, "keepalives_idle .*must be a whole number"),
+        *(
+            ({name: value}, rf"{name} .*must be a whole number from 0 to \d+$")
+            for name, value in TOO_MUCH
+        ),
         ({"target_session_attrs": "write"}, "target_session_attrs .*must be one of any, primary"),
         ({"sslmode": "verify"}, "sslmode .*must be one of disable"),
         ({"sslrootcert": "/none"}, "file of sslrootcert .*cannot be read"),
@@ -150,7 +164,8 @@ async def test_authorities_of_the_system_are_not_a_files_name() -> None:
 
 async def test_the_socket_finds_a_dead_peer_as_soon_as_the_dsn_says(proxy: Proxy) -> None:
     async with proxy:
-        dsn = with_parameters(proxy.url, keepalives_idle="20")
+        most = {"keepalives_idle": "32767", "keepalives_interval": "32767"}
+        dsn = with_parameters(proxy.url, keepalives_count="127", **most)
         async with create_pool(dsn) as pool, pool.connection() as connection:
             sock = connection._transport.get_extra_info("socket")
             options = {
@@ -158,7 +173,7 @@ async def test_the_socket_finds_a_dead_peer_as_soon_as_the_dsn_says(proxy: Proxy
                 for name in ("KEEPIDLE", "KEEPINTVL", "KEEPCNT", "USER_TIMEOUT")
             }
             assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
-            assert list(options.values()) == [20, 5, 3, 3000]
+            assert list(options.values()) == [32767, 32767, 127, 3000]
 
 
 # Statements that take too long.
@@ -449,6 +464,27 @@ async def test_a_primary_that_became_a_standby_is_database_unavailable_until_the
             await fetch(other, write)
         read_only("off")
         assert await fetch(pool) == 1
+
+
+async def test_what_says_nothing_of_the_server_closes_no_other_connection(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def time_out_elsewhere() -> None:
+        async with pool.connection() as connection:
+            assert await connection.fetchval("SELECT 1") == 1
+            await asyncio.sleep(0.3)
+            raise TimeoutError("the caller's own")
+
+    async with create_pool(url, minsize=3) as pool:
+        pool._silence = 0.2  # seconds, which is less than the connection will be in use
+        with pytest.raises(asyncpg.ProtocolViolationError):
+            await fetch(pool, PROTOCOL_VIOLATION)
+        with pytest.raises(QueryTimeout, match="the caller's own"):
+            await time_out_elsewhere()
+        assert pool.freesize == 3
+        monkeypatch.setattr(plugin, "PING_TIMEOUT", 0.1)
+        await block_loop(pool.ping())
+        assert pool.freesize >= 2
 
 
 async def test_one_dead_connection_is_enough_to_find_the_others(proxy: Proxy) -> None:

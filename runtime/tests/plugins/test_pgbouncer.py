@@ -25,7 +25,7 @@ from api_hour.plugins.embedded import PostgreSQL, host
 from runtime.tests.plugins.conftest import AT_ONCE, END_OTHERS
 from testkit.ports import accepts, free_port
 from testkit.processes import Program
-from testkit.waiting import until
+from testkit.waiting import until, until_async
 
 SHARED = 3  # connections of PgBouncer to the server
 CLIENTS = 12  # connections to PgBouncer
@@ -215,6 +215,17 @@ async def test_an_outage_behind_pgbouncer_is_database_unavailable(
         async with asyncio.timeout(PLENTY):
             while not await _answers(driver, pool):
                 await asyncio.sleep(0.05)
+
+
+async def test_a_busy_pgbouncer_costs_no_other_connection(driver: Driver, start: Start) -> None:
+    url = start(wait=1)
+    async with driver.pool(url, minsize=SHARED + 3, maxsize=CLIENTS, **PATIENT) as pool:
+        held = [asyncio.create_task(driver.transact(pool, 0.7)) for _ in range(SHARED)]
+        await until_async(lambda: pool.freesize == 3)
+        with pytest.raises(DatabaseUnavailable, match="query_wait_timeout"):
+            await driver.add(pool, 1)
+        assert pool.freesize == 2
+        await asyncio.gather(*held)
 
 
 async def _answers(driver: Driver, pool: Any) -> bool:

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from api_hour.exceptions import DatabaseUnavailable
+from api_hour.exceptions import ConfigError, DatabaseUnavailable
 from api_hour.plugins import _postgresql
 
 LIBRARIES = {"aiohttp", "gunicorn", "msgspec", "prometheus_client", "ujson", "uvloop", "yaml"}
@@ -28,6 +28,32 @@ def test_guards_are_whole_milliseconds_and_zero_stays_no_limit() -> None:
 )
 def test_a_pooler_that_refuses_the_guards_is_recognised(message: str, refused: bool) -> None:
     assert _postgresql.refuses_guards(DatabaseUnavailable(message)) is refused
+
+
+@pytest.mark.parametrize(
+    ("sqlstate", "target", "outage"),
+    [
+        ("57P01", "", True),
+        ("08006", "", True),
+        ("08P01", "", False),
+        ("25006", "", False),
+        ("25006", "read-write", True),
+        (None, "", False),
+    ],
+)
+def test_an_outage_is_told_from_the_fault_of_one_connection(
+    sqlstate: str | None, target: str, outage: bool
+) -> None:
+    assert _postgresql.is_outage(sqlstate, target) is outage
+
+
+@pytest.mark.parametrize("text", ["", "1.5", "1_000", "\u0663", "32768", "9" * 5000, "0x1"])
+def test_a_number_of_a_dsn_is_one_that_the_system_takes(text: str) -> None:
+    message = "keepalives_idle of the PostgreSQL DSN must be a whole number from 0 to 32767"
+    with pytest.raises(ConfigError, match=f"^{message}$"):
+        _postgresql.number("keepalives_idle", text)
+    good = {"32767": 32767, " 5 ": 5, "+5": 5, "-5": 0, "0": 0}
+    assert {given: _postgresql.number("keepalives_idle", given) for given in good} == good
 
 
 def test_the_error_for_a_dsn_shows_the_form_and_no_password() -> None:

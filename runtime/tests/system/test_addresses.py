@@ -43,6 +43,7 @@ def test_one_listener_serves_all_its_addresses_through_slots_and_an_upgrade(proj
     targets = ("127.0.0.1", port), ("::1", port), str(path)
     with Daemon(project, "hello:Container", "--pid", "pid") as daemon:
         daemon.ready(2)
+        assert "Configuration: etc/hello/main.yaml\n" in daemon.output
         for url in (f"tcp://127.0.0.1:{port}", f"tcp://[::1]:{port}", f"unix:{path}"):
             assert f"Listening on http at {url}\n" in daemon.output + "\n"
         assert is_served(*targets)

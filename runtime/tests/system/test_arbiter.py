@@ -3,13 +3,18 @@
 import contextlib
 import http.client
 import os
+import pty
 import re
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
+from api_hour.master.arbiter import SAME_STOP
 from testkit.processes import Daemon, tcp_sockets
 from testkit.waiting import TIMEOUT, until
 
@@ -90,7 +95,7 @@ def test_listeners_cannot_change_at_a_reload(run: Run, project: Path) -> None:
     etc.mkdir(parents=True)
     (etc / "main.yaml").write_text("api_hour:\n  listeners:\n    more: tcp://127.0.0.1:0\n")
     daemon.send(signal.SIGHUP)
-    daemon.wait_for("Reload failed.*listeners cannot change at a reload: restart the daemon")
+    daemon.wait_for("Reload failed.*listener more cannot change at a reload, from nothing to ")
     assert daemon.get()[0] == 200
 
 
@@ -141,11 +146,39 @@ def test_a_killed_worker_is_replaced_and_the_others_serve(run: Run) -> None:
     assert daemon.stop() == 0
 
 
-def test_ttin_and_ttou_change_the_number_of_workers(run: Run) -> None:
+def test_workers_that_crash_while_they_serve_never_wait_for_more_than_a_second(run: Run) -> None:
+    daemon = run().ready()
+    for _ in range(5):
+        mark = daemon.mark()
+        os.kill(daemon.workers()[0], signal.SIGKILL)
+        pause = daemon.wait_for(r"died: signal SIGKILL.*next in (\S+) s", after=mark)[1]
+        assert float(pause) <= 1
+        daemon.ready(after=mark)
+    assert float(pause) == 1  # bounded, too
+    assert daemon.get()[0] == 200
+
+
+def test_signals_are_handled_between_two_forks(run: Run, project: Path) -> None:
+    (project / "gunicorn.conf.py").write_text(
+        "import os, signal\nworkers = 60\n"
+        "def pre_fork(master, worker):\n"
+        "    if worker.age == 3:\n        os.kill(os.getpid(), signal.SIGTERM)\n"
+    )
+    daemon = run()
+    assert daemon.wait() == 0
+    assert daemon.output.count("Booting worker") <= 4
+
+
+def test_ttin_and_ttou_change_the_number_of_workers(run: Run, project: Path) -> None:
+    (project / "gunicorn.conf.py").write_text(
+        "from api_hour.master import arbiter\narbiter.MAX_WORKERS = 2\nboot_timeout = 0\n"
+    )
     daemon = run().ready()
     daemon.send(signal.SIGTTIN)
     until(lambda: len(daemon.workers()) == 2, "no second worker")
     daemon.ready(2)
+    daemon.send(signal.SIGTTIN)
+    daemon.wait_for("TTIN refused: there may be at most 2 workers")
     daemon.send(signal.SIGTTOU)
     until(lambda: len(daemon.workers()) == 1, "the second worker stayed")
     assert daemon.stop() == 0
@@ -182,11 +215,58 @@ def test_usr1_and_winch_interrupt_nothing(run: Run, project: Path) -> None:
 def test_term_to_the_whole_group_stops_as_term_to_the_master_does(run: Run) -> None:
     daemon = run("hello:Container", "--workers", "2", "--stop-delay", "600").ready(2)
     os.killpg(daemon.pid, signal.SIGTERM)
+    sent = time.monotonic()
     daemon.wait_for("asks to be replaced: it was sent TERM", count=2)
     for _ in range(4):  # the workers accept until the delay is over
         assert daemon.get()[0] == 200
+    until(lambda: time.monotonic() > sent + 2 * SAME_STOP, "time stands still")
     assert daemon.stop() == 0  # a second TERM shortens the delay
     assert "died" not in daemon.output
+
+
+def test_term_to_the_group_and_to_the_master_is_one_stop(run: Run) -> None:
+    daemon = run().ready()
+    request = in_flight(daemon, 2.0)
+    accepts_no_more(daemon)
+    os.killpg(daemon.pid, signal.SIGTERM)
+    for _ in range(10):
+        daemon.send(signal.SIGTERM)
+        time.sleep(0.01)  # the kernel makes one of two that wait
+    assert daemon.wait() == 0
+    request.join(TIMEOUT)
+    assert request.answer == (200, "close")  # type: ignore[attr-defined]
+
+
+IN_A_TERMINAL = """\
+import fcntl, os, signal, sys, termios
+fcntl.ioctl(int(sys.argv[1]), termios.TIOCSCTTY, 0)
+if sys.argv[2] == "nohup":
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+os.execv(sys.executable, [sys.executable, "-m", "api_hour", *sys.argv[3:]])
+"""
+
+
+@pytest.mark.parametrize("nohup", ["", "nohup"])
+def test_a_daemon_ends_with_its_terminal_unless_it_was_started_by_nohup(
+    project: Path, nohup: str
+) -> None:
+    ours, its = pty.openpty()
+    command = (sys.executable, "-c", IN_A_TERMINAL, str(its), nohup)
+    listen = ("--listen", "http=tcp://127.0.0.1:0")
+    with Daemon(project, "hello:Container", *listen, command=command, pass_fds=[its]) as daemon:
+        os.close(its)
+        daemon.ready()
+        mark = daemon.mark()
+        daemon.send(signal.SIGHUP)
+        daemon.wait_for("Reloaded", after=mark)
+        mark = daemon.mark()
+        os.close(ours)
+        if nohup:
+            daemon.wait_for("Reloaded", after=mark)
+            daemon.send(signal.SIGTERM)
+        else:
+            daemon.wait_for("The terminal is gone: the daemon ends", after=mark)
+        assert daemon.wait() == 0
 
 
 def test_a_stop_of_all_processes_is_forgiven(run: Run) -> None:
@@ -230,6 +310,97 @@ def test_draining_workers_are_bounded_and_the_oldest_ends_first(run: Run) -> Non
     assert second in daemon.workers()
     assert daemon.stop(signal.SIGINT) == 0
     requests[1].join(TIMEOUT)
+
+
+CLINGING = """\
+import gc
+
+from api_hour.worker.channel import Channel, Message
+
+
+async def cling(request):
+    [to_master] = [
+        channel
+        for channel in gc.get_objects()
+        if isinstance(channel, Channel) and not channel.closed
+    ]
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.sleep(600)
+    while True:
+        to_master.send(Message.DRAINING)
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0.1)
+
+
+def stand():
+    time.sleep(600)
+
+
+async def hang(request):
+    await asyncio.to_thread(stand)
+
+
+class Container(Hello):
+    def servers(self):
+        app = web.Application()
+        app.router.add_get("/slow", slow)
+        app.router.add_get("/cling", cling)
+        app.router.add_get("/hang", hang)
+        return {"http": api_hour.HTTPServer(app)}
+"""
+
+
+def test_a_drain_has_the_length_of_its_own_generation(run: Run, project: Path) -> None:
+    code = (project / "hello.py").read_text().replace("class Container(", "class Hello(")
+    (project / "hello.py").write_text(f"import contextlib\n{code}{CLINGING}")
+    settings = project / "gunicorn.conf.py"
+    settings.write_text("graceful_timeout = 60\ndrain_idle = 0\nmax_draining = 9\n")
+    daemon = run().ready()
+
+    def reload() -> int:
+        """Return the pid of the worker that drains now."""
+        mark, [old] = daemon.mark(), set(daemon.workers()) - set(draining)
+        daemon.send(signal.SIGHUP)
+        daemon.wait_for("Reloaded: 1 new worker", after=mark)
+        until(lambda: not tcp_sockets(old, state="0A"), "the old worker still accepts")
+        draining.append(old)
+        return old
+
+    draining: list[int] = []
+    request = in_flight(daemon, 6.0)  # longer than all that the next generations grant
+    accepts_no_more(daemon)
+    settings.write_text("graceful_timeout = 0\ndrain_idle = 0\nmax_draining = 9\n")
+    patient = reload()
+    unanswered(daemon, "/cling")
+    accepts_no_more(daemon)
+    clinging = reload()
+    unanswered(daemon, "/hang")
+    accepts_no_more(daemon)
+    hanging = reload()
+    for pid in (clinging, hanging):
+        daemon.wait_for(rf"Worker \(pid: {pid}\) did not end in time")
+    daemon.wait_for(r"hello.py., line \d+ in stand")  # the log shows the thread that hangs
+    request.join(TIMEOUT)
+    assert request.answer == (200, "close")  # type: ignore[attr-defined]
+    daemon.wait_for(rf"Worker \(pid: {patient}\) left: exit code 0")
+    assert daemon.stop() == 0
+
+
+def accepts_no_more(daemon: Daemon) -> None:
+    """Wait until what was sent before has been accepted."""
+    until(lambda: daemon.get("/slow?seconds=0")[0] == 200, "no answer")
+
+
+def test_a_signal_behind_one_that_cannot_be_handled_is_not_lost(run: Run, project: Path) -> None:
+    (project / "gunicorn.conf.py").write_text(
+        "def when_ready(master):\n    master.handle_hup = lambda: 1 / 0\n"
+    )
+    daemon = run().ready()
+    daemon.send(signal.SIGSTOP)
+    for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGCONT):
+        daemon.send(number)
+    daemon.wait_for("The master could not finish a turn; it goes on")
+    assert daemon.wait() == 0
 
 
 def listens(pid: int) -> bool:

@@ -1,5 +1,6 @@
 """A user's mistake gives one line that names the place and the cure, and exit code 1."""
 
+import os
 import platform
 import re
 import socket
@@ -13,6 +14,7 @@ import pytest
 
 from api_hour import __version__
 from api_hour.config.command_line import USAGE
+from testkit.processes import API_HOUR
 
 NO_SERVER = """\
 import api_hour
@@ -62,6 +64,14 @@ MISTAKES = {
         {},
         "hello:index is not an api_hour.Cont",
     ),
+    "settings that no mapping fits": (
+        ["plain:Plain"],
+        {
+            "plain.py": "import api_hour\n\nclass Plain(api_hour.Container):\n"
+            "    settings = int\n    def servers(self):\n        return {}\n"
+        },
+        "plain:Plain: settings cannot be <class 'int'>: write a class that extends msgspec.Struct",
+    ),
     "an import fails": (
         ["broken:Container"],
         {"broken.py": "import api_hour\nimport nothing_like_it\n"},
@@ -80,7 +90,7 @@ MISTAKES = {
     "an endpoint is a plain function": (
         ["plain:Container"],
         {"plain.py": PLAIN_FUNCTION},
-        "endpoint report is a plain function, which would block every other request: "
+        "endpoint report (plain.py:6) is a plain function, which would block every other request: "
         "write async def, or decorate it with @api_hour.threaded",
     ),
     "a listener has no server": (
@@ -101,7 +111,8 @@ MISTAKES = {
     "a runtime setting has a bad value": (
         ["hello:Container"],
         {"etc/hello/main.yaml": "api_hour:\n  workers: many\n"},
-        "etc/hello/main.yaml:2: api_hour.workers must be a whole number or auto, got 'many'",
+        "etc/hello/main.yaml:2: api_hour.workers must be a whole number up to 1024, or auto, "
+        "got 'many'",
     ),
     "a project setting is unknown": (
         ["typed:Container"],
@@ -166,12 +177,25 @@ MISTAKES = {
     "a hook has other arguments": (
         ["hello:Container"],
         {"etc/hello/gunicorn.conf.py": "workers = 1\n\ndef on_exit():\n    pass\n"},
-        "etc/hello/gunicorn.conf.py:3: on_exit must be a function with the arguments of its kind",
+        "etc/hello/gunicorn.conf.py:3: on_exit must be a plain function of (server), "
+        "got def on_exit()",
     ),
     "nobody would serve": (
         ["hello:Container", "--workers", "0"],
         {},
         "workers must be above zero, got 0: nobody would serve the listeners",
+    ),
+    "the folder of the heartbeats cannot be written to": (
+        ["hello:Container", "--worker-tmp-dir", "/proc"],
+        {},
+        "worker_tmp_dir: the files of the heartbeats cannot be made in /proc: No such file or "
+        "directory: name a folder that exists and that this user may write to",
+    ),
+    "the pid file has no folder": (
+        ["hello:Container", "--pid", "nowhere/pid"],
+        {},
+        "nowhere/pid cannot be written: No such file or directory: give --pid a file in a folder "
+        "that exists and that this user may write to",
     ),
     "a setting on the command line is bad": (
         ["hello:Container", "--max-surge", "0"],
@@ -209,6 +233,21 @@ def test_a_mistake_gives_one_line_and_no_traceback(mistake: str, project: Path) 
     assert ended.returncode == (2 if "usage:" in ended.stderr else 1)
 
 
+def test_a_start_in_a_folder_that_was_removed_says_so(tmp_path: Path) -> None:
+    command = 'mkdir gone && cd gone && rmdir ../gone && "$@"'
+    ended = subprocess.run(
+        ["sh", "-c", command, "-", *API_HOUR, "hello:Container"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 1
+    assert ended.stderr == (
+        "api_hour: error: the working directory cannot be found: No such file or directory: it was "
+        "removed, or made anew; go to one that exists (cd)\n"
+    )
+
+
 @pytest.fixture
 def taken() -> Iterator[int]:
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -216,11 +255,12 @@ def taken() -> Iterator[int]:
 
 
 def test_a_port_in_use_is_named_with_the_cure(project: Path, taken: int) -> None:
+    comm = Path("/proc/self/comm").read_text().strip()
     ended = api_hour(project, "hello:Container", "--bind", f"127.0.0.1:{taken}")
     assert ended.returncode == 1
     assert errors(ended.stderr) == [
         f"api_hour: error: listener http: tcp://127.0.0.1:{taken} is in use: stop what listens "
-        "there, or choose another address with --listen http=URL"
+        f"there ({comm}, process {os.getpid()}), or choose another address with --listen http=URL"
     ]
 
 
@@ -284,3 +324,15 @@ def test_without_arguments_the_command_shows_what_is_missing(project: Path) -> N
         f"{USAGE}\napi_hour: error: name one Container: api_hour MODULE:CONTAINER, as in "
         "api_hour hello:Container; api_hour --help shows the options\n"
     )
+
+
+@pytest.mark.parametrize("option", ["--help", "--help-all", "--version", "--print-config"])
+def test_a_reader_that_has_read_enough_leaves_no_traceback(option: str, project: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "api_hour", "hello:Container", option]
+    with os.fdopen(writing, "wb") as nobody:
+        run = subprocess.run(
+            command, cwd=project, stdout=nobody, stderr=subprocess.PIPE, timeout=60, check=False
+        )
+    assert (run.returncode, run.stderr) == (0, b"")

@@ -3,6 +3,8 @@
 import os
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +12,21 @@ import pytest
 
 from testkit.processes import Daemon, session, tcp_sockets
 from testkit.waiting import TIMEOUT, until
+
+FLOODED = """\
+import logging
+import os
+
+from api_hour.logs import rate_limit
+
+rate_limit.limit("flooded")
+for _ in range(20):
+    logging.getLogger("flooded").warning("before")
+print(rate_limit.counts["flooded"], flush=True)
+if os.fork() == 0:
+    os._exit((rate_limit.counts, rate_limit._periods) != ({}, {}))
+os._exit(os.waitstatus_to_exitcode(os.wait()[1]))
+"""
 
 POOL = """\
 import asyncio
@@ -92,3 +109,37 @@ def test_the_port_is_free_as_soon_as_the_daemon_is_gone(
         return True
 
     until(is_free, "the child holds the port")
+
+
+ORPHAN = """\
+import os
+import socket
+import sys
+
+from api_hour.worker import forks
+
+
+def wait_for_the_end_of_the_parent():
+    while os.getppid() == parent:
+        pass
+
+
+sock, parent = socket.create_server(("127.0.0.1", 0)), os.getpid()
+os.register_at_fork(after_in_child=wait_for_the_end_of_the_parent)
+forks.protect([sock], [])
+if os.fork() == 0:
+    print(os.readlink(f"/proc/self/fd/{sock.fileno()}"))
+"""
+
+
+def test_a_child_whose_worker_has_just_died_holds_nothing_either() -> None:
+    command = [sys.executable, "-c", ORPHAN]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=TIMEOUT, check=True)
+    assert done.stdout == "/dev/null\n"
+
+
+def test_a_child_counts_the_records_that_are_limited_anew() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", FLOODED], capture_output=True, text=True, timeout=TIMEOUT
+    )
+    assert (ended.returncode, ended.stdout) == (0, "10\n")

@@ -86,6 +86,42 @@ def test_settings_of_the_workers_act(project: Path) -> None:
         assert daemon.stop() == 0
 
 
+def test_raw_env_holds_for_the_workers_of_its_generation_only(project: Path) -> None:
+    hello = (project / "hello.py").read_text()
+    (project / "hello.py").write_text(
+        hello.replace('"first"', '[os.environ.get("COLOR"), os.environ.get("HOME")]')
+        + "\n    settings = dict\n"
+        "\n    def __init__(self, config):\n        super().__init__(config)\n"
+        "        MESSAGE.append(config['color'])\n"
+    )
+    etc = project / "etc" / "hello"
+    etc.mkdir(parents=True)
+    (etc / "main.yaml").write_text("color: !env COLOR:none\n")
+    hook = (
+        "import os\n\ndef post_fork(master, worker):\n"
+        "    worker.log.info('%s in post_fork', os.environ.get('COLOR'))\n"
+    )
+    configure(project, "raw_env = ['COLOR=red', 'HOME=/nowhere']\n" + hook)
+    with Daemon(project, "hello:Container", *FREE, variables={"HOME": "/"}) as daemon:
+        daemon.ready()
+        assert daemon.get()[1]["message"] == ["red", "/nowhere", "none"]
+        daemon.wait_for("red in post_fork")
+        for python, message in {
+            "raw_env = ['COLOR=blue']\n": ["blue", "/", "none"],
+            "": [None, "/", "none"],
+        }.items():
+            configure(project, python + hook)
+            mark = daemon.mark()
+            daemon.send(signal.SIGHUP)
+            daemon.wait_for("Reloaded: ", after=mark)
+            daemon.wait_for("left: exit code 0", after=mark)
+            assert daemon.get()[1]["message"] == message
+        configure(project, "user = 'nobody'\n")
+        daemon.send(signal.SIGHUP)
+        daemon.wait_for("Reload failed.*: user cannot change at a reload: restart the daemon to")
+        assert daemon.stop() == 0
+
+
 def test_a_worker_is_replaced_after_max_requests(project: Path) -> None:
     hook = "def post_fork(server, worker):\n    worker.log.info('limit %s', worker.max_requests)\n"
     hook = "drain_idle = 0\n" + hook
@@ -113,6 +149,59 @@ def test_a_worker_is_replaced_after_max_requests(project: Path) -> None:
             assert client.recv(1) == b""
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--logger-class", "nosuch.Logger"),
+        ("--log-syslog", "--log-syslog-to", "udp://nosuch.invalid:514"),
+        ("--capture-output", "--error-logfile", "/nonexistent/log"),
+    ],
+)
+def test_a_log_that_cannot_be_opened_is_one_line(project: Path, options: tuple[str, ...]) -> None:
+    with Daemon(project, "hello:Container", *FREE, *options) as daemon:
+        assert daemon.wait() == 1
+        assert "api_hour: error: the log cannot be opened (errorlog" in daemon.output
+        assert "Traceback" not in daemon.output
+
+
+def test_logs_that_change_at_a_reload_get_every_line_or_refuse_it(project: Path) -> None:
+    with Daemon(project, "hello:Container", *FREE) as daemon:
+        daemon.ready()
+        for python, outcome in (
+            ("accesslog = 'access'\nloglevel = 'debug'\n", "Reloaded: 1 new worker"),
+            ("errorlog = 'nosuch/error'\n", "Reload failed.*the log cannot be opened"),
+        ):
+            mark = daemon.mark()
+            configure(project, python)
+            daemon.send(signal.SIGHUP)
+            daemon.wait_for(outcome, after=mark)
+            daemon.wait_for("left: ")  # the first worker, which has no access log
+            for _ in range(5):
+                daemon.get()
+        access = project / "access"
+        until(lambda: len(access.read_text().splitlines()) == 10, "a line is missing")
+        assert daemon.stop() == 0
+
+
+def test_a_daemon_that_does_not_start_fails_with_the_reason_and_logs_it(project: Path) -> None:
+    (project / "broken.py").write_text("import nothing_of_this_name\n")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        bind = f"127.0.0.1:{taken.getsockname()[1]}"
+        for spec, listen, reason in (
+            ("hello:Container", ("--bind", bind), "is in use"),
+            ("broken:Container", FREE, "No module named 'nothing_of_this_name'"),
+        ):
+            (project / "log").unlink(missing_ok=True)
+            options = ["--daemon", "--error-logfile", "log", *listen]
+            command = [*API_HOUR, spec, *options]
+            ended = subprocess.run(command, cwd=project, timeout=TIMEOUT, capture_output=True)
+            assert ended.returncode == 1
+            assert ended.stdout == b""
+            assert ended.stderr.startswith(b"api_hour: error: the daemon has not started: ")
+            assert reason in ended.stderr.decode()
+            assert reason in (project / "log").read_text()
+
+
 def test_a_daemon_goes_to_the_background(project: Path) -> None:
     options = ["--daemon", "--pid", "pid", "--error-logfile", "log", "-R"]
     with (project / "output").open("w") as output:
@@ -125,14 +214,21 @@ def test_a_daemon_goes_to_the_background(project: Path) -> None:
             check=False,
         )
     pid_file = project / "pid"
-    until(lambda: pid_file.exists() and pid_file.read_text().strip(), "there is no pid file")
     pid = int(pid_file.read_text())
     try:
+        assert "Worker ready" in (project / "log").read_text()
         assert started.returncode == 0
         assert os.getsid(pid) not in (os.getsid(0), pid)  # forked once more, as daemons do
         # enable_stdio_inheritance
         assert os.readlink(f"/proc/{pid}/fd/1") == str(project / "output")
-        until(lambda: "Worker ready" in (project / "log").read_text(), "it never became ready")
+        log = project / "log"
+        os.kill(pid, signal.SIGUSR2)
+        until(lambda: log.read_text().count("Worker ready") == 2, "no successor is ready")
+        os.kill(pid, signal.SIGTERM)
+        until(lambda: not Path(f"/proc/{pid}").exists(), "the old master does not end")
+        until(lambda: pid_file.exists() and pid_file.read_text(), "no successor takes over")
+        pid = int(pid_file.read_text())
+        assert "[WARNING]" not in (project / "log").read_text()
     finally:
         os.kill(pid, signal.SIGTERM)
         until(lambda: not Path(f"/proc/{pid}").exists(), "it does not end")

@@ -122,3 +122,40 @@ def test_a_hook_that_fails_at_a_reload_or_a_respawn_stops_nothing_else(
         assert daemon.stop() == 0
         assert not socket.exists()
         assert not pidfile.exists()
+
+
+HANGING = """\
+import os, time
+from api_hour.master import arbiter, long_calls
+arbiter.SAME_STOP, long_calls.NOTICE = 0.0, 0.5
+def hang():
+    while os.path.exists("hang"):
+        try:
+            time.sleep(0.05)
+        except Exception:
+            pass
+hang()
+def child_exit(master, worker):
+    hang()
+def on_exit(master):
+    hang()
+"""
+
+
+def test_what_hangs_in_the_master_is_told_and_ends_by_term(
+    run: Run, etc: Path, project: Path
+) -> None:
+    (etc / "gunicorn.conf.py").write_text(HANGING)
+    daemon = run("hello:Container").ready()
+    (project / "hang").touch()
+    daemon.send(signal.SIGHUP)
+    daemon.wait_for("Handling signal: hup")
+    place = r"has not returned for 0.5 s, at etc/hello/gunicorn\.conf\.py:7, .* TERM or INT ends it"
+    daemon.send(signal.SIGTERM)  # ends the reading as soon as that takes long, then the daemon
+    daemon.wait_for(f"Reading the configuration {place}")
+    daemon.wait_for(f"The hook child_exit {place}")
+    daemon.send(signal.SIGTERM)  # nobody waits for anything any more
+    assert daemon.wait() == 0
+    daemon.wait_for("Reload failed, the running workers stay: Reading the configuration took too")
+    for name in ("child_exit", "on_exit"):
+        daemon.wait_for(rf"the hook {name} .*py:7\) failed: Interrupted: The hook {name} took too")

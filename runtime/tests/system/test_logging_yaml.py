@@ -257,3 +257,29 @@ def test_no_byte_of_a_client_can_garble_or_forge_a_line(run: Run, form: str) -> 
     begun = [line for line in daemon.lines if re.match(HEAD if form == "text" else "{", line)]
     assert len(begun) > 2 * len(HOSTILE)
     assert [line for line in daemon.lines if line not in begun and line[:4] != "    "] == []
+
+
+def test_a_worker_that_boots_while_files_are_rotated_writes_the_new_one(
+    project: Path, run: Run
+) -> None:
+    log, imports, switch = (project / name for name in ("app.log", "imports", "switch"))
+    wait = f"""import os, time
+open({str(imports)!r}, "w").close()
+while not os.path.exists({str(switch)!r}):
+    time.sleep(0.01)
+"""
+    (project / "hello.py").write_text(wait + ENDPOINTS)
+    file = f"  file:\n    class: logging.FileHandler\n    filename: {log}\n"
+    text = FILE.replace("formatters:\n", f"{file}formatters:\n").replace(
+        "[console]", "[console, file]"
+    )
+    write(project, text)
+    daemon = run("hello:Container")
+    until(imports.exists, "no worker boots")
+    log.rename(project / "app.log.1")
+    daemon.send(signal.SIGUSR1)
+    until(log.exists, "the master has not opened its file again")
+    switch.touch()
+    assert daemon.ready().get()[0] == 200
+    until(lambda: "from None" in log.read_text(), "the worker writes the old file")
+    assert daemon.stop() == 0

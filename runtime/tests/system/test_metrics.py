@@ -21,6 +21,7 @@ from prometheus_client import Counter, Gauge
 
 from api_hour import metrics
 from api_hour.exceptions import ConfigError, DatabaseUnavailable
+from api_hour.logs.rate_limit import MOST
 from api_hour.metrics import sample_files
 from testkit.processes import Daemon
 from testkit.waiting import until
@@ -33,6 +34,8 @@ INCREMENTS = 5  # of each worker
 
 PROJECT = """\
 import asyncio
+import subprocess
+import sys
 
 from aiohttp import web
 from prometheus_client import Counter
@@ -47,15 +50,29 @@ async def index(request):
     return api_hour.JSON({})
 
 
+async def fail(request):
+    raise ValueError("a fault that any client may ask for")
+
+
 async def late(request):
     await asyncio.sleep(0)
     return api_hour.JSON({}, status=201)
 
 
+CHILD = "import os; print(*(name for name in os.environ if name.startswith((%r, %r))))"
+
+
+async def environment(request):
+    command = [sys.executable, "-c", CHILD % ("API_HOUR_METRICS", "PROMETHEUS")]
+    return web.Response(text=subprocess.run(command, capture_output=True, text=True).stdout)
+
+
 class Container(api_hour.Container):
     def servers(self):
         app = web.Application()
+        app.router.add_get("/environment", environment)
         app.router.add_get("/", index)
+        app.router.add_get("/fail", fail)
         app.router.add_post("/late/{name}", late)
         app.router.add_get("/metrics", api_hour.show_metrics)
         return {"http": api_hour.HTTPServer(app)}
@@ -65,7 +82,7 @@ class Container(api_hour.Container):
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Return a folder for the metrics of the processes that a test forks."""
-    monkeypatch.setenv(metrics.FOLDER, str(tmp_path))
+    monkeypatch.setattr(metrics, "_folder", str(tmp_path))
     yield tmp_path
     assert metrics._files is None, "the test itself has started to count"
 
@@ -239,6 +256,51 @@ def test_requests_are_counted_by_route_method_and_status(counting: Daemon) -> No
         until(shows(counting, **open_), "the open connections are not counted")
 
 
+def test_what_a_client_has_logged_again_and_again_is_bounded_and_counted(
+    counting: Daemon,
+) -> None:
+    for _ in range(50):
+        fetch(counting, "/fail")
+
+    def all_are_counted() -> bool:
+        limited = value(fetch(counting), 'log_records_limited_total{logger="aiohttp.server"}')
+        assert counting.output.count("Traceback") <= 2 * MOST
+        whole = counting.output.count("Error handling request") - limited
+        return whole >= MOST and whole + limited == 50
+
+    until(all_are_counted, "an error is not logged, or its traceback neither logged nor counted")
+
+
+def test_a_program_that_a_worker_starts_does_not_inherit_the_folder(counting: Daemon) -> None:
+    assert fetch(counting, "/environment").split() == []
+
+
+def test_who_counts_never_waits_for_a_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def count_while_a_disk_is_slow(done: Event) -> None:
+        metrics.start_counting("test")
+        counter = Counter("things", "Things")
+        writing, goes_on = threading.Event(), threading.Event()
+
+        def write(*_: object) -> None:
+            writing.set()
+            assert goes_on.wait(30)
+
+        monkeypatch.setattr(sample_files, "_write", write)
+        saving = threading.Thread(target=metrics.sample)
+        saving.start()
+        assert writing.wait(30)
+        counter.inc()
+        done.set()
+        goes_on.set()
+        saving.join()
+
+    done = FORK.Event()
+    worker = FORK.Process(target=count_while_a_disk_is_slow, args=(done,))
+    worker.start()
+    assert done.wait(30)
+    worker.join()
+
+
 def test_counts_survive_reloads_deaths_and_an_upgrade(counting: Daemon) -> None:
     sent = 0
 
@@ -279,23 +341,56 @@ def test_counts_survive_reloads_deaths_and_an_upgrade(counting: Daemon) -> None:
     counted()
 
 
-def test_the_folder_goes_with_the_daemon(project: Path, run: Callable[..., Daemon]) -> None:
-    (project / "hello.py").write_text(PROJECT)
-    (project / "tmp").mkdir()
-    daemon = run("hello:Container", "--metrics", TMPDIR=str(project / "tmp"))
-    daemon.ready()
-    assert list((project / "tmp").glob("api_hour-metrics-*/counter_0.db"))
-    assert daemon.stop() == 0
-    assert not list((project / "tmp").glob("api_hour-metrics-*"))
-
-
-def test_without_the_setting_the_endpoint_says_so(
+def test_the_folder_goes_with_the_daemon_or_by_the_next_start(
     project: Path, run: Callable[..., Daemon]
 ) -> None:
     (project / "hello.py").write_text(PROJECT)
-    daemon = run("hello:Container").ready()
-    assert "500" in fetch(daemon)
+    temporary = project / "tmp"
+    temporary.mkdir()
+
+    def folders() -> list[Path]:
+        return list(temporary.glob("api_hour-metrics-*"))
+
+    def start() -> Daemon:
+        return run("hello:Container", "--metrics", TMPDIR=str(temporary)).ready()
+
+    killed = start()
+    [left] = folders()
+    assert (left / "counter_0.db").exists()
+    os.kill(killed.pid, signal.SIGSTOP)
+    first = start()
+    [used] = set(folders()) - {left}  # that of a living daemon stays, even of one that is stopped
+    killed.send_all(signal.SIGKILL)
+    killed.wait()
+    second = start()
+    assert left not in folders()
+    assert used in folders()
+    for daemon in (first, second):
+        assert daemon.stop() == 0
+    assert not folders()
+
+
+def test_without_the_setting_the_endpoint_says_so_and_a_reload_brings_it(
+    project: Path, run: Callable[..., Daemon]
+) -> None:
+    (project / "hello.py").write_text(PROJECT)
+    (project / "tmp").mkdir()
+    daemon = run("hello:Container", TMPDIR=str(project / "tmp")).ready()
+    assert "there are no metrics" in fetch(daemon)
     daemon.wait_for("there are no metrics: set api_hour.metrics to true")
+
+    settings = project / "gunicorn.conf.py"
+    broken = "def post_fork(master, worker):\n    raise OSError('not yet')\n"
+    for more, outcome in {broken: "Reload failed.*not yet", "": "Reloaded: "}.items():
+        mark = daemon.mark()
+        settings.write_text("metrics = True\n" + more)
+        daemon.send(signal.SIGHUP)
+        daemon.wait_for(outcome, after=mark)
+    once = {'worker_starts_total{reason="reload"}': 1, 'worker_starts_total{reason="start"}': 0}
+    until(shows(daemon, **once), "the new worker does not count")
+    until(lambda: value(fetch(daemon), 'process_open_fds{process="master"}') > 0, "no master")
+    assert daemon.stop() == 0
+    assert not list((project / "tmp").iterdir())
 
 
 def test_without_the_package_the_start_says_how_to_get_it(

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -74,6 +75,14 @@ def test_a_reload_is_awaited_and_its_failure_is_told(run: Run, project: Path) ->
     assert len(set(daemon.workers()) - old) == 2
 
     good = (project / "hello.py").read_text()
+    (project / "hello.py").write_text("open('ready', 'x')\n" + good)  # for the first worker only
+    code, text = ask(pidfile)
+    assert code == 1
+    assert text.startswith(
+        "api_hour reload: not every new worker becomes ready, which goes on being tried: Worker"
+    )
+    assert "hello.py:1: FileExistsError" in text
+
     (project / "hello.py").write_text("import nothing_of_this_name\n")
     code, text = ask(pidfile)
     assert code == 1
@@ -91,9 +100,16 @@ def test_a_reload_is_awaited_and_its_failure_is_told(run: Run, project: Path) ->
     )
     mark = daemon.mark()
     daemon.wait_for("asks for it", count=1, after=mark)
-    assert daemon.stop() == 0
-    assert waiting.communicate(timeout=TIMEOUT)[1] == "api_hour reload: the daemon is stopping\n"
-    assert waiting.returncode == 1
+    with socket.create_connection(("127.0.0.1", daemon.port()), TIMEOUT) as client:
+        client.sendall(b"GET /slow?seconds=600 HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert daemon.get()[0] == 200  # so the other request has been accepted
+        daemon.send(signal.SIGTERM)
+        stopping = "api_hour reload: the daemon is stopping\n"
+        assert waiting.communicate(timeout=TIMEOUT)[1] == stopping
+        assert waiting.returncode == 1
+        assert ask(pidfile) == (1, stopping)  # a new one hears it at once
+        assert not daemon.has_ended
+        assert daemon.stop() == 0
     assert list(pidfile.parent.iterdir()) == []
 
 
@@ -117,7 +133,9 @@ def test_a_successor_takes_the_file_over(run: Run, project: Path) -> None:
     assert {path.name for path in project.iterdir() if "pid" in path.name} == set()
 
 
-def test_a_process_that_a_hook_has_forked_does_not_hold_the_file(run: Run, project: Path) -> None:
+def test_a_process_that_a_hook_has_forked_holds_neither_file_nor_port(
+    run: Run, project: Path
+) -> None:
     etc = project / "etc" / "hello"
     etc.mkdir(parents=True)
     (etc / "gunicorn.conf.py").write_text(
@@ -127,6 +145,7 @@ def test_a_process_that_a_hook_has_forked_does_not_hold_the_file(run: Run, proje
     daemon = run("hello:Container", "--pid", "hello.pid").ready()
     daemon.process.kill()
     until(lambda: len(session(daemon.pid)) == 1, "the worker stayed")  # the hook's child is left
+    socket.create_server(("127.0.0.1", daemon.port())).close()
     (etc / "gunicorn.conf.py").unlink()
     second = run("hello:Container", "--pid", "hello.pid").ready()
     assert ask(project / "hello.pid")[0] == 0

@@ -2,12 +2,16 @@
 
 import os
 import re
+import shutil
 import signal
+import subprocess
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from testkit.processes import Daemon, session
+import pytest
+
+from testkit.processes import API_HOUR, Daemon, session
 from testkit.waiting import until
 
 
@@ -49,13 +53,19 @@ def until_watching(daemon: Daemon, file: Path) -> None:
     until(seen, "the reloader does not watch", pause=0.5)
 
 
-def test_two_edits_of_one_size_within_a_second_are_both_served(
-    run: Callable[..., Daemon], project: Path
-) -> None:
+def reloading(run: Callable[..., Daemon], project: Path) -> tuple[Daemon, Path, str]:
+    """Return a daemon that watches its code, the file of that, and what was in it."""
     file = project / "hello.py"
     code = file.read_text()
     daemon = run("hello:Container", "--reload").ready()
     until_watching(daemon, file)
+    return daemon, file, code
+
+
+def test_two_edits_of_one_size_within_a_second_are_both_served(
+    run: Callable[..., Daemon], project: Path
+) -> None:
+    daemon, file, code = reloading(run, project)
     for word in ("alpha", "bravo", "gamma"):
         file.write_text(code.replace("first", word))
         until(lambda word=word: says(daemon, word), f"{word} is not served")  # type: ignore[misc]
@@ -121,3 +131,105 @@ def imports_as_reloader(pid: int) -> bool:
         return False
     caught = int(re.findall(r"SigCgt:\s+(\w+)", status)[0], 16)
     return b"api_hour.master.reloader" in command and bool(caught >> (signal.SIGINT - 1) & 1)
+
+
+def test_a_start_with_a_broken_configuration_waits_for_its_mend(
+    run: Callable[..., Daemon], project: Path
+) -> None:
+    etc = project / "etc" / "hello"
+    etc.mkdir(parents=True)
+    (etc / "main.yaml").write_text("api_hour:\n  nonsense: 1\n")
+    daemon = run("hello:Container", "--reload")
+    daemon.wait_for(r"error: etc/hello/main.yaml:2: api_hour.nonsense .*; waiting for a change$")
+    (etc / "main.yaml").write_text("")
+    (etc / "gunicorn.conf.py").write_text("workers = 1 +\n")
+    daemon.wait_for(r"error: etc/hello/gunicorn.conf.py:1: SyntaxError.*; waiting for a change$")
+    (etc / "gunicorn.conf.py").write_text("workers = 2\n")
+    assert says(daemon.ready(2), "first")
+    assert daemon.stop() == 0
+
+    (etc / "main.yaml").write_text("- 1\n")
+    interrupted = run("hello:Container", "--reload")
+    interrupted.wait_for("waiting for a change")
+    assert interrupted.stop(signal.SIGINT) == -signal.SIGINT
+    assert "Traceback" not in interrupted.output
+
+
+def test_every_save_by_a_rename_is_seen(run: Callable[..., Daemon], project: Path) -> None:
+    file, new = project / "hello.py", project / "hello.py.new"
+    code = file.read_text()
+    daemon = run("hello:Container", "--reload").ready()
+    for word in ("second", "third", "fourth"):
+        new.write_text(code.replace("first", word))
+        new.rename(file)
+        until(lambda word=word: says(daemon, word), f"{word} is not served")  # type: ignore[misc]
+
+
+def test_folders_that_are_made_anew_and_links_that_move_are_watched(
+    run: Callable[..., Daemon], project: Path
+) -> None:
+    code = (project / "hello.py").read_text()
+    package, etc, releases = project / "shop", project / "etc" / "shop", project / "releases"
+    for number in (1, 2):
+        (releases / f"{number}").mkdir(parents=True)
+        (releases / f"{number}" / "main.yaml").write_text("")
+    package.mkdir()
+    (package / "__init__.py").write_text(code)
+    etc.parent.mkdir()
+    etc.symlink_to(releases / "1")
+    daemon = run("shop:Container", "--reload").ready()
+    until_watching(daemon, package / "__init__.py")
+
+    def reloads_after(change: Callable[[], object], told: str = "Reloaded") -> None:
+        mark = daemon.mark()
+        change()
+        daemon.wait_for(told, after=mark)
+
+    def move_link() -> None:
+        (project / "link").symlink_to(releases / "2")
+        (project / "link").replace(etc)
+
+    shutil.copytree(package, project / "kept")
+    reloads_after(lambda: shutil.rmtree(package), "Reload failed.*ModuleNotFoundError")
+    reloads_after(lambda: shutil.copytree(project / "kept", package))
+    reloads_after(lambda: (package / "__init__.py").write_text(code.replace("first", "second")))
+    until(lambda: says(daemon, "second"), "the edit is not served")
+    reloads_after(move_link)
+    reloads_after(lambda: (releases / "2" / "main.yaml").write_text("# edited"))
+    reloads_after(lambda: shutil.rmtree(releases / "2"))
+    reloads_after(lambda: shutil.copytree(releases / "1", releases / "2"))
+    reloads_after(lambda: (releases / "2" / "main.yaml").write_text("# again"))
+
+
+def test_a_live_reload_that_ends_is_told_and_starts_again(
+    run: Callable[..., Daemon], project: Path
+) -> None:
+    daemon, file, code = reloading(run, project)
+    for count, pause in enumerate(("0.0", "0.2"), 1):
+        [reloader] = [pid for pid in session(daemon.pid) if imports_as_reloader(pid)]
+        os.kill(reloader, signal.SIGKILL)
+        told = rf"Live reload has ended \(signal SIGKILL: .*\) and starts again in {pause} s"
+        daemon.wait_for(told)
+        file.write_text(code.replace("first", f"edit {count}"))
+        until(lambda count=count: says(daemon, f"edit {count}"), "an edit is lost")  # type: ignore[misc]
+    assert daemon.output.count("Live reload has ended") == 2
+    assert daemon.stop() == 0
+
+
+@pytest.mark.parametrize("limit", ["max_inotify_instances", "max_inotify_watches"])
+def test_files_are_watched_without_the_kernel_at_the_limit_of_inotify(
+    run: Callable[..., Daemon], project: Path, limit: str
+) -> None:
+    limited = f'echo 0 > /proc/sys/user/{limit} && exec "$@"'
+    command = ("unshare", "--user", "--map-root-user", "sh", "-c", limited, "-", *API_HOUR)
+    if subprocess.run([*command[:6], "true"], capture_output=True).returncode:
+        pytest.skip("user namespaces are refused here")
+    file = project / "hello.py"
+    code = file.read_text()
+    listen = ("--listen", "http=tcp://127.0.0.1:0")
+    with Daemon(project, "hello:Container", "--reload", *listen, command=command) as daemon:
+        daemon.ready().wait_for("Looking at every file again and again, .*(limit|open files)")
+        until_watching(daemon, file)
+        file.write_text(code.replace("first", "second"))
+        until(lambda: says(daemon, "second"), "the edit is not served")
+        assert daemon.stop() == 0

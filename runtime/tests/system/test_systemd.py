@@ -1,14 +1,16 @@
 """systemd's protocols: what the daemon reports and when, and sockets that systemd holds."""
 
+import os
 import re
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from testkit.processes import Daemon
+from testkit.processes import Daemon, session
 from testkit.systemd import activated, descriptors
 from testkit.waiting import TIMEOUT, until
 
@@ -90,6 +92,33 @@ def test_the_watchdog_is_fed_while_a_worker_is_healthy(run: Run, manager: Manage
     for _ in range(3):
         mark = len(manager.heard)
         manager.hears("WATCHDOG=1", after=mark)
+
+
+def test_the_successor_of_usr2_becomes_the_service_and_feeds_the_watchdog(
+    project: Path, manager: Manager
+) -> None:
+    # Neither the master, its successor nor the reloader imports a module of the project.
+    (project / "platform.py").write_text("raise RuntimeError('shadowed')\n")
+    start = 'WATCHDOG_PID=$$ exec "$0" -P -m api_hour "$@"'  # as systemd sets it
+    variables = {"NOTIFY_SOCKET": manager.path, "WATCHDOG_USEC": "200000"}
+    arguments = ("hello:Container", "--reload", "--listen", "http=tcp://127.0.0.1:0")
+    command = ("sh", "-c", start, sys.executable)
+    with Daemon(project, *arguments, command=command, variables=variables) as daemon:
+        manager.hears(f"MAINPID={daemon.pid}")
+        manager.hears("WATCHDOG=1")
+        daemon.send(signal.SIGUSR2)
+        successor = int(manager.hears(rf"MAINPID=(?!{daemon.pid}$)\d+").partition("=")[2])
+        mark = len(manager.heard)
+        daemon.send(signal.SIGTERM)
+        manager.hears(f"MAINPID={successor}", after=mark)
+        daemon.wait_for("this one takes its place")
+        assert "STOPPING=1" not in manager.heard
+        mark = len(manager.heard)
+        manager.hears("WATCHDOG=1", after=mark)
+        os.kill(successor, signal.SIGTERM)
+        manager.hears("STOPPING=1", after=mark)
+        until(lambda: not session(daemon.pid), "the successor did not end")
+        assert "shadowed" not in daemon.output
 
 
 def started_by_systemd(project: Path, sockets: dict[str, socket.socket]) -> Daemon:

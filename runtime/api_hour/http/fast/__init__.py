@@ -16,8 +16,8 @@ So nothing here is a second implementation of HTTP: the parser, the dispatcher (
 request and the response classes, and all error handling are aiohttp's. Whoever deletes this folder,
 and the lines of ``http/server.py`` that import it, has the same server, only slower. A test sends
 the same bytes to both and compares what comes back (``unit/http/fast/test_equality.py``); what this
-project does differently on purpose is below both paths: in ``http/request_checks.py``,
-``http/parser.py``, ``http/websocket.py`` and ``http/time_limits.py``.
+project does differently on purpose is below both paths: in ``http/connection.py``,
+``http/parser.py``, ``http/request_checks.py``, ``http/websocket.py`` and ``http/time_limits.py``.
 
 Which request goes which way
 ----------------------------
@@ -83,13 +83,12 @@ A drain needs nothing here: while it lasts, ResponseWriter declines every respon
 What is pinned of aiohttp
 -------------------------
 
-Its internals, which are nobody's promise: attributes of ``RequestHandler`` (``_waiter``,
-``_messages``, ``_task_handler``, ``_keepalive_handle``, ...), of the parser (``feed_data``,
-``message_consumed``), of ``BaseRequest`` (all that its ``__init__`` sets), of ``Response``
-(``_body``, ``_eof_sent``, ...), of the dispatcher (``_resource_index``) and of ``Application``
-(``_handle``, ``_middlewares_handlers``). ``TESTED`` is the range of versions in which they were
-read and tested. With any other, or without the parser in C, ``usable()`` logs one warning, and
-aiohttp serves.
+Its internals, which are nobody's promise. ``unit/http/test_pinned.py`` lists every one, and fails
+for one that is gone; those that ``http/`` itself uses hold with ``fast: false``, too. Beside the
+names: ``HttpRequestParser`` shows the garbage collector the messages that it holds, and may be
+initialized again; its ``LineTooLong`` has a ``bytearray`` for the request target only. ``TESTED``
+is the range of versions in which all this was read and tested. With any other, or without the
+parser in C, ``usable()`` logs one warning, and aiohttp serves.
 """
 
 import logging
@@ -97,7 +96,8 @@ import re
 from functools import cache
 
 import aiohttp
-from aiohttp import http_parser
+
+from api_hour.http.parser import COMPILED
 
 TESTED = ((3, 14, 5), (3, 15))  # versions of aiohttp: from, and up to
 logger = logging.getLogger(__name__)
@@ -107,9 +107,8 @@ logger = logging.getLogger(__name__)
 def usable() -> bool:
     """Return whether the fast path knows this aiohttp; warn when it does not."""
     version = tuple(int(part) for part in re.findall(r"\d+", aiohttp.__version__)[:3])
-    compiled = http_parser.HttpRequestParser is not http_parser.HttpRequestParserPy
-    if compiled and TESTED[0] <= version < TESTED[1]:
+    if COMPILED and TESTED[0] <= version < TESTED[1]:
         return True
-    without = "" if compiled else " without its C parser"
+    without = "" if COMPILED else " without its C parser"
     logger.warning("No fast path for aiohttp %s%s: its own is used", aiohttp.__version__, without)
     return False

@@ -10,13 +10,13 @@ from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
 from functools import partial
 from time import monotonic
-from typing import Any, cast
+from typing import Any
 
 from aiohttp import hdrs, web
 from aiohttp.http import HttpVersion11
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
-from aiohttp.web_protocol import _PAYLOAD_ACCESS_ERROR, RequestHandler, _ErrInfo
+from aiohttp.web_protocol import _PAYLOAD_ACCESS_ERROR, _ErrInfo
 
 from api_hour.container import ServerOptions
 from api_hour.http.connection import Connection, Connections
@@ -24,9 +24,9 @@ from api_hour.http.fast.request import FastRequest
 from api_hour.http.fast.route_table import RouteTable
 from api_hour.http.fast.task_pool import IDLE, PooledTask, Steps, TaskPool, resume, run_in_context
 from api_hour.http.fast.writer import ResponseWriter
-from api_hour.http.parser import Messages, Parser, Result, stopped_early
+from api_hour.http.parser import Messages, Parser, Result
 from api_hour.http.request import Request
-from api_hour.http.request_checks import good_host
+from api_hour.http.request_checks import good_host, is_ours
 from api_hour.logs import request_id
 
 # aiohttp's waiter and task of a connection, while a pooled task is at work in their place
@@ -72,51 +72,39 @@ class FastConnection(Connection):
             or self._force_close
             or not data  # aiohttp parses again what its parser had kept back
         ):
-            if self._payload_parser is not None:  # a WebSocket's
-                return RequestHandler.data_received(self, data)
             return super().data_received(data)
         try:
             messages, upgraded, _ = outcome = self._feed(data)
         except HttpProcessingError as error:
-            return self._answer_all(data, error)
+            return self._answer_batch(data, error)
         if len(messages) != 1 or upgraded:
-            return self._answer_all(data, outcome)
+            return self._answer_batch(data, outcome)
         message, payload = messages[0]
         answer = self._answer(message, payload)
         if answer is None:
-            return self._answer_all(data, outcome)
+            return self._answer_batch(data, outcome)
         self._arriving = 0.0
         if answer and self.transport is not None:
             self.transport.write(answer)
         return None
 
-    def _answer_all(self, data: bytes, outcome: Result | HttpProcessingError) -> None:
-        """Take in what is not one simple request."""
-        if not self._arriving:  # a whole request has come since it was remembered
-            self._parser.head = b""
-        if stopped_early(outcome):
-            outcome = self._parser.go_on(data, outcome, between=True)
-        else:
-            self._parser.remember(data, cast(Result, outcome)[0])
-        messages, upgraded, tail = cast(Result, outcome)
-        self._answer_batch(messages, upgraded, tail)
-
-    def _answer_batch(self, messages: Messages, upgraded: bool, tail: bytes) -> None:
+    def _answer_batch(self, data: bytes, outcome: Result | HttpProcessingError) -> None:
         """Answer pipelined requests with one write, up to the first that must wait."""
+        messages, upgraded, tail = self._parser.settle(data, outcome, between=True)
         if messages:
             self._arriving = 0.0
         else:
-            self._begin_to_arrive()
+            self._begin_to_arrive(data)
         served = 0
         if not upgraded and len(messages) < self._max_msg_queue_size:
             for message, payload in messages:
                 if type(message) is _ErrInfo:
                     break
-                data = self._answer(message, payload)
-                if data is None:
+                answer = self._answer(message, payload)
+                if answer is None:
                     break
                 served += 1
-                self._unsent += data
+                self._unsent += answer
                 if len(self._unsent) > BATCH:
                     self.flush()
                 if self._waiter is None or self._paused or self._force_close:
@@ -127,7 +115,6 @@ class FastConnection(Connection):
 
     def _leave_to_aiohttp(self, messages: Messages, upgraded: bool, tail: bytes) -> None:
         """Queue requests for aiohttp's own loop, and wake it, as its data_received does."""
-        self._parser.body = messages[-1][1]
         self._request_count += len(messages)
         self._messages.extend(messages)
         if len(self._messages) >= self._max_msg_queue_size:
@@ -193,7 +180,12 @@ class FastConnection(Connection):
         finally:
             _leave_task(loop, task)
         response, data = pooled.outcome, None
-        if step is IDLE and pooled.error is None and not self._close:
+        if (
+            step is IDLE
+            and pooled.error is None
+            and not self._close
+            and (self._answer_writer is None or not self._has_answered(request))
+        ):
             data = shared.render(request, response)
         if data is None:
             pooled.step = step
@@ -212,8 +204,12 @@ class FastConnection(Connection):
         self._restart_keepalive(start)
         return data
 
+    def _has_answered(self, request: web.BaseRequest) -> bool:
+        """Return whether the handler has sent an answer by itself; aiohttp knows what then."""
+        return self._answer_writer is not None and self._answer_writer is request.writer
+
     def _is_good_host(self, host: str | None) -> bool:
-        good = good_host(host)
+        good = good_host(host) and is_ours(host, self._connections.options.hosts)
         if good:
             self._host = host
         return good
@@ -269,6 +265,7 @@ class FastConnection(Connection):
             self.flush()
             self.force_close()
             return
+        self._answer_writer = None
         self._restart_keepalive(self._loop.time())
         if self._messages and self._waiter and not self._waiter.done():
             self._waiter.set_result(None)
@@ -294,7 +291,11 @@ class FastConnection(Connection):
     ) -> tuple[web.StreamResponse, bool]:
         """Send a response with one write where that is possible."""
         data = None
-        if not self._upgraded and request._message.version is HttpVersion11:
+        if (
+            request._message.version is HttpVersion11
+            and not self._upgraded
+            and not self._has_answered(request)
+        ):
             data = self._connections.render(request, resp, raised=True)
         if data is None:
             return await super().finish_response(request, resp, start_time)

@@ -58,7 +58,7 @@ class ResponseWriter:
         if (
             message.should_close
             or message.method == "HEAD"
-            or self._connections.draining
+            or self._connections.closing
             or self._signals
         ):
             return None

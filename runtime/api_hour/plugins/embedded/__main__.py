@@ -42,7 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             say(f"Using the PostgreSQL that process {error.pid} started")
             return _use_other_server(command, error.url)
         say(str(error))
-        return 1
+    except OSError as error:  # a full disk, say
+        say(f"PostgreSQL cannot run in {options.data}: {error.strerror}")
+    return 1
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

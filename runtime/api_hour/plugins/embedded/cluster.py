@@ -208,6 +208,8 @@ class Cluster:
 
     def _last_lines(self) -> str:
         lines = self.log.read_text(errors="replace").splitlines()
+        if not os.statvfs(self.log).f_bavail:  # then the log may lack the reason
+            lines.append("no space is left on this disk")
         return "\n".join(f"  {line}" for line in lines[-6:])
 
     def _spawn(

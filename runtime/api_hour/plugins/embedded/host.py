@@ -142,8 +142,9 @@ def prepare(who: Identity) -> None:
         os.chown(who.data, -1, who.gid)
         who.data.chmod(0o710)
     check_access(who, who.data, os.X_OK if who.switches else os.W_OK | os.X_OK)
-    if not (who.data / ".gitignore").exists():
-        (who.data / ".gitignore").write_text("*\n")  # the password is never committed
+    ignored = who.data / ".gitignore"
+    if not ignored.exists() or not ignored.stat().st_size:  # empty, when the disk was full
+        ignored.write_text("*\n")  # the password is never committed
 
 
 def _check_owner(path: Path, uid: int) -> None:

@@ -21,6 +21,7 @@ from runtime.tests.plugins.embedded.supervisor import (
     run,
     wait_until_gone,
 )
+from testkit.disk import mounted
 from testkit.waiting import until
 
 
@@ -48,6 +49,20 @@ def test_only_the_password_opens_the_server_and_only_its_owner_can_read_it(data:
     assert stat.S_IMODE((data / "password").stat().st_mode) == 0o600
     assert stat.S_IMODE(data.stat().st_mode) == 0o700
     assert (data / ".gitignore").read_text() == "*\n"
+
+
+def test_a_full_disk_is_named_and_the_next_start_has_what_it_needs(tmp_path: Path) -> None:
+    with mounted(tmp_path / "disk") as disk:
+        data = disk.folder / ".data"
+        disk.fill()
+        code, _, errors = run(data, "--", "true")
+        assert (code, errors) == (1, f"PostgreSQL cannot run in {data}: No space left on device\n")
+        disk.make_room()
+        assert run(data, "--", "true")[0] == 0
+        assert (data / ".gitignore").read_text() == "*\n"
+        disk.fill()
+        code, _, errors = run(data, "--", "true")
+        assert (code, errors.splitlines()[-1]) == (1, "  no space is left on this disk")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

@@ -14,6 +14,9 @@ BAD = {
     "tcp://:8000": "is not an address",
     "tcp://127.0.0.1": "is not an address",
     "tcp://127.0.0.1:8000/path": "is not an address",
+    "tcp://@127.0.0.1:8000": "is not an address",
+    "tcp://127.0.\t0.1:8000": "is not an address",
+    "tcp://127.0.0.1\n:8000": "is not an address",
     "tcp://me@127.0.0.1:8000": "is not an address",
     "tcp://127.0.0.1:65536": "Port out of range",
     "tcp://127.0.0.1:80?mode=0660": "mode belongs to a unix socket: remove it",
@@ -36,6 +39,7 @@ BAD = {
     "tcp://[::1:8000": "Invalid IPv6 URL",
     "unix:": "names no path",
     "unix:@abstract": "names no path",
+    "tcp://[::]:80?hosts=a,b:80": "hosts must be a list of host names without ports",
     "udp://127.0.0.1:80?max_connections=5": "max_connections belongs to connections: remove it",
     "unix:/" + "x" * 107: "is longer than 107 bytes",
 }
@@ -72,6 +76,18 @@ def test_options_stand_in_the_url_or_beside_it() -> None:
     assert listener == addresses.read("web", in_url)
     [address] = listener.addresses
     assert (address.mode, address.user, address.group) == (0o640, 0, 0)
+
+
+def test_hosts_are_a_list_or_a_text_with_commas() -> None:
+    names = {"url": "tcp://127.0.0.1:80", "hosts": ["Ops.example.", "b"]}
+    assert addresses.read("web", names).hosts == ("ops.example", "b")
+    assert addresses.read("web", "tcp://127.0.0.1:80?hosts=ops.example,b").hosts == (
+        "ops.example",
+        "b",
+    )
+    assert addresses.read("web", names | {"hosts": []}).hosts == ()
+    assert addresses.read("web", "tcp://127.0.0.1:80?hosts=").hosts == ()
+    assert addresses.read("web", "tcp://127.0.0.1:80").hosts is None
 
 
 def test_options_beside_a_list_hold_for_the_addresses_that_can_have_them() -> None:
@@ -119,3 +135,22 @@ MISTAKES: dict[str, Any] = {
 def test_what_cannot_be_meant_together_is_refused(fault: str) -> None:
     with pytest.raises(ConfigError, match=fault):
         addresses.read("web", MISTAKES[fault])
+
+
+@pytest.mark.parametrize("name", ["", "a,b=c", "my http", "h\xe9", 80])
+def test_a_name_that_a_successor_could_not_read_is_refused(name: Any) -> None:
+    with pytest.raises(ConfigError, match="a name must be text of letters, digits, dots, hyphens"):
+        addresses.read(name, "tcp://127.0.0.1:0")
+
+
+def test_check_takes_free_ports_of_this_machine_whatever_the_address() -> None:
+    given = ["tcp://*:80", "unix:/run/nowhere/x.sock?mode=0660", "tcp://[::]:80?ipv6only=on"]
+    found = addresses.read("web", given).anywhere().addresses
+    assert {str(address) for address in found} == {"tcp://127.0.0.1:0"}
+    assert not any(address.mode or address.ipv6only for address in found)
+    [datagrams] = addresses.read("web", "unixgram:/run/nowhere/x.sock").anywhere().addresses
+    assert str(datagrams) == "udp://127.0.0.1:0"
+
+
+def test_a_plus_in_a_path_is_kept() -> None:
+    assert addresses.read("web", "tcp://h:1?certificate=/a+b.pem").certificate == "/a+b.pem"

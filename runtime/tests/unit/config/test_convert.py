@@ -3,10 +3,12 @@
 import copy
 import datetime
 import enum
+import os
 import re
 from collections.abc import Callable
+from dataclasses import make_dataclass
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, TypedDict
 
 import msgspec
 import pytest
@@ -236,7 +238,7 @@ def test_a_key_may_be_a_choice(load: Load) -> None:
 
 
 def test_an_unknown_section_may_be_one_that_the_runtime_took(load: Load) -> None:
-    document = load("api_hours: {}\n")
+    document = load("ap_hr: {}\n")
     _, rest = document.split("api_hour")
     with pytest.raises(ConfigError, match=r"did you mean api_hour\? \(known: .*, api_hour\)$"):
         convert.convert(rest, Settings)
@@ -362,3 +364,47 @@ def test_a_section_is_converted_under_its_full_name(load: Load) -> None:
     section, _ = load("engines:\n  postgresql: {port: x}\n").split("engines")
     with pytest.raises(ConfigError, match=f"^{FILE}:2: engines.postgresql.port must be an integer"):
         convert.convert(section, Engines)
+
+
+class Careless(msgspec.Struct):
+    name: str
+
+    def __post_init__(self) -> None:
+        os.environ[f"no such variable: {self.name}"]
+
+
+def test_a_check_of_the_project_that_fails_itself_is_named_with_the_file(load: Load) -> None:
+    assert unconverted(load, "name: x", Careless).endswith("KeyError: 'no such variable: x'")
+
+
+class Plain:
+    """Neither a Struct nor a dataclass."""
+
+
+class Typed(TypedDict):
+    """Has no key."""
+
+
+class Unknown(msgspec.Struct):
+    """Has an annotation that names nothing."""
+
+    port: "Nowhere"  # type: ignore[name-defined] # noqa: F821
+
+
+@pytest.mark.parametrize(
+    ("declared", "rule"),
+    [
+        (Plain, "settings cannot be <class '.*Plain'>: write a class that extends msgspec.Struct"),
+        (int, "settings cannot be <class 'int'>: write a class"),
+        ({"port": 1}, "settings cannot be {'port': 1}: write a class"),
+        (Unknown, "an annotation of settings: NameError: name 'Nowhere' is not defined"),
+    ],
+)
+def test_settings_of_a_wrong_kind_are_refused(declared: object, rule: str) -> None:
+    with pytest.raises(ConfigError, match=f"^hello:Container: {rule}"):
+        convert.refuse_unreadable(declared, "hello:Container")
+
+
+def test_what_a_mapping_can_be_read_as_is_not_refused() -> None:
+    for declared in (dict, Typed, make_dataclass("Data", []), msgspec.Struct):
+        convert.refuse_unreadable(declared, "hello:Container")

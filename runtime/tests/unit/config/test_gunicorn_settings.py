@@ -199,7 +199,7 @@ def test_beside_a_logging_yaml_the_settings_of_logs_are_refused(load: Load, tmp_
 
 
 BAD = {
-    "workers": "a whole number or auto",
+    "workers": "a whole number up to 1024, or auto",
     "timeout": "a whole number of zero or more",
     "umask": "a mask of file modes, as in 0o022",
     "spew": "true or false",

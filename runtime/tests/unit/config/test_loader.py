@@ -1,6 +1,5 @@
 """The loader: what overrides what, and a reload that changes nothing until it is proved."""
 
-import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from api_hour.config import loader as loader_module
 from api_hour.config.loader import Loader
 from api_hour.exceptions import ConfigError
 
@@ -20,6 +20,8 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
     monkeypatch.chdir(tmp_path)  # Gunicorn changes the working directory and the path
     monkeypatch.setattr(sys, "path", list(sys.path))
 
+    # The tests are about other warnings, and may run as root.
+    monkeypatch.setattr(loader_module, "ROOT", -1)
     for variable in ("PORT", "WEB_CONCURRENCY", "GUNICORN_CMD_ARGS", "FORWARDED_ALLOW_IPS"):
         monkeypatch.delenv(variable, raising=False)
 
@@ -73,7 +75,8 @@ def test_a_generation_with_other_listeners_is_refused(load: Load, tmp_path: Path
     loader = load()
     current = loader.generation
     (tmp_path / "main.yaml").write_text("api_hour: {listeners: {http: 'tcp://127.0.0.1:1'}}")
-    with pytest.raises(ConfigError, match=r"^listeners cannot change at a reload: restart the"):
+    message = r"^listener http cannot change at a reload, from tcp://127.0.0.1:8000 to tcp://127"
+    with pytest.raises(ConfigError, match=message):
         loader.next_generation(current)
     assert loader.generation is current
 
@@ -88,22 +91,93 @@ def test_a_misspelled_setting_of_the_python_file_is_warned_of(load: Load) -> Non
 
 
 def test_what_only_a_start_reads_is_warned_of_at_a_reload(load: Load, tmp_path: Path) -> None:
-    loader = load(yaml="api_hour: {balance: slots, timeout: 5}")
-    (tmp_path / "main.yaml").write_text("api_hour: {timeout: 6, backlog: 9}")
+    python = "import gunicorn.glogging\nclass logger_class(gunicorn.glogging.Logger): pass\n"
+    loader = load(yaml="api_hour: {balance: slots, timeout: 5}", python=python)
+    (tmp_path / "main.yaml").write_text("api_hour: {timeout: 6, backlog: 9, spew: true}")
     following = loader.next_generation(loader.generation)
     assert following.warnings == (
         "backlog cannot change at a reload: restart the daemon to change it",
         "balance cannot change at a reload: restart the daemon to change it",
+        "spew cannot change at a reload: restart the daemon to change it",
     )
     assert following.cfg.timeout == 6
+    (tmp_path / "main.yaml").write_text("api_hour: {group: 12}")
+    with pytest.raises(ConfigError, match=r"^group cannot change at a reload: restart the daemon"):
+        loader.next_generation(loader.generation)
 
 
 def test_the_owner_of_a_unix_socket_cannot_change_at_a_reload(load: Load, tmp_path: Path) -> None:
     yaml = "api_hour: {umask: 0, listeners: {http: 'unix:/run/x.sock'}}"
     loader = load(yaml=yaml)
     (tmp_path / "main.yaml").write_text(yaml.replace("umask: 0", "umask: 7"))
-    with pytest.raises(ConfigError, match=r"^listeners cannot change at a reload: restart the"):
+    message = r"from unix:/run/x\.sock\?mode=0777 to unix:/run/x\.sock\?mode=0770: restart the"
+    with pytest.raises(ConfigError, match=message):
         loader.next_generation(loader.generation)
+
+
+def test_a_relative_path_of_a_socket_keeps_the_link_of_the_folder(
+    load: Load, tmp_path: Path
+) -> None:
+    for release in ("one", "two"):
+        (tmp_path / release).mkdir()
+    current = tmp_path / "current"
+    current.symlink_to("one")
+    loader = load("--chdir", str(current), "--bind", "unix:x.sock")
+    assert urls(loader) == [f"unix:{current}/x.sock"]
+    current.unlink()
+    current.symlink_to("two")
+    following = loader.next_generation(loader.generation)
+    assert following.folder == str(tmp_path / "two")
+
+
+def test_files_that_would_not_be_read_are_named(load: Load, tmp_path: Path) -> None:
+    load()
+    for name in ("main.yaml", "gunicorn.conf.py"):
+        (tmp_path / name).unlink()
+    with pytest.raises(ConfigError, match=r"holds none of main.yaml, logging.yaml, gun"):
+        Loader(object)
+    for name in ("logging", "main"):
+        (tmp_path / f"{name}.yml").write_text("")
+        with pytest.raises(ConfigError, match=rf"{name}\.yml: rename it to {name}\.yaml$"):
+            Loader(object)
+
+
+def test_where_the_files_are_is_said_by_options_only(load: Load) -> None:
+    for name in ("config", "config_dir"):
+        with pytest.raises(ConfigError, match=rf"main.yaml:1: api_hour.{name} cannot be set here"):
+            load(yaml=f"api_hour: {{{name}: x}}")
+        [warning] = load(python=f"{name} = 'x'").generation.warnings
+        assert f"{name} has no effect: only an option can set it" in warning
+
+
+def test_a_module_of_settings_is_read_anew_at_a_reload(load: Load, tmp_path: Path) -> None:
+    module = tmp_path / "settings_of_hello.py"
+    module.write_text("max_surge = 2")
+    sys.path.insert(0, str(tmp_path))
+    loader = load("--config", "python:settings_of_hello")
+    module.write_text("max_surge = 34")
+    assert loader.next_generation(loader.generation).cfg.max_surge == 34
+
+
+def test_what_needs_a_missing_package_or_a_log_is_told(
+    load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loader_module, "find_spec", lambda name: None)
+    [warning] = load("--name", "web").generation.warnings
+    assert warning == "proc_name has no effect without setproctitle: install it"
+    with pytest.raises(ConfigError, match="daemon has no terminal to log to: give it an errorlog"):
+        load("--daemon")
+    assert load("--daemon", "--error-logfile", "log").cfg.daemon
+
+
+def test_a_project_named_like_a_file_of_etc_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert Path("/etc/hosts").is_file()
+    monkeypatch.setattr(sys, "argv", ["api_hour", "hosts:Container"])
+    assert urls(Loader(object)) == ["tcp://127.0.0.1:8000"]
 
 
 def test_a_python_file_is_found_or_named(load: Load, tmp_path: Path) -> None:
@@ -112,7 +186,7 @@ def test_a_python_file_is_found_or_named(load: Load, tmp_path: Path) -> None:
     for named in ("other.py", "file:other.py", f"{tmp_path}/other.py", "python:other"):
         sys.path.insert(0, str(tmp_path))
         assert load("--config", named, python="max_surge = 3").cfg.max_surge == 4
-    sys.modules.pop("other")
+    assert "other" not in sys.modules
 
 
 @pytest.mark.parametrize(
@@ -177,7 +251,9 @@ def test_an_empty_variable_is_not_set_and_a_bad_one_is_named(load: Load) -> None
         assert str(error.value) == f"PORT must be a number from 1 to 65535, got {port!r}"
     with pytest.raises(ConfigError) as error:
         load(PORT="", WEB_CONCURRENCY="many")
-    assert str(error.value) == "WEB_CONCURRENCY must be a whole number or auto, got 'many'"
+    assert (
+        str(error.value) == "WEB_CONCURRENCY must be a whole number up to 1024, or auto, got 'many'"
+    )
 
 
 def test_forwarded_allow_ips_of_the_environment_is_warned_of(load: Load) -> None:
@@ -240,17 +316,6 @@ def test_a_reload_takes_the_folder_that_a_link_names_now(
         loader.next_generation(following)
 
 
-def test_what_raw_env_sets_does_not_move_the_listeners_at_a_reload(load: Load) -> None:
-    loader = load(yaml="api_hour: {raw_env: ['PORT=9', 'WEB_CONCURRENCY=x']}")
-    os.environ.update(loader.cfg.env)  # as Gunicorn's Arbiter does
-    try:
-        assert urls(loader) == ["tcp://127.0.0.1:8000"]
-        assert loader.next_generation(loader.generation).cfg.workers == 1
-    finally:
-        for name in loader.cfg.env:
-            os.environ.pop(name)
-
-
 def test_a_unix_socket_has_the_mode_that_umask_leaves_and_another_user_as_owner(load: Load) -> None:
     yaml = "api_hour: {listeners: {http: 'unix:/run/x.sock'}}"
     [address] = load(yaml=yaml).generation.listeners["http"].addresses
@@ -261,3 +326,43 @@ def test_a_unix_socket_has_the_mode_that_umask_leaves_and_another_user_as_owner(
     yaml = "api_hour: {listeners: {http: 'unix:/run/x.sock?mode=0600&user=0'}}"
     [address] = load(*options, yaml=yaml).generation.listeners["http"].addresses
     assert (address.mode, address.user, address.group) == (0o600, 0, 65533)
+
+
+@pytest.mark.parametrize(
+    ("python", "got"),
+    [
+        ("def post_fork(): pass", "def post_fork()"),
+        ("async def post_fork(server, worker): pass", "async def post_fork(server, worker)"),
+        ("post_fork = 3", "3"),
+        ("post_fork = 'nosuch.hook'", "'nosuch.hook'"),
+    ],
+)
+def test_a_hook_of_a_wrong_kind_is_told_its_arguments(load: Load, python: str, got: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        load(python=python)
+    rule = f"post_fork must be a plain function of (server, worker), got {got}"
+    assert str(raised.value) == f"gunicorn.conf.py:1: {rule}"
+
+
+@pytest.mark.parametrize("name", ["check", "check_config", "print_config"])
+def test_what_ends_the_command_is_an_option_only(load: Load, name: str) -> None:
+    cure = f"cannot be set here: only an option can: --{name.replace('_', '-')}"
+    for places in ({"yaml": f"api_hour: {{{name}: true}}"}, {"python": f"{name} = True"}):
+        with pytest.raises(ConfigError, match=f"{name} {cure}$"):
+            load(**places)
+
+
+def test_the_files_that_were_read_are_known(load: Load, tmp_path: Path) -> None:
+    assert load().generation.origin == "main.yaml, gunicorn.conf.py"
+    logs = "handlers: {none: {class: logging.NullHandler}}\nroot: {level: INFO, handlers: [none]}"
+    (tmp_path / "logging.yaml").write_text(logs)
+    assert load().generation.origin == "main.yaml, logging.yaml, gunicorn.conf.py"
+    sys.argv = ["api_hour", "hello:Container", "--config", "python:ast"]
+    for name in ("main.yaml", "logging.yaml"):
+        (tmp_path / name).unlink()
+    loader = Loader(object)
+    assert loader.generation.origin == "python:ast"
+    assert loader.next_generation(loader.generation).origin == "python:ast"
+    sys.argv = ["api_hour", "hello:Container"]
+    (tmp_path / "gunicorn.conf.py").unlink()
+    assert Loader(object).generation.origin == "no file in etc/hello or /etc/hello"

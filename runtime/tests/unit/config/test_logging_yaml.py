@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from api_hour.config.logging_yaml import load
+from api_hour.config.logging_yaml import load, warnings
 from api_hour.exceptions import ConfigError
 from runtime.tests.logging_file import FILE
 
@@ -32,6 +32,16 @@ MISTAKES = {
     "a handler is unknown": (
         FILE.replace("[console]", "[console, other]"),
         "etc/hello/logging.yaml:13: root.handlers[1] must be 'console', got 'other'",
+    ),
+    "a filter of a logger is unknown": (
+        FILE.replace("    level: INFO", "    filters: [nosuch]"),
+        "etc/hello/logging.yaml:16: loggers.gunicorn.access.filters[0] must be one of filters, "
+        "got 'nosuch'",
+    ),
+    "a handler needs a listener": (
+        FILE.replace("api_hour.logs.NonBlockingHandler", "logging.handlers.QueueHandler"),
+        "etc/hello/logging.yaml:4: handlers.console must not be a QueueHandler, whose listener "
+        "nobody starts: name the handler behind it, or start a QueueListener in engines()",
     ),
     "the root has no handler": (
         FILE.replace("  handlers: [console]\n", ""),
@@ -98,3 +108,26 @@ def test_handlers_that_point_to_others_are_made_after_them(project: Path) -> Non
     memory = "  buffer:\n    class: logging.handlers.MemoryHandler\n    capacity: 9\n"
     write(project, FILE.replace("handlers:\n  c", f"handlers:\n{memory}    target: console\n  c"))
     assert "buffer" in load(project / "etc" / "hello" / "logging.yaml", "hello")["handlers"]
+
+
+def test_trying_the_file_out_leaves_the_files_of_the_logs_as_they_are(project: Path) -> None:
+    kept, new = project / "kept.log", project / "new.log"
+    kept.write_text("precious")
+    handlers = "".join(
+        f"  {name}:\n    class: logging.FileHandler\n    filename: {path}\n    mode: w\n"
+        for name, path in {"kept": kept, "new": new}.items()
+    )
+    write(project, FILE.replace("handlers:\n", f"handlers:\n{handlers}", 1))
+    load(project / "etc" / "hello" / "logging.yaml", "hello")
+    assert kept.read_text() == "precious"
+    assert not new.exists()
+
+
+def test_a_handler_that_rotates_its_file_itself_is_warned_of(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = "logging.handlers.TimedRotatingFileHandler\n    filename: app.log"
+    write(project, FILE.replace("api_hour.logs.NonBlockingHandler", own))
+    monkeypatch.chdir(project)
+    [warning] = warnings(load("etc/hello/logging.yaml", "hello"))
+    assert warning.startswith("logging.yaml: handlers.console may lose lines: ")

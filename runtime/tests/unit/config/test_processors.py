@@ -50,3 +50,10 @@ def test_the_least_limit_counts(case: str, tmp_path: Path, monkeypatch: pytest.M
 
 def test_without_proc_the_affinity_counts(tmp_path: Path) -> None:
     assert processors.available(tmp_path) == len(os.sched_getaffinity(0))
+
+
+def test_without_affinity_every_processor_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert processors.available(tmp_path) == os.cpu_count()

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from gunicorn.config import Config
 
-import api_hour.config.settings  # noqa: F401 - it registers the settings that Config() knows
+from api_hour.config import settings  # it registers the settings that Config() knows
 
 GOOD: dict[str, list[tuple[Any, Any]]] = {
     "access_log_skip": [("/metrics, /health/", ["/metrics", "/health/"]), (["/"], ["/"])],
@@ -26,7 +26,11 @@ GOOD: dict[str, list[tuple[Any, Any]]] = {
     "max_worker_rss": [("512M", 512 << 20), ("1g", 1 << 30), (4096, 4096)],
     "max_worker_rss_jitter": [("1K", 1024)],
     "metrics": [("true", True)],
-    "proxy_headers": [("forwarded", "forwarded")],
+    "proxy_headers": [
+        ("Forwarded", ["forwarded"]),
+        (["X-Forwarded-For", "x-forwarded-host"], ["x-forwarded-for", "x-forwarded-host"]),
+        ([], []),
+    ],
     "request_ids": [("true", True), (False, False)],
     "request_timeout": [("0", 0.0)],
     "send_timeout": [(0.5, 0.5)],
@@ -53,7 +57,7 @@ BAD: dict[str, Any] = {
     "max_worker_rss": "12T",
     "max_worker_rss_jitter": "-5",
     "metrics": "some",
-    "proxy_headers": "x-real-ip",
+    "proxy_headers": "host",
     "request_ids": "few",
     "request_timeout": True,
     "send_timeout": "never",
@@ -86,3 +90,20 @@ def test_every_setting_has_good_and_bad_examples_here() -> None:
     ours = {name for name, section in sections.items() if section == "API-Hour"}
     without_value = {"auto_config", "check", "config_dir"}
     assert ours - without_value == set(GOOD) == set(BAD)
+
+
+def test_a_tuple_of_the_python_file_is_a_list() -> None:
+    assert settings.networks(("10.0.0.0/8", "unix")) == ["10.0.0.0/8", "unix"]
+    assert settings.paths(("/health/", "/metrics")) == ["/health/", "/metrics"]
+    assert settings.addresses(("http=tcp://127.0.0.1:1",)) == ["http=tcp://127.0.0.1:1"]
+
+
+def test_a_number_that_the_system_does_not_take_is_refused() -> None:
+    with pytest.raises(ValueError, match="must be no more than 2147483647, got '3000000000'"):
+        settings.whole_number("3000000000")
+
+
+@pytest.mark.parametrize("given", ["1025", 99999999999999999999])
+def test_an_absurd_number_of_workers_is_refused_with_the_cure(given: Any) -> None:
+    with pytest.raises(ValueError, match=f"up to 1024, or auto, got .?{given}"):
+        Config().set("workers", given)

@@ -59,8 +59,10 @@ def test_every_name_of_a_certificate_is_found(tmp_path: Path) -> None:
         "x" * 60 + ".test",
         *[f"h{n}.test" for n in range(99)],
     ]
-    text = Path(write(tmp_path, "many.pem", *hosts, common_name="cn.test")).read_text()
-    assert [*tls._names(text)] == [host.lower() for host in hosts if host != "127.0.0.1"]
+    pem = write(tmp_path, "many.pem", *hosts, common_name="cn.test")
+    listener = addresses.read("web", {"url": "tcp://127.0.0.1:1", "certificate": pem})
+    found = tls._by_name(listener, [ssl.create_default_context()])
+    assert {*found} == {host.lower() for host in hosts if host != "127.0.0.1"}
 
 
 def test_what_is_wrong_is_named(pem: str, tmp_path: Path) -> None:
@@ -92,3 +94,18 @@ def test_a_file_that_may_not_be_read_is_named(pem: str) -> None:
     Path(pem).chmod(0)
     with pytest.raises(ConfigError, match=rf"{pem} cannot be read: Permission denied"):
         context(certificate=pem)
+
+
+def test_a_chain_with_a_comment_in_another_encoding_has_its_names(tmp_path: Path) -> None:
+    first, second = (write(tmp_path, f"{n}.pem", f"{n}.test") for n in "ab")
+    with open(second, "r+b") as file:
+        text = file.read()
+        file.seek(0)
+        file.write("# Autorit\xe9\n".encode("latin-1") + text)
+    assert context(certificates=[{"certificate": path} for path in (first, second)])
+
+
+def test_a_certificate_that_no_client_would_get_is_named(tmp_path: Path) -> None:
+    pairs = [{"certificate": write(tmp_path, f"{n}.pem", "same.test")} for n in "ab"]
+    with pytest.raises(ConfigError, match=r"b\.pem names no host in its subjectAltName that an e"):
+        context(certificates=pairs)

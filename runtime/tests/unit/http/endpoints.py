@@ -213,10 +213,6 @@ async def timed_out(request: web.Request) -> web.Response:
     raise TimeoutError
 
 
-async def cancelled(request: web.Request) -> web.Response:
-    raise asyncio.CancelledError
-
-
 async def half_sent(request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse()
     await response.prepare(request)
@@ -311,7 +307,7 @@ GETS = {
     "/suspended": suspended, "/yielding": yielding, "/missing": missing,
     "/late-missing": late_missing, "/moved": moved, "/unchanged": unchanged,
     "/accepted": accepted, "/returned": returned, "/failing": failing,
-    "/late-failing": late_failing, "/timed-out": timed_out, "/cancelled": cancelled,
+    "/late-failing": late_failing, "/timed-out": timed_out,
     "/half-sent": half_sent, "/nothing": nothing, "/text": text, "/sneaky-header": sneaky_header,
     "/sneaky-late": sneaky_late, "/sneaky-name": sneaky_name, "/sneaky-reason": sneaky_reason,
     "/colored": colored, "/shouting": shouting, "/quiet": quiet, "/a b": empty, "/é": html,

@@ -11,7 +11,7 @@ from aiohttp.abc import AbstractAccessLogger
 from aiohttp.test_utils import make_mocked_request
 
 from api_hour.http.access_log import AccessLogger
-from api_hour.logs import observers
+from api_hour.logs import observers, request_id, streams
 from api_hour.logs.formatters import JSONFormatter, TextFormatter
 from testkit.log_lines import HEAD, read
 from testkit.wire import ours, request, run_on
@@ -223,3 +223,27 @@ def test_handlers_and_filters_that_raise_cost_no_answer(
     run_on("asyncio", scenario())
     assert [answer.split()[1] for answer in heard] == [b"200", b"500", b"200"]
     assert faults["log"] > 0
+
+
+@pytest.mark.parametrize("sent", ["a", '"', "\\", "é", "😀", "\x85"])
+def test_no_client_makes_a_line_longer_than_a_pipe_takes_whole(kept: Kept, sent: str) -> None:
+    long = make_mocked_request("GET", "/" + "a" * 8000, {"User-Agent": sent * 8000})
+    AccessLogger(LOGGER, "").log(long, web.Response(), 0.0)
+    token = request_id.current.set("i" * 128)
+    try:
+        for logged in (
+            kept.records.pop(),
+            record(kept, User_Agent=sent * 8000, Referer=sent * 8000),
+        ):
+            for formatter in (TextFormatter(), JSONFormatter()):
+                line = formatter.format(logged).encode()
+                assert len(line) < streams.PIPE_BUF
+            assert read(line.decode())["user_agent"] == logged.__dict__["user_agent"]
+            assert re.fullmatch(f"{re.escape(sent)}+" r"\[\.\.\.\]", logged.__dict__["user_agent"])
+    finally:
+        request_id.current.reset(token)
+
+
+def test_what_fits_is_told_whole(kept: Kept) -> None:
+    shown = record(kept, User_Agent="a" * 600, Referer="b" * 990).__dict__
+    assert (shown["user_agent"], shown["referer"]) == ("a" * 600, "b" * 990)

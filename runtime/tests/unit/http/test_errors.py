@@ -9,6 +9,7 @@ import api_hour
 from api_hour.http.errors import as_json
 from api_hour.http.responses import dumps
 from runtime.tests.unit.http.exchange import GET, KEPT, exchange, one, parts
+from testkit.wire import ours
 
 
 def failing(error: BaseException | None = None) -> web.Application:
@@ -187,3 +188,92 @@ def test_an_exception_after_the_answer_began_ends_the_connection() -> None:
 def test_a_connection_goes_on_after_an_error() -> None:
     answer = exchange(failing(KeyError()), KEPT)
     assert answer.count(b"HTTP/1.1 500 ") == 2
+
+
+def test_an_error_that_is_its_own_cause_is_answered() -> None:
+    error = ValueError("in a circle")
+    error.__cause__ = error
+    assert exchange(failing(error), GET).startswith(b"HTTP/1.1 500 ")
+
+
+def status_of(app: web.Application, fast: bool) -> int:
+    """Return the status of HTTPServer's answer; the next request is answered as well."""
+
+    async def scenario() -> int:
+        async with ours(app, fast=fast) as service:
+            for _ in range(2):
+                reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
+                writer.write(GET)
+                answer = await asyncio.wait_for(reader.read(), 30)
+                writer.close()
+        return int(answer.split()[1])
+
+    return asyncio.run(scenario())
+
+
+class Abrupt(BaseException):
+    """An error that ``except Exception`` does not catch."""
+
+
+def exit_in_thread() -> web.StreamResponse:
+    raise SystemExit(2)
+
+
+@pytest.mark.parametrize("fast", [True, False], ids=["fast", "aiohttp"])
+@pytest.mark.parametrize("suspends", [False, True], ids=["at once", "later"])
+@pytest.mark.parametrize("error", [SystemExit(2), KeyboardInterrupt(), Abrupt()], ids=repr)
+def test_an_abrupt_error_fails_its_request_only(
+    error: BaseException, suspends: bool, fast: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def endpoint(request: web.Request) -> web.Response:
+        if suspends:
+            await asyncio.sleep(0)
+        raise error
+
+    assert status_of(one(endpoint), fast) == 500
+    assert [r.exc_info[1] for r in caplog.records if r.exc_info] == [error, error]
+
+
+@pytest.mark.parametrize("error", [SystemExit(2), KeyboardInterrupt()], ids=repr)
+def test_json_errors_answer_an_exit_as_any_other_fault(
+    error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def endpoint(request: web.Request) -> web.Response:
+        raise error
+
+    assert parts(exchange(failing(error), GET))[::2] == (
+        500,
+        {"error": {"status": 500, "message": "Internal Server Error"}},
+    )
+    assert "GET /: the endpoint failed" in caplog.text
+
+
+@pytest.mark.parametrize("fast", [True, False], ids=["fast", "aiohttp"])
+@pytest.mark.parametrize("suspends", [False, True], ids=["at once", "later"])
+def test_an_endpoint_that_awaits_a_cancelled_task_fails_its_request_only(
+    suspends: bool, fast: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def endpoint(request: web.Request) -> web.Response:
+        work = asyncio.get_running_loop().create_future()
+        if suspends:
+            asyncio.get_running_loop().call_soon(work.cancel)
+        else:
+            work.cancel()
+        return web.Response(text=await work)
+
+    assert status_of(one(endpoint), fast) == 500
+    errors = [r.exc_info[1] for r in caplog.records if r.exc_info]
+    assert [type(error) for error in errors] == [asyncio.CancelledError] * 2
+    assert "await work" in caplog.text
+
+
+@pytest.mark.parametrize("fast", [True, False], ids=["fast", "aiohttp"])
+def test_a_threaded_endpoint_that_exits_fails_its_request_only(
+    fast: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    @api_hour.threaded
+    def endpoint(request: web.Request) -> web.StreamResponse:
+        return exit_in_thread()
+
+    assert status_of(one(endpoint), fast) == 500
+    assert "exit_in_thread" in caplog.text

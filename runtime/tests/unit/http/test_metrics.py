@@ -3,9 +3,12 @@
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from prometheus_client import REGISTRY
 
+import api_hour
 from api_hour.http.metrics import BUCKETS, RequestMetrics
+from runtime.tests.unit.http.exchange import GET, exchange, one
 
 
 def sample(name: str, **labels: str) -> float:
@@ -61,3 +64,13 @@ def test_open_connections_and_requests_in_flight_are_those_of_the_flush() -> Non
     metrics.flush()
     assert sample("http_connections", listener="open") == 0
     assert sample("http_requests_in_flight", listener="open") == 0
+
+
+def test_a_scrape_without_metrics_is_a_503_and_no_traceback(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    answer = exchange(one(api_hour.show_metrics), GET)
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert answer.endswith(b"\r\n\r\nthere are no metrics: set api_hour.metrics to true\n")
+    assert b"Retry-After" not in answer
+    assert not caplog.records

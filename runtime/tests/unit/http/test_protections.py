@@ -33,6 +33,10 @@ def fast(request: pytest.FixtureRequest) -> bool:
     return bool(request.param)
 
 
+def statuses(heard: bytes) -> list[int]:
+    return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d\d\d) ", heard)]
+
+
 @contextlib.contextmanager
 def at_most(limit: int) -> Iterator[None]:
     """Check how much memory Python held at the most."""
@@ -94,11 +98,18 @@ def test_pipelined_requests_are_all_answered_in_the_end(run: Any, fast: bool) ->
 
 
 @pytest.mark.parametrize(
-    "start",
-    [b"GET /", b"GET /json HTTP/1.1\r\nHost: test\r\nX-A: ", b"POST /json?"],
-    ids=["target", "header", "query"],
+    ("start", "status"),
+    [
+        (b"GET /", b"414"),
+        (b"POST /json?", b"414"),
+        (b"GET /json HTTP/1.1\r\nHost: test\r\nX-A: ", b"431"),
+        (b"GET /json HTTP/1.1\r\nHost: test\r\nX-A", b"431"),
+    ],
+    ids=["target", "query", "value", "name"],
 )
-def test_a_line_without_an_end_is_refused(run: Any, fast: bool, start: bytes) -> None:
+def test_a_line_without_an_end_is_refused(
+    run: Any, fast: bool, start: bytes, status: bytes
+) -> None:
     async def scenario() -> None:
         async with ours(application(), fast=fast) as service:
             peer = await service.connect()
@@ -108,7 +119,7 @@ def test_a_line_without_an_end_is_refused(run: Any, fast: bool, start: bytes) ->
                 while not peer.closed and sent < 10 * MIB:
                     sent += await push(peer, b"x" * PIECE)
                     await peer.settle(3)
-            assert peer.heard.startswith(b"HTTP/1.1 400 ")
+            assert peer.heard.startswith(b"HTTP/1.1 " + status)
             assert sent <= 8 * PIECE
 
     run(scenario())
@@ -124,7 +135,7 @@ def test_headers_without_an_end_are_refused(run: Any, fast: bool) -> None:
                 sent += 1
                 await peer.send(b"X-%d: 1\r\n" % sent)
                 await peer.settle(3)
-            assert peer.heard.startswith(b"HTTP/1.1 400 ")
+            assert peer.heard.startswith(b"HTTP/1.1 431 ")
             assert sent <= 200
 
     run(scenario())
@@ -306,6 +317,49 @@ def test_no_answer_tells_versions(run: Any, fast: bool, data: bytes) -> None:
             assert re.findall(rb"Server: (.*)\r", peer.heard) == [expected]
             assert b"aiohttp" not in peer.heard
             assert b"Python" not in peer.heard
+
+    run(scenario())
+
+
+HOSTS = {  # by what the listener was asked for
+    "ops.example": 200,
+    "OPS.example.:8001": 200,
+    "localhost": 200,
+    "localhost:1": 200,
+    "127.0.0.1": 200,
+    "127.0.0.1:8001": 200,
+    "[::1]": 200,
+    "[fe80::1]:8001": 200,
+    "evil.example": 421,
+    "evil.example:8001": 421,
+    "ops.example.evil.example": 421,
+    "localhost.evil.example": 421,
+    "127.0.0.1.evil.example": 421,
+    "127.1": 421,
+    "2130706433": 421,
+    "[::1": 400,
+    "": 400,
+}
+
+
+def test_only_the_hosts_of_a_listener_are_answered(run: Any, fast: bool) -> None:
+    async def scenario() -> None:
+        async with ours(application(), fast=fast, hosts=("ops.example",)) as service:
+            peer = await service.connect()  # whose last host was another good one
+            for host, status in HOSTS.items():
+                if status == 200:
+                    await peer.send(request("/json").replace(b"test", host.encode()))
+                both = (request("/json") + request("/suspended")).replace(b"test", host.encode())
+                heard, _ = await service.ask(both)
+                expected = [200, 200] if status == 200 else [status]
+                assert statuses(heard) == expected, host
+            await peer.settle()
+            assert statuses(peer.heard) == [200] * list(HOSTS.values()).count(200)
+            upgrade = "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"
+            heard, _ = await service.ask(request("/socket", *upgrade))
+            assert heard.startswith(b"HTTP/1.1 421 ")
+            heard, _ = await service.ask(b"GET /json HTTP/1.0\r\n\r\n")  # no browser sends that
+            assert heard.startswith(b"HTTP/1.0 200 ")
 
     run(scenario())
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import socket
+from collections.abc import Sequence
 from typing import Any
 
 import aiohttp
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 import api_hour
-from api_hour.config.settings import networks
+from api_hour.config.settings import PROXY_HEADERS, networks
 from api_hour.container import ServerOptions
 from api_hour.http.proxy_headers import Client, TrustedProxies
 from testkit.wire import ours, request, run_on
@@ -26,12 +27,14 @@ PROXY, CLIENT, OTHER = "10.0.0.1", "198.51.100.1", "203.0.113.9"
 def client(peer: str | None, *said: str) -> str | None:
     """Return whose request it is when ``peer`` sends these lines of X-Forwarded-For."""
     headers = CIMultiDict([("X-Forwarded-For", line) for line in said])
-    return TrustedProxies(TRUSTED).client(peer, headers).address
+    return TrustedProxies(TRUSTED, PROXY_HEADERS).client(peer, headers).address
 
 
-def told(peer: str | None, *lines: tuple[str, str], family: str = "auto") -> Client:
+def told(
+    peer: str | None, *lines: tuple[str, str], believed: Sequence[str] = PROXY_HEADERS
+) -> Client:
     """Return what is known of the client when ``peer`` sends these headers."""
-    return TrustedProxies(TRUSTED, family).client(peer, CIMultiDict(lines))
+    return TrustedProxies(TRUSTED, believed).client(peer, CIMultiDict(lines))
 
 
 @pytest.mark.parametrize(
@@ -61,7 +64,8 @@ def told(peer: str | None, *lines: tuple[str, str], family: str = "auto") -> Cli
         (PROXY, [f"::ffff:{CLIENT}"], CLIENT),
         (PROXY, [f"[::ffff:{CLIENT}]:4711"], CLIENT),
         (PROXY, ["2001:DB8:0:0::1"], "2001:db8::1"),
-        (PROXY, ["fe80::1%eth0"], "fe80::1%eth0"),
+        (PROXY, ["fe80::1%eth0"], "fe80::1"),
+        (PROXY, ['[fe80::1%x" 200 "GET]:80'], "fe80::1"),  # a zone is any text
         (PROXY, ['"[2001:db8::1]:4711"'], "2001:db8::1"),
         (PROXY, [CLIENT, ""], PROXY),
         ("", [CLIENT], ""),
@@ -77,13 +81,13 @@ def test_the_client_is_the_first_from_the_right_that_is_no_proxy(
 def test_whoever_may_open_a_unix_socket_is_trusted_by_its_name() -> None:
     headers = CIMultiDict({"X-Forwarded-For": CLIENT})
     for peer in ("", "/run/nginx.sock", None):
-        assert TrustedProxies(["unix"]).client(peer, headers).address == CLIENT
-        assert TrustedProxies(TRUSTED).client(peer, headers).address == peer
-    assert TrustedProxies(["unix"]).client(OTHER, headers).address == OTHER
+        assert TrustedProxies(["unix"], [FOR.lower()]).client(peer, headers).address == CLIENT
+        assert TrustedProxies(TRUSTED, [FOR.lower()]).client(peer, headers).address == peer
+    assert TrustedProxies(["unix"], [FOR.lower()]).client(OTHER, headers).address == OTHER
 
 
 def test_a_network_may_be_written_as_ipv6_maps_it() -> None:
-    proxies = TrustedProxies(["::ffff:10.0.0.0/104"])
+    proxies = TrustedProxies(["::ffff:10.0.0.0/104"], [FOR.lower()])
     headers = CIMultiDict({"X-Forwarded-For": CLIENT})
     assert proxies.client(PROXY, headers).address == CLIENT
     assert proxies.client("192.0.2.7", headers).address == "192.0.2.7"
@@ -175,16 +179,26 @@ def test_a_value_of_a_list_is_that_of_the_last_trusted_proxy(
 def test_forwarded_is_read_by_its_elements(lines: list[str], expected: Client) -> None:
     headers = [("Forwarded", line) for line in lines]
     assert told(PROXY, *headers) == expected
-    assert told(PROXY, *headers, family="forwarded") == expected
-    assert told(PROXY, *headers, family="x-forwarded") == Client(PROXY)
+    assert told(PROXY, *headers, believed=["forwarded"]) == expected
+    assert told(PROXY, *headers, believed=["x-forwarded-for"]) == Client(PROXY)
     assert told(OTHER, *headers) == Client(OTHER)
 
 
 def test_one_family_of_headers_is_believed() -> None:
     both = [("Forwarded", f"for={OTHER};proto=https"), (FOR, CLIENT)]
-    assert told(PROXY, *both) == told(PROXY, *both, family="x-forwarded") == Client(CLIENT)
-    assert told(PROXY, *both, family="forwarded") == Client(OTHER, "https")
+    assert told(PROXY, *both) == Client(CLIENT)
+    assert told(PROXY, *both, believed=["forwarded"]) == Client(OTHER, "https")
     assert told(PROXY, both[0], (PROTO, "http")) == Client(PROXY, "http")
+
+
+@pytest.mark.parametrize("header", PROXY_HEADERS)
+def test_a_header_that_no_proxy_writes_is_a_clients_own(header: str) -> None:
+    others = [name for name in PROXY_HEADERS if name != header]
+    values = {PROTO: "https", HOST: "evil.example", PORT: "1", PREFIX: "/evil"}
+    said = {name.lower(): value for name, value in values.items()}.get(header, CLIENT)
+    line = (header.title(), f"for={CLIENT};host=evil.example" if header == "forwarded" else said)
+    assert told(PROXY, line, believed=others) == Client(PROXY)
+    assert told(PROXY, line, believed=[header]) != Client(PROXY)
 
 
 @given(st.lists(st.text('for=";,\\:[]_ ' + CLIENT, max_size=40), max_size=5))
@@ -219,41 +233,52 @@ def test_anything_else_is_refused_with_the_cure(wrong: Any) -> None:
         networks(wrong)
 
 
+TRUSTING = {"trusted_proxies": ("unix",)}
+
+
 @pytest.mark.parametrize("fast", [True, False], ids=["fast", "slow"])
 @pytest.mark.parametrize(
-    ("trusted", "lines", "expected"),
+    ("options", "lines", "expected"),
     [
         (
-            "127.0.0.0/8",
+            {"trusted_proxies": ("127.0.0.0/8",)},
             (f"{FOR}: {CLIENT}", f"{PROTO}: https"),
             ["", "http", "http://test/who", ""],
         ),
         (
-            "unix",
+            TRUSTING,
+            (
+                *(f"{FOR}: {OTHER}, {CLIENT}", f"{PROTO}: https"),
+                *(f"{HOST}: evil.example", f"{PORT}: 1", f"{PREFIX}: /evil"),
+            ),
+            [CLIENT, "https", "https://test/who", ""],
+        ),
+        (
+            TRUSTING | {"proxy_headers": PROXY_HEADERS},
             (f"{FOR}: {OTHER}, {CLIENT}", f"{PROTO}: https", f"{PREFIX}: /app"),
             [CLIENT, "https", "https://test/who", "/app"],
         ),
         (
-            "unix",
+            TRUSTING | {"proxy_headers": PROXY_HEADERS},
             (f"{FOR}: {CLIENT}", f"{HOST}: example.org", f"{PORT}: 8080"),
             [CLIENT, "http", "http://example.org:8080/who", ""],
         ),
         (
-            "unix",
+            TRUSTING | {"proxy_headers": PROXY_HEADERS},
             (f"{PROTO}: https", f"{HOST}: example.org", f"{PORT}: 443"),
             ["", "https", "https://example.org/who", ""],
         ),
         (
-            "unix",
+            TRUSTING,
             (f"Forwarded: for={CLIENT};host=example.org;proto=https",),
             [CLIENT, "https", "https://example.org/who", ""],
         ),
     ],
-    ids=["not trusted", "prefix", "port", "port of the scheme", "forwarded"],
+    ids=["not trusted", "default", "prefix", "port", "port of the scheme", "forwarded"],
 )
 def test_a_request_knows_its_client(
     fast: bool,
-    trusted: str,
+    options: dict[str, Any],
     lines: tuple[str, ...],
     expected: list[str],
     caplog: pytest.LogCaptureFixture,
@@ -265,8 +290,7 @@ def test_a_request_knows_its_client(
     async def scenario() -> None:
         app = web.Application()
         app.router.add_get("/who", who)
-        options = {"trusted_proxies": (trusted,), "access_log": True}
-        async with ours(app, fast=fast, **options) as service:
+        async with ours(app, fast=fast, access_log=True, **options) as service:
             for _ in range(2):
                 heard, _ = await service.ask(request("/who", *lines))
                 assert json.loads(heard.partition(b"\r\n\r\n")[2]) == expected

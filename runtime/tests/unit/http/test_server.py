@@ -148,7 +148,7 @@ def test_a_drain_answers_fresh_idle_and_busy_connections_and_closes_each(run: Ru
 
 
 async def until_draining(service: Service) -> None:
-    while not service.connections.draining:
+    while not service.connections.closing:
         await asyncio.sleep(0)
 
 
@@ -252,22 +252,46 @@ def test_an_unknown_argument_is_refused_at_the_start(run: Run, fast: bool, place
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_a_handler_that_is_cancelled_is_told_as_by_aiohttp(
+def test_a_request_that_is_cancelled_is_neither_answered_nor_logged_as_an_error(
     run: Run, fast: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def cancelled(request: web.Request) -> web.Response:
-        raise asyncio.CancelledError
+    entered = 0
+
+    async def itself(request: web.Request) -> web.Response:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(0)
+        raise AssertionError
+
+    async def enter(wait: Coroutine[Any, Any, Any]) -> web.Response:
+        nonlocal entered
+        entered += 1
+        await wait
+        raise AssertionError
+
+    async def waits(request: web.Request) -> web.Response:
+        return await enter(asyncio.Event().wait())
+
+    async def reads(request: web.Request) -> web.Response:
+        return await enter(request.read())
 
     async def scenario() -> None:
-        asyncio.get_running_loop().set_debug(True)  # as it is only told then
-        app = web.Application()
-        app.router.add_get("/", cancelled)
+        app = app_with(itself=itself, waits=waits, reads=reads)
         async with ours(app, fast=fast) as service:
-            assert await service.ask(request("/")) == (b"", True)
+            assert await service.ask(request("/itself")) == (b"", True)
+            late = [await service.connect() for _ in range(2)]
+            await late[0].send(request("/waits"))
+            await late[1].send(request("/reads", "Content-Length: 5"))
+            await until_async(lambda: entered == 2)
+            await service.connections.shutdown(0.01)  # as a drain does at its deadline
+            for peer in late:
+                await peer.until(lambda peer: peer.closed)
+                assert peer.heard == b""
 
-    caplog.set_level("DEBUG", logger="aiohttp.server")
+    caplog.set_level("INFO", logger="aiohttp.server")
     run(scenario())
-    assert "Ignored premature client disconnection" in caplog.text
+    assert not [record for record in caplog.records if record.name.startswith("aiohttp")]
 
 
 def test_a_plain_function_is_refused_by_name_with_the_cure(run: Run) -> None:
@@ -280,11 +304,65 @@ def test_a_plain_function_is_refused_by_name_with_the_cure(run: Run) -> None:
             app.router.add_get("/", report)  # type: ignore[arg-type]
         with (
             socket.socket() as sock,
-            pytest.raises(api_hour.ConfigError, match=r"report is a plain.*@api_hour\.threaded"),
+            pytest.raises(api_hour.ConfigError, match=r"report \(.*\) is a plain.*@api_hour\.thr"),
         ):
             await api_hour.HTTPServer(app).start(sock)
 
     run(scenario())
+
+
+@web.middleware
+async def good_middleware(request: web.Request, handler: Any) -> web.StreamResponse:
+    response: web.StreamResponse = await handler(request)
+    return response
+
+
+async def of_aiohttp_2(app: web.Application, handler: Any) -> Any:
+    return handler
+
+
+def never_awaited(app: web.Application, handler: Any) -> Any:
+    return handler
+
+
+async def undecorated(request: web.Request, handler: Any) -> Any:
+    return await handler(request)
+
+
+async def started(app: web.Application) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        sock.setblocking(False)
+        server = api_hour.HTTPServer(app)
+        await server.start(sock)
+        await server.drain(0)
+
+
+@pytest.mark.filterwarnings("ignore:old-style middleware")
+@pytest.mark.parametrize(
+    "middleware",
+    [undecorated, never_awaited, hello, None, "x"],
+    ids=["undecorated", "never awaited", "an endpoint", "None", "a text"],
+)
+def test_what_is_no_middleware_is_refused_with_the_cure(middleware: Any) -> None:
+    app = web.Application()
+    app.add_subapp("/sub", web.Application(middlewares=[good_middleware, middleware]))
+    with pytest.raises(api_hour.ConfigError, match=r"middleware .* write @web\.middleware above"):
+        asyncio.run(started(app))
+
+
+@pytest.mark.filterwarnings("ignore:old-style middleware")
+def test_middlewares_that_work_are_left_alone() -> None:
+    middlewares: Any = [good_middleware, of_aiohttp_2, api_hour.json_errors]
+    app = web.Application(middlewares=middlewares)
+    app.add_subapp("/sub", web.Application(middlewares=[good_middleware]))
+    asyncio.run(started(app))
+
+
+@pytest.mark.parametrize("name", ["body_timeout", "keepalive_timeout"])
+@pytest.mark.parametrize("value", ["x", -1])
+def test_a_limit_that_is_no_number_is_refused(name: str, value: Any) -> None:
+    with pytest.raises(api_hour.ConfigError, match=f"{name} must be zero or more, got {value!r}"):
+        api_hour.HTTPServer(web.Application(), **{name: value})
 
 
 class Chat:

@@ -1,8 +1,10 @@
 """Threaded endpoints: they run in a thread, and reach the loop from there."""
 
 import asyncio
+import gc
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -108,3 +110,45 @@ def test_a_call_that_is_cancelled_before_its_turn_is_never_made() -> None:
     assert first.result(TIMEOUT)
     threads.submit(made.append, 2).result(TIMEOUT)
     assert made == [2]
+
+
+def test_a_call_for_which_no_thread_can_be_started_is_not_made_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    threads, made = Threads(1, "test"), list[int]()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", fail)
+        with pytest.raises(RuntimeError, match="start new thread"):
+            threads.submit(made.append, 1)
+    threads.submit(made.append, 2).result(TIMEOUT)
+    assert made == [2]
+
+
+def test_a_call_that_fails_while_the_drain_waits_for_it_is_not_told_by_the_loop() -> None:
+    unhandled, gate = list[dict[str, Any]](), threading.Event()
+
+    def fail() -> None:
+        gate.wait(TIMEOUT)
+        raise web.HTTPNotFound
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: unhandled.append(context))
+        threads = Threads(1, "test")
+        calls = [threads.submit(fail), threads.submit(fail)]
+        loop.call_later(0.01, gate.set)
+        await threads.finish(loop.time() + TIMEOUT)
+        assert all(call.done() for call in calls)
+        gate.clear()
+        threads.submit(fail)
+        await threads.finish(loop.time())  # which is over before the call is
+        gate.set()
+        await threads.finish(loop.time() + TIMEOUT)
+        await asyncio.sleep(0)
+        gc.collect()
+
+    asyncio.run(scenario())
+    assert unhandled == []

@@ -165,9 +165,10 @@ ODD = {
 
 @pytest.mark.parametrize("name", ODD)
 def test_json_never_fails_on_an_odd_value(name: str) -> None:
-    line = read(JSONFormatter().format(record("x", odd=ODD[name], user=7)))
+    line = read(JSONFormatter().format(record("x", odd=ODD[name], user=7, seconds=0.5)))
     assert "odd" in line
-    assert (line["message"], line["user"], line["pid"]) == ("x", 7, os.getpid())
+    own = line["message"], line["user"], line["seconds"], line["pid"]
+    assert own == ("x", 7, 0.5, os.getpid())
 
 
 @pytest.mark.parametrize("form", [TextFormatter, JSONFormatter])
@@ -178,3 +179,34 @@ def test_a_message_that_cannot_be_written_says_why(
     line = form().format(record(*args))
     assert line.isprintable()
     assert re.search("cannot be written: (TypeError|RuntimeError): ", line)
+
+
+def circle() -> BaseException:
+    error = failure("in a circle")
+    error.__cause__ = error
+    return error
+
+
+def deep_chain() -> BaseException:
+    first = error = ValueError("first")
+    for number in range(10_000):
+        error.__context__ = ValueError(f"{number}\nof many")
+        error = error.__context__
+    return first
+
+
+def deep_group() -> BaseException:
+    error: Exception = ValueError("first")
+    for _ in range(10_000):
+        error = ExceptionGroup("a group", [error])
+    return error
+
+
+@pytest.mark.parametrize("make", [circle, deep_chain, deep_group])
+@pytest.mark.parametrize("kind", [TextFormatter, JSONFormatter])
+def test_no_chain_of_causes_keeps_a_formatter_busy_or_costs_the_record(
+    kind: type[logging.Formatter], make: Callable[[], BaseException]
+) -> None:
+    made = record("it failed")
+    made.exc_info = exc_info(make())
+    assert "it failed" in kind().format(made)

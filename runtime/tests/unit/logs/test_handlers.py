@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from api_hour.logs import observers, streams
-from api_hour.logs.formatters import JSONFormatter
+from api_hour.logs.formatters import JSONFormatter, TextFormatter
 from api_hour.logs.handlers import NonBlockingHandler
 from testkit.log_lines import HEAD, read
 
@@ -84,3 +84,36 @@ def test_a_handler_for_a_stream_that_is_known_opens_nothing(pipe: tuple[int, Any
 def test_without_a_formatter_a_line_is_text(pipe: tuple[int, Any]) -> None:
     NonBlockingHandler(pipe[1]).handle(record("a\nb"))
     assert re.fullmatch(HEAD + r"a\\nb\n", os.read(pipe[0], 4096).decode())
+
+
+@pytest.mark.parametrize("message", ["x" * 9000, "é" * 9000, "\udc80" * 9000, "1\n2" * 3000])
+def test_a_line_that_a_pipe_does_not_take_whole_is_cut_in_its_middle(
+    pipe: tuple[int, Any], message: str
+) -> None:
+    reading, stream = pipe
+    handler = NonBlockingHandler(stream)
+    for formatter in (TextFormatter(), logging.Formatter()):
+        handler.setFormatter(formatter)
+        handler.handle(record(f"first {message} last"))
+        heard = b""
+        while not heard.endswith(b" last\n"):
+            heard += os.read(reading, 65536)
+            streams.drain()
+        assert b"first " in heard
+        assert max(map(len, heard.splitlines(keepends=True))) <= streams.PIPE_BUF
+    handler.setFormatter(JSONFormatter())
+    many = {f"field {number}": number for number in range(1000)}
+    for extra in ({"number": 7, "items": [message]}, {message: 1}, many):
+        handler.handle(record(f"first {message} last", **extra))
+        line = os.read(reading, 65536).decode()
+        assert line.endswith("}\n")
+        said = read(line.rstrip("\n"))
+        assert said["cut"] is True
+        assert said["level"] == "WARNING"
+        assert said["message"].startswith("first ")
+        assert said["message"].endswith(" last")
+        assert " [...] " in said["message"]
+        if "number" in extra:
+            assert said["number"] == 7
+    handler.handle(record("short"))
+    assert "cut" not in read(os.read(reading, 65536).decode().rstrip("\n"))

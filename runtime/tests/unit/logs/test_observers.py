@@ -61,3 +61,11 @@ def test_without_stderr_the_count_stays(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(sys, "stderr", None)
     observers.failed("log", OSError())
     assert observers.counts == {"log": 1}
+
+
+def test_an_error_whose_text_raises_is_described() -> None:
+    class Unspeakable(Exception):
+        def __str__(self) -> str:
+            raise SystemExit
+
+    assert observers.describe(Unspeakable()) == "Unspeakable: its text raises SystemExit"

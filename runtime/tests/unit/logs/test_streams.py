@@ -156,3 +156,37 @@ def test_a_pipe_that_may_not_be_opened_again_is_asked_first(
         heard += os.read(reading, PAGE)
         stream.drain()
     assert heard == expected
+
+
+def test_a_child_does_not_inherit_the_error_of_a_disk_that_was_full() -> None:
+    with Path("/dev/full").open("wb", buffering=0) as file:
+        stream = streams.of(file)
+        stream.write(b"kept\n")
+    stream.forget()
+    assert stream.error is None
+
+
+def test_a_pipe_gets_whole_lines_and_a_file_gets_all_at_once(
+    pipe: tuple[int, Any], tmp_path: Path
+) -> None:
+    reading, file = pipe
+    data = b"".join(lines(90))
+    stream = streams.of(file)
+    stream.write(data)
+    pieces: list[bytes] = []
+    while len(b"".join(pieces)) < len(data):
+        pieces.append(os.read(reading, PAGE))  # the pipe holds one piece
+        stream.drain()
+    assert b"".join(pieces) == data
+    assert all(piece.endswith(b"\n") for piece in pieces)
+    writes: list[bytes] = []
+
+    def take(sent: bytes) -> int:
+        writes.append(sent)
+        return len(sent)
+
+    with (tmp_path / "log").open("ab") as regular:
+        stream = streams.of(regular)
+        stream._send = take
+        stream.write(data)
+    assert writes == [data]

@@ -1,9 +1,12 @@
 """Listeners: the sockets of an address, and the error that names the cure."""
 
 import errno
+import fcntl
 import os
+import select
 import socket
 import stat
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,7 @@ from api_hour.master.listeners import Listener, hand_over, open_all
 
 def opened(slots: int = 0, **given: str | list[str]) -> list[Listener]:
     settings = {name: addresses.read(name, urls) for name, urls in given.items()}
-    return open_all(settings, 10, slots=slots)
+    return open_all(settings, 128, slots=slots)
 
 
 LOOPBACK = {"127.0.0.1": socket.AF_INET, "::1": socket.AF_INET6}
@@ -49,6 +52,23 @@ def test_a_port_in_use_closes_what_was_opened_before_it(tmp_path: Path) -> None:
     assert not (tmp_path / "first.sock").exists()
 
 
+def test_who_has_an_address_is_named(tmp_path: Path) -> None:
+    us = rf"stop what listens there \(.+, process {os.getpid()}\), or choose another"
+    for scheme, kind in (("tcp", socket.SOCK_STREAM), ("udp", socket.SOCK_DGRAM)):
+        for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::")):
+            with socket.socket(family, kind) as taken:
+                taken.bind((host, 0))
+                if scheme == "tcp":
+                    taken.listen()
+                with pytest.raises(ConfigError, match=us):
+                    opened(web=f"{scheme}://127.0.0.1:{taken.getsockname()[1]}")
+    with socket.socket(socket.AF_UNIX) as taken:
+        taken.bind(f"{tmp_path}/web.sock")
+        taken.listen()
+        with pytest.raises(ConfigError, match=us):
+            opened(web=f"unix:{tmp_path}/web.sock")
+
+
 def test_a_socket_file_left_by_a_killed_master_is_taken_over(tmp_path: Path) -> None:
     path = tmp_path / "web.sock"
     with socket.socket(socket.AF_UNIX) as dead:
@@ -73,6 +93,76 @@ def test_a_socket_file_in_use_and_a_file_of_another_kind_are_left_alone(tmp_path
     with pytest.raises(ConfigError, match="exists and is not a socket: remove the file"):
         opened(web=f"unix:{plain}")
     assert plain.read_text() == "precious"
+
+
+def test_a_socket_whose_backlog_is_full_is_in_use_and_the_start_does_not_wait(
+    tmp_path: Path,
+) -> None:
+    path = str(tmp_path / "web.sock")
+    with socket.socket(socket.AF_UNIX) as stopped:
+        stopped.bind(path)
+        stopped.listen(0)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(path)
+            with pytest.raises(ConfigError, match="is in use: stop what listens there"):
+                opened(web=f"unix:{path}")
+
+
+def test_a_socket_that_is_bound_and_does_not_listen_yet_is_not_stale(tmp_path: Path) -> None:
+    """Its owner holds the lock of the folder until it listens."""
+    path = tmp_path / "web.sock"
+    folder = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    failed: list[ConfigError] = []
+
+    def start() -> None:
+        try:
+            opened(web=f"unix:{path}")
+        except ConfigError as error:
+            failed.append(error)
+
+    with socket.socket(socket.AF_UNIX) as owner:
+        owner.bind(str(path))
+        other = threading.Thread(target=start)
+        other.start()
+        other.join(0.2)  # without the lock it would have taken the path by now
+        owner.listen()
+        os.close(folder)
+        other.join()
+        assert "is in use" in str(failed)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+
+
+def test_the_file_of_another_daemon_at_the_path_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "web.sock"
+    [first] = opened(web=f"unix:{path}")
+    path.unlink()  # by a cleaner of /tmp
+    [second] = opened(web=f"unix:{path}")
+    first.close(unlink=True)
+    assert path.is_socket()
+    second.close(unlink=True)
+    assert not path.exists()
+
+
+def test_the_file_of_a_descriptor_belongs_to_whoever_gave_it(tmp_path: Path) -> None:
+    path = tmp_path / "web.sock"
+    with socket.socket(socket.AF_UNIX) as given:
+        given.bind(str(path))
+        [listener] = opened(web=f"fd://{given.fileno()}")
+        listener.close(unlink=True)
+        assert path.is_socket()
+
+
+def test_a_connection_as_a_listener_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        with pytest.raises(ConfigError, match=r"web: fd://\d+ cannot listen: it is a conn"):
+            opened(web=f"fd://{ours.fileno()}")
+        copy = os.dup(ours.fileno())
+        monkeypatch.setattr(systemd, "activated", lambda: [("web", copy)])
+        with pytest.raises(ConfigError, match=r"the inherited socket cannot listen: .*Accept=no"):
+            opened(web="tcp://127.0.0.1:1")
 
 
 def test_a_missing_folder_and_a_foreign_address_are_named(tmp_path: Path) -> None:
@@ -143,11 +233,32 @@ def test_one_address_for_two_listeners_is_refused_in_any_notation(slots: int) ->
     for other in (f"tcp://127.0.0.1:{number}", f"tcp://[::ffff:127.0.0.1]:{number}"):
         with pytest.raises(ConfigError, match=r"listener admin: .* listener web "):
             opened(slots, web=f"tcp://127.0.0.1:{number}", admin=other)
-    with pytest.raises(ConfigError, match="is given twice: choose another one"):
+    with pytest.raises(ConfigError, match=r"by this daemon: listener web listens at tcp://\[::1\]"):
         opened(slots, web=[f"tcp://[{host}]:{number}" for host in ("::1", "0:0:0:0:0:0:0:1")])
-    if not slots:
-        with pytest.raises(ConfigError, match=r"in use by this daemon: listener web listens at ::"):
-            opened(web=f"tcp://*:{number}", admin=f"tcp://0.0.0.0:{number}")
+    with pytest.raises(ConfigError, match=r"by this daemon: listener web listens at tcp://\[::\]"):
+        opened(slots, web=f"tcp://*:{number}", admin=f"tcp://0.0.0.0:{number}")
+
+
+@pytest.mark.parametrize("scheme", ["tcp", "udp"])
+def test_slots_share_an_address_with_each_other_and_with_nobody_else(scheme: str) -> None:
+    [listener] = opened(3, web=f"{scheme}://127.0.0.1:0")
+    assert listener.slot_count == 3
+    assert listener.shares
+    with pytest.raises(ConfigError, match="is in use: stop what listens there"):
+        opened(3, web=listener.urls()[0])
+    where = ("127.0.0.1", port(listener))
+    clients = [
+        socket.socket(type=socket.SOCK_STREAM if scheme == "tcp" else socket.SOCK_DGRAM)
+        for _ in range(64)
+    ]
+    for client in clients:
+        client.connect(where)
+        if scheme == "udp":
+            client.send(b"one")
+    assert len(select.select([*listener], [], [], 0)[0]) == 3
+    for client in clients:
+        client.close()
+    listener.close()
 
 
 def test_every_address_of_a_listener_has_slots() -> None:
@@ -201,6 +312,28 @@ def test_sockets_are_handed_over_by_name(monkeypatch: pytest.MonkeyPatch) -> Non
     assert not any(sock.get_inheritable() for sock in successor)
     for either in (listener, successor):
         either.close()
+
+
+def test_a_successor_that_fails_leaves_the_files_of_its_predecessor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = tmp_path / "old.sock", tmp_path / "new.sock"
+    [before] = opened(web=f"unix:{old}")
+    [item] = hand_over([before])["API_HOUR_FDS"].split(",")
+    name, fd, file = item.split("=")
+    monkeypatch.setenv("API_HOUR_FDS", f"{name}={os.dup(int(fd))}={file}")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        busy = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(ConfigError, match=r"listener admin: .* is in use"):
+            opened(web=f"unix:{old}", beside=f"unix:{new}", admin=busy)
+    assert old.is_socket()
+    assert not new.exists()
+    # One that takes over removes the file in the end.
+    monkeypatch.setenv("API_HOUR_FDS", f"{name}={os.dup(int(fd))}={file}")
+    [after] = opened(web=f"unix:{old}")
+    before.close()
+    after.close(unlink=True)
+    assert not old.exists()
 
 
 def test_the_sockets_of_one_name_in_systemd_are_addresses_of_one_listener(

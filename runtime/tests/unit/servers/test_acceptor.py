@@ -1,18 +1,22 @@
 """The acceptor: everyone gets in, in turn, as many at once as were asked for, and no busy loop."""
 
 import asyncio
+import gc
 import resource
 import socket
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import trustme
 
+from api_hour.logs import rate_limit
 from api_hour.servers import acceptor as module
 from api_hour.servers.acceptor import BURST_GAP, EXHAUSTED_PAUSE, Acceptor
+from testkit.wire import LOOPS, run_on
 
 
 class Echo(asyncio.Protocol):
@@ -135,9 +139,11 @@ def test_without_descriptors_it_rests_and_recovers(caplog: pytest.LogCaptureFixt
                     while "Cannot accept for now" not in caplog.text:
                         await asyncio.sleep(EXHAUSTED_PAUSE / 10)
                 turns = len(caplog.records)
+                limited = rate_limit.counts.copy()
                 assert await served.answered()
                 await asyncio.sleep(EXHAUSTED_PAUSE * 2)
-                assert len(caplog.records) - turns <= 4  # a busy loop would log thousands
+                assert len(caplog.records) - turns <= 4
+                assert rate_limit.counts == limited  # a busy loop would log thousands
             finally:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
             for client in waiting:
@@ -148,6 +154,35 @@ def test_without_descriptors_it_rests_and_recovers(caplog: pytest.LogCaptureFixt
             served.writer.close()
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_factory_that_raises_costs_no_place_among_the_connections(loop: str) -> None:
+    async def scenario() -> None:
+        def make() -> asyncio.Protocol:
+            raise ZeroDivisionError("the project's own")
+
+        unhandled: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, context: unhandled.append(context)
+        )
+        acceptor = Acceptor(make, limit=1)
+        sock = socket.create_server(("127.0.0.1", 0))
+        sock.setblocking(False)
+        acceptor.add(sock)
+        for _ in range(3):  # which the limit would not let in
+            peer = await connect(sock.getsockname()[1])
+            with suppress(ConnectionError):
+                assert await peer.reader.read() == b""
+            peer.writer.close()
+        assert acceptor.open == 0
+        await acceptor.close()
+        gc.collect()
+        assert [repr(context["exception"]) for context in unhandled] == [
+            repr(ZeroDivisionError("the project's own"))
+        ] * 3
+
+    run_on(loop, scenario())
 
 
 def secure() -> ssl.SSLContext:

@@ -2,13 +2,17 @@
 
 import asyncio
 import contextlib
+import functools
 import socket
 from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
 import pytest
+from aiohttp import web
 
 import api_hour
+from api_hour.container import ServerOptions
+from api_hour.exceptions import ConfigError
 from testkit.waiting import until_async
 from testkit.wire import LOOPS, run_on
 
@@ -216,3 +220,126 @@ def test_a_peer_that_does_not_read_is_cut_off(run: Run, serve: Any) -> None:
 def _read_all(peer: socket.socket) -> None:
     while peer.recv(1 << 20):
         pass
+
+
+class Broken(asyncio.Protocol):
+    """A protocol whose class or instance fails at its first connections."""
+
+    left = 0
+
+    def __init__(self, error: BaseException, in_init: bool) -> None:
+        self.error, self.in_init = error, in_init
+        if in_init:
+            self._fail()
+
+    def _fail(self) -> None:
+        if Broken.left:
+            Broken.left -= 1
+            raise self.error
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if not self.in_init:
+            self._fail()
+        cast(asyncio.Transport, transport).write(b"served\n")
+
+
+@pytest.mark.parametrize("in_init", [True, False], ids=["factory", "connection_made"])
+@pytest.mark.parametrize(
+    "error", [ValueError("mine"), OSError("mine"), SystemExit("mine")], ids=repr
+)
+def test_a_protocol_that_fails_loses_its_connection_only(
+    run: Run, caplog: pytest.LogCaptureFixture, error: BaseException, in_init: bool
+) -> None:
+    async def scenario() -> None:
+        Broken.left = 2
+        server = api_hour.StreamServer(lambda: Broken(error, in_init))
+        server.options = ServerOptions(max_connections=1)
+        sock, port = listening()
+        await server.start(sock)
+        for expected in (b"", b"", b"served\n"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            async with asyncio.timeout(SOON):
+                with contextlib.suppress(ConnectionResetError):
+                    assert await reader.readline() == expected
+            writer.close()
+        await server.drain(deadline())
+        assert server.transports == set()
+
+    run(scenario())
+    told = [r for r in caplog.records if r.name == "api_hour.servers.protocols"]
+    assert len(told) == 2
+    assert all(r.exc_info and r.exc_info[1] is error for r in told)
+
+
+def test_a_handler_that_exits_ends_its_connection_only(run: Run) -> None:
+    async def leave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        raise SystemExit(2)
+
+    async def scenario() -> None:
+        server = api_hour.StreamServer(leave)
+        sock, port = listening()
+        await server.start(sock)
+        errors: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _loop, context: errors.append(context["exception"])
+        )
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        assert await reader.read() == b""
+        writer.close()
+        await server.drain(deadline())
+        assert [repr(error) for error in errors] == [
+            "RuntimeError('The handler raised SystemExit(2)')"
+        ]
+
+    run(scenario())
+
+
+class Echo:
+    """A handler that is an object."""
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await echo(reader, writer)
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [echo, Echo(), functools.partial(echo), lambda reader, writer: echo(reader, writer)],
+    ids=["function", "object", "partial", "wrapper"],
+)
+def test_whatever_takes_a_reader_and_a_writer_is_a_handler(run: Run, handler: Any) -> None:
+    async def scenario() -> None:
+        sock, port = listening()
+        server = api_hour.StreamServer(handler)
+        await server.start(sock)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"hello\n")
+        assert await asyncio.wait_for(reader.readline(), SOON) == b"hello\n"
+        writer.close()
+        await server.drain(deadline())
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    "serve",
+    [None, asyncio.Protocol(), lambda reader: None, "echo"],
+    ids=["nothing", "protocol", "one argument", "text"],
+)
+def test_what_neither_handles_nor_makes_a_protocol_is_refused(serve: Any) -> None:
+    with pytest.raises(ConfigError, match=r"StreamServer needs async def handle.*; got"):
+        api_hour.StreamServer(serve)
+
+
+def test_a_server_of_the_other_kind_of_socket_is_refused(run: Run) -> None:
+    async def scenario() -> None:
+        app = web.Application()
+        datagrams = cast(Any, asyncio.DatagramProtocol)
+        for server, kind, cure in (
+            (api_hour.HTTPServer(app), socket.SOCK_DGRAM, "give the listener a tcp:// or unix:"),
+            (api_hour.StreamServer(echo), socket.SOCK_DGRAM, "give the listener a tcp:// or unix:"),
+            (api_hour.DatagramServer(datagrams), socket.SOCK_STREAM, "a udp:// or unixgram: addr"),
+        ):
+            with listening(kind)[0] as sock, pytest.raises(ConfigError, match=cure):
+                await cast(api_hour.Server, server).start(sock)
+
+    run(scenario())

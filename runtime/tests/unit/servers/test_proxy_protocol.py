@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import api_hour
 from api_hour.container import ServerOptions
+from api_hour.logs import rate_limit
 from api_hour.servers import acceptor, proxy_protocol
 from testkit.wire import LOOPS, run_on
 
@@ -42,6 +43,10 @@ GOOD = {
     "v2": (version_2(1, 0x11, TCP4), "192.0.2.7"),
     "v2, IPv6": (version_2(1, 0x21, TCP6), "2001:db8::7"),
     "v2, with extensions": (version_2(1, 0x11, TCP4 + EXTENSION * 100), "192.0.2.7"),
+    "v2, IPv4 as IPv6 maps it": (
+        version_2(1, 0x21, b"\0" * 10 + b"\xff\xff" + CLIENT + CLIENT6 + TCP6[-4:]),
+        "192.0.2.7",
+    ),
     "v2, unix": (version_2(1, 0x31, b"/run/a".ljust(108, b"\0") * 2), "/run/a"),
     "v2, local": (version_2(0, 0x11, TCP4), "127.0.0.1"),
     "v2, local without addresses": (version_2(0, 0, b""), "127.0.0.1"),
@@ -161,7 +166,7 @@ def test_anything_else_is_refused(run: Any, make: Any, caplog: pytest.LogCapture
 
     run(scenario())
     warnings = [record.getMessage() for record in caplog.records]
-    assert len(warnings) == 1  # not one for each of them
+    assert len(warnings) == rate_limit.MOST  # not one for each of them
     assert warnings[0].startswith("Refused a connection of 127.0.0.1 (proxy_protocol): ")
 
 
@@ -182,6 +187,20 @@ def test_a_client_that_is_a_trusted_proxy_too_is_asked_for_its_own(run: Any) -> 
             assert b"\r\n\r\n198.51.100.1|" in await ask(port, header + more)
         async with serving(http) as port:
             assert b"\r\n\r\n192.0.2.7|" in await ask(port, header + more)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("fast", [True, False], ids=["fast", "slow"])
+def test_where_nobody_is_named_the_headers_are_not_a_proxys(run: Any, fast: bool) -> None:
+    async def scenario() -> None:
+        more = b"X-Forwarded-For: 198.51.100.1\r\nX-Forwarded-Proto: https\r\nHost"
+        names_nobody = {name: case for name, case in GOOD.items() if case[1] == "127.0.0.1"}
+        assert len(names_nobody) == 6
+        async with serving(http, fast=fast) as port:
+            for name, (header, _) in names_nobody.items():
+                answer = await ask(port, header + ASK.replace(b"Host", more))
+                assert answer.endswith(b"\r\n\r\n127.0.0.1|test"), name
 
     run(scenario())
 

@@ -40,6 +40,7 @@ def test_each_option_comes_from_the_setting_or_the_listeners_option_of_its_name(
         "metrics": True,
         "drain_idle": 2.5,
         "trusted_proxies": ["10.0.0.0/8", "unix"],
+        "proxy_headers": ["forwarded"],
     }
     options = server_options(generation(tls=context, **given), "http")
     assert options == ServerOptions(listener="http", tls=context, max_connections=7, **given)
@@ -121,7 +122,6 @@ class Nothing(Container):
         (Awaited, "a coroutine"),
         (Plain, "a _GeneratorContextManager"),
         (NotAsync, "a _AsyncGeneratorContextManager"),
-        (WithoutYield, "a _AsyncGeneratorContextManager"),
         (Nothing, "None"),
     ],
 )
@@ -133,12 +133,55 @@ def test_engines_that_are_no_async_context_manager_come_with_the_cure(
     )
 
 
-def test_good_engines_are_opened() -> None:
-    async def open_and_close() -> None:
-        async with opened(Container()):
-            pass
+def test_engines_without_yield_miss_only_that() -> None:
+    assert said(WithoutYield(), opened) == (
+        "WithoutYield.engines() has no `yield`: write one after what it opens"
+    )
 
-    asyncio.run(open_and_close())
+
+class Twice(Container):
+    @asynccontextmanager
+    async def engines(self) -> AsyncIterator[None]:
+        yield
+        yield
+
+
+class Never(Container):
+    @asynccontextmanager
+    async def engines(self) -> AsyncIterator[None]:
+        if self.config:
+            yield
+
+
+class OfAnEngine(Container):
+    @asynccontextmanager
+    async def engines(self) -> AsyncIterator[None]:
+        async with Twice().engines():
+            yield
+
+
+async def open_and_close(container: Container) -> None:
+    async with opened(container):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("kind", "how"), [(Twice, "came to a second one"), (Never, "ended without it")]
+)
+def test_engines_yield_exactly_once(kind: type[Container], how: str) -> None:
+    assert said(kind(), lambda container: asyncio.run(open_and_close(container))) == (
+        f"{kind.__name__}.engines() must come to one `yield`, and {how}: open everything above it, "
+        "and close below it"
+    )
+
+
+def test_an_engine_that_yields_twice_is_not_taken_for_the_engines() -> None:
+    with pytest.raises(RuntimeError, match="generator didn't stop"):
+        asyncio.run(open_and_close(OfAnEngine()))
+
+
+def test_good_engines_are_opened() -> None:
+    asyncio.run(open_and_close(Container()))
 
 
 class Served(Container):

@@ -564,7 +564,7 @@ def test_a_drain_waits_for_handlers_and_says_close(run: Any, fast: bool) -> None
             await idle.get("/named")
             await busy.send(request("/waiting"))
             await peers_leave()
-            service.connections.draining = True
+            service.connections.closing = True
             assert b"\r\nConnection: close\r\n" in await idle.get("/named")
             gate.set()
             await busy.until(lambda peer: peer.closed)

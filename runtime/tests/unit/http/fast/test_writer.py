@@ -108,7 +108,7 @@ def test_a_raised_error_is_rendered() -> None:
 def test_while_the_worker_drains_nothing_is_rendered() -> None:
     def check(writer: ResponseWriter, connections: Connections) -> None:
         assert writer.render(asked(), JSON([])) is not None
-        connections.draining = True
+        connections.closing = True
         assert writer.render(asked(), JSON([])) is None
 
     with_writer(check)
