@@ -10,6 +10,7 @@ SOAK_ARGS ?=
 BENCH_ARGS ?=
 BEHAVIOUR_ARGS ?=
 
+TEMPLATE := <<cookiecutter.project_slug>>
 VENV := .venv
 BIN := $(VENV)/bin
 PROJECT := build/hello
@@ -23,7 +24,7 @@ INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
 
 .DELETE_ON_ERROR:
 .PHONY: help run bake test test-unit test-long test-runtime test-template test-aiohttp chaos soak \
-    bench behaviour docs check audit format clean
+    bench behaviour docs check audit pin format clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -103,6 +104,10 @@ audit: $(VENV)/.dev ## look up known vulnerabilities in what is installed here; 
 	--requirement $(VENV)/audited --output $(VENV)/vulnerabilities || { \
 	cat $(VENV)/vulnerabilities 2>/dev/null || echo "make audit: nothing was audited, because the" \
 	"advisories cannot be looked up: try again with a network" >&2; exit 1; }
+
+WORKFLOWS := .github/workflows/ci.yml "$(TEMPLATE)/.github/workflows/ci.yml"
+pin: ## renew the commits of the actions, here and in the template: what their tags mean today
+	@$(PYTHON) "$(TEMPLATE)/deploy/pin.py" $(WORKFLOWS)
 
 format: $(VENV)/.dev ## put the code into the form that check wants
 	@$(BIN)/python -m ruff check --fix

@@ -28,6 +28,7 @@ CONTAINER: Answers = {"container": (True,)}
 SYSTEMD: Answers = {"systemd": (True,)}
 GITHUB: Answers = {"ci": ("github",)}
 GITLAB: Answers = {"ci": ("gitlab",)}
+CI: Answers = {"ci": ("github", "gitlab")}
 DATABASE: Answers = {"database": ("aiopg", "asyncpg")}
 AIOPG: Answers = {"database": ("aiopg",)}
 ASYNCPG: Answers = {"database": ("asyncpg",)}
@@ -48,7 +49,7 @@ FILES = (
     File("etc/systemd/system/<<cookiecutter.project_slug>>.socket", SYSTEMD),
     File(".github/workflows/ci.yml", GITHUB),
     File(".gitlab-ci.yml", GITLAB),
-    File("deploy/pin.py", {**CONTAINER, **GITLAB}, enough=any),
+    File("deploy/pin.py", {**CONTAINER, **CI}, enough=any),
     File("<<cookiecutter.project_slug>>/endpoints/records.py", DATABASE),
     File("<<cookiecutter.project_slug>>/engines/__init__.py", DATABASE),
     File("<<cookiecutter.project_slug>>/engines/postgresql.py", DATABASE),

@@ -130,7 +130,7 @@ def test_a_project_has_the_files_of_its_answers(project: Path, options: dict[str
         expected.append(WITH_CONTAINER)
     if options["database"] != "none" and options["container"] == "yes":
         expected.append(WITH_BOTH)
-    if options["container"] == "yes" or options["ci"] == "gitlab":
+    if options["container"] == "yes" or options["ci"] != "none":
         expected.append("deploy/pin.py")
     if options["systemd"] == "yes":
         expected.append(WITH_SYSTEMD)
@@ -195,7 +195,7 @@ TRACES = {
 def test_what_is_not_chosen_leaves_no_trace(project: Path, options: dict[str, str]) -> None:
     absent = [TRACES[name] for name in TRACES if options[name] in ("no", "none")]
     texts = {str(path.relative_to(project)): path for path in files(project)}
-    # The choice itself, and what pins the images of a Dockerfile or of a pipeline.
+    # The choice itself, and what pins a Dockerfile, a pipeline or a workflow.
     either = {".api-hour.json", "deploy/pin.py"}
     found = [
         (name, pattern.pattern)

@@ -1,4 +1,4 @@
-"""`make pin` writes the digest of each image beside its tag, as a registry tells it."""
+"""`make pin` writes beside each tag what it means, as a registry and a git server tell it."""
 
 import importlib.util
 import re
@@ -10,10 +10,16 @@ import pytest
 import yaml
 
 from testkit.ports import free_port
-from testkit.projects import Project, bake
+from testkit.projects import Project, bake, git
 from testkit.registry import Registry, serving
 
 FILES = ("Dockerfile", ".gitlab-ci.yml")
+WORKFLOW = ".github/workflows/ci.yml"
+GITHUB = "https://github.com"
+SHORTENED = (
+    "actions/checkout@de0fac2e4500dabe0009e67214ff5f5447ce83dd # v6.0.2",
+    "actions/checkout@v6.0.2",
+)
 
 
 @pytest.fixture
@@ -115,8 +121,8 @@ def test_without_an_answer_nothing_is_changed(
     result = project.make("pin")
     assert result.returncode == 2
     line = result.stderr.splitlines()[0]
-    image = f"{host}/library/python:3.11-trixie"
-    url = f"http://{host}/v2/library/python/manifests/3.11-trixie"
+    image = f"{host}/library/python:3.13-slim-trixie"
+    url = f"http://{host}/v2/library/python/manifests/3.13-slim-trixie"
     start = f"make pin: nothing was changed, because {url} does not tell the digest of {image}: "
     assert line.startswith(start)
     assert reason in line
@@ -135,6 +141,65 @@ def test_an_image_is_built_from_a_pinned_one_only(
     assert result.returncode == 2
     assert "make pin: nothing was changed" in result.stderr
     assert not (project.folder / ".venv").exists()
+
+
+def tagged(folder: Path, tag: str, *options: str) -> str:
+    """Let the newest commit of a repository have a tag; return that commit."""
+    folder.mkdir(parents=True, exist_ok=True)
+    git(folder, "init", "--quiet")
+    for message in ("Tagged", "Newer"):
+        git(folder, "commit", "--quiet", "--allow-empty", f"--message={message}")
+        if message == "Tagged":
+            git(folder, "tag", "--force", f"--message={message}", *options, tag)
+    return git(folder, "rev-parse", f"{tag}^{{commit}}")
+
+
+def uses(project: Project) -> list[str]:
+    """Return the actions of the project's workflow."""
+    return re.findall(r"- uses: (.+)", (project.folder / WORKFLOW).read_text())
+
+
+@pytest.fixture
+def github(tmp_path: Path) -> dict[str, str]:
+    """Return the environment in which git finds GitHub in a folder."""
+    key = f"url.{tmp_path}/.insteadOf"
+    return {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": key, "GIT_CONFIG_VALUE_0": f"{GITHUB}/"}
+
+
+def test_every_action_gets_the_commit_of_its_tag(tmp_path: Path, github: dict[str, str]) -> None:
+    project = Project(bake(tmp_path / "out", ci="github", container="no"), github)
+    checkout = tagged(tmp_path / "actions" / "checkout", "v6.0.2", "--annotate")
+    python = tagged(tmp_path / "actions" / "setup-python", "v6.2.0", "--no-sign")
+    with project.edited(project.folder / WORKFLOW, *SHORTENED):
+        said = project.succeed("pin")
+        assert f"actions/checkout v6.0.2 is {checkout}\n" in said
+        assert uses(project) == [
+            f"actions/checkout@{checkout} # v6.0.2",
+            f"actions/setup-python@{python} # v6.2.0",
+        ]
+        newer = tagged(tmp_path / "actions" / "checkout", "v6.0.2", "--annotate")
+        project.succeed("pin")
+        assert [use.split()[0] for use in uses(project)] == [
+            f"actions/checkout@{newer}",
+            f"actions/setup-python@{python}",
+        ]
+
+
+@pytest.mark.parametrize(
+    ("tag", "reason"), [("v6.0.3", "has no tag v6.0.2"), ("", "not appear to")]
+)
+def test_an_action_without_its_tag_changes_nothing(
+    tmp_path: Path, github: dict[str, str], tag: str, reason: str
+) -> None:
+    project = Project(bake(tmp_path / "out", ci="github", container="no"), github)
+    before = uses(project)
+    if tag:
+        tagged(tmp_path / "actions" / "checkout", tag)
+    result = project.make("pin")
+    assert result.returncode == 2
+    assert f"make pin: nothing was changed, because {GITHUB}/actions/checkout " in result.stderr
+    assert reason in result.stderr
+    assert uses(project) == before
 
 
 @pytest.mark.parametrize(
@@ -168,3 +233,19 @@ FROM ${OTHER}:1
 """
     found = [image for _, image, _ in pin.IMAGE.findall(text)]
     assert found == ["example.org:5000/a/b:1.2", "python:3.13", "postgres:18"]
+
+
+def test_only_actions_with_a_tag_are_pinned(pin: ModuleType) -> None:
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    text = f"""\
+      - uses: a/b@v6
+        uses: c/d/e@{commit} # v1.2.3
+      - uses: f/g@{commit} # 2.0 - why
+      - uses: h/i@{commit}
+      - uses: j/k@{commit} # because
+      - uses: l/m@main
+      - uses: ./local
+      - uses: docker://alpine:3.8
+"""
+    found = [(action, tag) for _, action, tag in pin.ACTION.findall(text)]
+    assert found == [("a/b", "v6"), ("c/d/e", "v1.2.3"), ("f/g", "2.0")]
