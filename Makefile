@@ -10,6 +10,7 @@ SOAK_ARGS ?=
 BENCH_ARGS ?=
 BEHAVIOUR_ARGS ?=
 
+TEMPLATE := <<cookiecutter.project_slug>>
 VENV := .venv
 BIN := $(VENV)/bin
 PROJECT := build/hello
@@ -23,7 +24,7 @@ INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
 
 .DELETE_ON_ERROR:
 .PHONY: help run bake test test-unit test-long test-runtime test-template test-aiohttp chaos soak \
-    bench behaviour docs check format clean
+    bench behaviour docs check audit pin format clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -93,6 +94,20 @@ check: $(VENV)/.docs ## lint, format, imports, types and English; changes nothin
 	@$(BIN)/python -m mypy benchmarks
 	@$(BIN)/python -m mypy docs/conf.py docs/extensions
 	@$(BIN)/python -m style
+
+# --strict fails on what cannot be looked up; the runtime itself is in no index.
+audit: $(VENV)/.dev ## look up known vulnerabilities in what is installed here; needs the network
+	@$(BIN)/python -m pip list --disable-pip-version-check --exclude-editable --format freeze \
+	> $(VENV)/audited
+	@rm -f $(VENV)/vulnerabilities
+	@$(BIN)/python -m pip_audit --strict --disable-pip --no-deps --progress-spinner off \
+	--requirement $(VENV)/audited --output $(VENV)/vulnerabilities || { \
+	cat $(VENV)/vulnerabilities 2>/dev/null || echo "make audit: nothing was audited, because the" \
+	"advisories cannot be looked up: try again with a network" >&2; exit 1; }
+
+WORKFLOWS := .github/workflows/ci.yml "$(TEMPLATE)/.github/workflows/ci.yml"
+pin: ## renew the commits of the actions, here and in the template: what their tags mean today
+	@$(PYTHON) "$(TEMPLATE)/deploy/pin.py" $(WORKFLOWS)
 
 format: $(VENV)/.dev ## put the code into the form that check wants
 	@$(BIN)/python -m ruff check --fix

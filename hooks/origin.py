@@ -1,6 +1,7 @@
 """The origin of a project, which is its template, commit and answers, and that of its runtime.
 
-The template's folder and its ``.git`` are read as files: neither git nor a network is needed.
+The template's folder and its ``.git`` are read as files: neither git nor a network is needed. What
+is written ends up in committed files, so no address keeps a token or a password.
 """
 
 import json
@@ -9,6 +10,7 @@ from collections.abc import Mapping
 from configparser import RawConfigParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 from jinja2 import Environment
 from jinja2.ext import Extension
@@ -44,7 +46,10 @@ class Origin(Extension):
         return json.dumps({**source, "answers": answers_given}, indent=2, ensure_ascii=False)
 
     def _template(self, answers: Mapping[str, Any]) -> str:
-        """Return an absolute path, or an address in full."""
+        """Return an absolute path, or an address in full but without its secrets."""
+        return without_secrets(self._place(answers))
+
+    def _place(self, answers: Mapping[str, Any]) -> str:
         template = str(answers["_origin"] or answers["_template"])
         if (self._start / template).is_dir():
             return str((self._start / template).resolve())
@@ -60,6 +65,20 @@ class Origin(Extension):
 
     def _folder(self, answers: Mapping[str, Any]) -> Path:
         return (self._start / str(answers["_repo_dir"])).resolve()
+
+
+def without_secrets(address: str) -> str:
+    """Return a URL without its password, query and, unless it is ssh's, user: that may be a token.
+
+    Anything that is not a URL is returned as it is.
+    """
+    if "://" not in address:
+        return address
+    parts = urlsplit(address)
+    login, _, host = parts.netloc.rpartition("@")
+    if parts.scheme.endswith("ssh") and login:
+        host = f"{login.partition(':')[0]}@{host}"
+    return urlunsplit(parts._replace(netloc=host, query=""))
 
 
 def _address(git: Path) -> str:

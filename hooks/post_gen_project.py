@@ -8,7 +8,7 @@ the project keeps one of them, under a name without the answer.
 import json
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,12 +21,14 @@ class File(NamedTuple):
     path: str
     answers: Answers
     name: str | None = None  # in the project, if it is not the template's
+    enough: Callable[[Iterable[bool]], bool] = all  # `any`: one of its options has one
 
 
 CONTAINER: Answers = {"container": (True,)}
 SYSTEMD: Answers = {"systemd": (True,)}
 GITHUB: Answers = {"ci": ("github",)}
 GITLAB: Answers = {"ci": ("gitlab",)}
+CI: Answers = {"ci": ("github", "gitlab")}
 DATABASE: Answers = {"database": ("aiopg", "asyncpg")}
 AIOPG: Answers = {"database": ("aiopg",)}
 ASYNCPG: Answers = {"database": ("asyncpg",)}
@@ -47,6 +49,7 @@ FILES = (
     File("etc/systemd/system/<<cookiecutter.project_slug>>.socket", SYSTEMD),
     File(".github/workflows/ci.yml", GITHUB),
     File(".gitlab-ci.yml", GITLAB),
+    File("deploy/pin.py", {**CONTAINER, **CI}, enough=any),
     File("<<cookiecutter.project_slug>>/endpoints/records.py", DATABASE),
     File("<<cookiecutter.project_slug>>/engines/__init__.py", DATABASE),
     File("<<cookiecutter.project_slug>>/engines/postgresql.py", DATABASE),
@@ -84,7 +87,7 @@ def keep_chosen(project: Path, chosen: Mapping[str, str | bool]) -> None:
     """
     for file in FILES:
         path = project / file.path
-        if any(chosen[option] not in answers for option, answers in file.answers.items()):
+        if not file.enough(chosen[option] in answers for option, answers in file.answers.items()):
             remove(path)
         elif file.name:
             path.rename(path.with_name(file.name))

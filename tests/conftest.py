@@ -11,8 +11,8 @@ from testkit.git_server import serve_template
 from testkit.projects import ROOT, Project, bake, git, pip
 from testkit.sharing import once
 
-# To build the projects and the runtime, to lock and install a release, and to make a project.
-BUILDING = ["flit_core>=3.11,<5", "setuptools>=77", "pip", "uv>=0.9,<1"]
+# To build the projects and the runtime, to lock, list and install a release, to make a project.
+BUILDING = ["flit_core>=3.11,<5", "setuptools>=77", "pip", "uv>=0.9,<1", "cyclonedx-bom>=7,<8"]
 COOKIECUTTER = f"--requirement={ROOT / 'requirements.txt'}"
 
 

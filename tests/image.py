@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import tomllib
@@ -23,10 +24,13 @@ import psutil
 
 from testkit.processes import Daemon
 from testkit.projects import Project, pip, unpack
+from testkit.registry import Registry
 from testkit.waiting import until
 
 BASE = "docker.io/library/python:3.13-slim-trixie"
 PYTHON = "3.13"
+BLOB = "application/octet-stream"
+MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 NEEDS = ("buildah", "mmdebstrap", "ip", "nsenter", "unshare")
 # Only unpacked: configuring the packages would take twice as long. The real image has libstdc++6
 # too, because of apt; ujson needs it.
@@ -61,24 +65,45 @@ def missing() -> list[str]:
     return lacks if os.geteuid() == 0 else ["root", *lacks]
 
 
-def packages(project: Project, wheel: Path, folder: Path) -> None:
-    """Download the wheels that the image needs, for its Python."""
-    about = tomllib.loads((project.folder / "pyproject.toml").read_text())
-    needs = [*about["build-system"]["requires"], f"{wheel}[metrics,aiopg]"]
-    needs += about["project"]["optional-dependencies"]["migrate"]
-    platforms = [f"--platform={libc}_{platform.machine()}" for libc in GLIBC]
-    chosen = [f"--python-version={PYTHON}", "--only-binary=:all:", *platforms]
-    pip("download", f"--dest={folder}", *chosen, *needs)
+@dataclass(frozen=True)
+class Packages:
+    """The wheels that an image needs, for its Python, and the locks that name them."""
+
+    folder: Path  # of all of them
+    locks: dict[str, str]
+
+    @classmethod
+    def download(cls, project: Project, folder: Path) -> "Packages":
+        """Fetch what is deployed, and what builds it."""
+        (wheel,) = (project.folder / "wheels").iterdir()
+        about = tomllib.loads((project.folder / "pyproject.toml").read_text())
+        deployed = [
+            f"{wheel}[metrics,aiopg]",
+            *about["project"]["optional-dependencies"]["migrate"],
+        ]
+        builds = ["pip", _variable(project, "SBOM"), *about["build-system"]["requires"]]
+        platforms = [f"--platform={libc}_{platform.machine()}" for libc in GLIBC]
+        chosen = [f"--python-version={PYTHON}", "--only-binary=:all:", *platforms]
+        locks = {}
+        for lock, needs in {"requirements.lock": deployed, "build.lock": builds}.items():
+            own = folder / lock
+            pip("download", f"--dest={own}", *chosen, *needs)
+            lines = [_locked(path) for path in sorted(own.iterdir()) if path.name != wheel.name]
+            locks[lock] = "\n".join([*lines, ""])
+            for path in own.iterdir():
+                path.rename(folder / path.name)
+        locks["requirements.lock"] += f"./wheels/{wheel.name} {_hash(wheel)}\n"
+        return cls(folder, locks)
 
 
-def lock(packages: Path, runtime: Path) -> str:
-    """Return a requirements.lock for the wheels in a folder and the runtime's in wheels/."""
-    lines = [f"./wheels/{runtime.name} {_hash(runtime)}"]
-    for path in sorted(packages.iterdir()):
-        name, version, *_ = path.name.split("-")
-        if path.name != runtime.name:
-            lines.append(f"{name}=={version} {_hash(path)}")
-    return "\n".join(lines) + "\n"
+def _variable(project: Project, name: str) -> str:
+    (value,) = re.findall(rf"^{name} := (.+)$", (project.folder / "Makefile").read_text(), re.M)
+    return str(value)
+
+
+def _locked(wheel: Path) -> str:
+    name, version, *_ = wheel.name.split("-")
+    return f"{name}=={version} {_hash(wheel)}"
 
 
 def _hash(path: Path) -> str:
@@ -125,13 +150,26 @@ class Store:
         self.run("umount", "--all")
         shutil.rmtree(self._folder)
 
-    def make_base(self) -> None:
-        """Make the base image that the Dockerfile names."""
+    def push(self, registry: Registry, name: str, tag: str, text: str) -> None:
+        """Let a registry serve an image with one file ``text``."""
+        container = self.run("from", "scratch")
+        Path(self.run("mount", container), "text").write_text(text)
+        self.run("commit", "--quiet", "--format=docker", "--rm", container, "localhost/pushed")
+        folder = self._folder / text
+        self.run("push", "localhost/pushed", f"dir:{folder}")
+        for path in folder.iterdir():
+            registry.content[f"{name}/blobs/sha256:{path.name}"] = (BLOB, path.read_bytes())
+        registry.put(name, tag, (folder / "manifest.json").read_bytes(), MANIFEST)
+
+    def make_base(self) -> str:
+        """Make the base image that the Dockerfile names; return its digest."""
         container = self.run("from", "scratch")
         root = Path(self.run("mount", container))
         unpack(root, *DEBIAN)
         _configure(root)
         self.run("commit", "--quiet", "--format=docker", "--rm", container, BASE)
+        about = json.loads(self.run("inspect", "--type=image", BASE))
+        return str(about["FromImageDigest"])
 
 
 def _configure(root: Path) -> None:

@@ -14,7 +14,7 @@ import yaml
 from cookiecutter.exceptions import FailedHookException
 
 from api_hour.config.logging_yaml import load
-from testkit.projects import DATABASES, PRODUCT, ROOT, bake
+from testkit.projects import DATABASES, PRODUCT, ROOT, bake, git
 
 # The files of a project by answer, written independently of the hook's table.
 ALWAYS = """
@@ -130,6 +130,8 @@ def test_a_project_has_the_files_of_its_answers(project: Path, options: dict[str
         expected.append(WITH_CONTAINER)
     if options["database"] != "none" and options["container"] == "yes":
         expected.append(WITH_BOTH)
+    if options["container"] == "yes" or options["ci"] != "none":
+        expected.append("deploy/pin.py")
     if options["systemd"] == "yes":
         expected.append(WITH_SYSTEMD)
     found = {str(path.relative_to(project)): path.stat().st_mode & 0o111 for path in files(project)}
@@ -158,6 +160,17 @@ def test_every_file_is_tidy(project: Path) -> None:
         assert not re.search(r"\n{4}" if path.suffix == ".py" else r"\n{3}", text), path
 
 
+def test_git_ignores_the_secrets_of_the_readme(tmp_path: Path) -> None:
+    project = bake(tmp_path / "out")
+    files = re.findall(r"--from-env-file=(\S+)", (project / "README.rst").read_text())
+    assert files
+    for file in (*files, ".env"):
+        (project / file).write_text("DATABASE_URL=postgresql://user:password@host/database\n")
+    git(project, "init", "--quiet")
+    git(project, "add", ".")
+    assert {".env", *files} & set(git(project, "ls-files").split()) == set()
+
+
 def test_no_folder_is_empty(project: Path) -> None:
     folders = [path for path in project.rglob("*") if path.is_dir()]
     assert folders
@@ -182,12 +195,13 @@ TRACES = {
 def test_what_is_not_chosen_leaves_no_trace(project: Path, options: dict[str, str]) -> None:
     absent = [TRACES[name] for name in TRACES if options[name] in ("no", "none")]
     texts = {str(path.relative_to(project)): path for path in files(project)}
-    answers = ".api-hour.json"  # the choice itself
+    # The choice itself, and what pins a Dockerfile, a pipeline or a workflow.
+    either = {".api-hour.json", "deploy/pin.py"}
     found = [
         (name, pattern.pattern)
         for name, path in texts.items()
         for pattern in absent
-        if name != answers and (pattern.search(name) or pattern.search(path.read_text()))
+        if name not in either and (pattern.search(name) or pattern.search(path.read_text()))
     ]
     assert found == []
 
@@ -218,7 +232,10 @@ def test_the_configuration_has_the_two_listeners_and_what_one_changes_first(proj
     text = (project / "etc" / "hello" / "main.yaml").read_text()
     found = yaml.load(text, Loader)["api_hour"]  # noqa: S506 - a SafeLoader
     assert found == {
-        "listeners": {"http": "tcp://127.0.0.1:8000", "admin": "tcp://127.0.0.1:8001"},
+        "listeners": {
+            "http": "tcp://127.0.0.1:8000",
+            "admin": {"url": "tcp://127.0.0.1:8001", "hosts": []},
+        },
         "workers": 2,
         "graceful_timeout": 30,
         "request_ids": True,
@@ -384,6 +401,29 @@ def test_a_tag_typed_at_the_prompt_is_refused_unrendered(tmp_path: Path, tag: st
     assert tag in result.stderr
     assert "Traceback" not in result.stderr + result.stdout
     assert not (tmp_path / "hello").exists()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "<" + "< cycler.__init__.__globals__.os.system('touch FILE') >>",
+        "<" + "% set x = cycler.__init__.__globals__.os.system('touch FILE') %>",
+        "<" + "% endraw %>' \\ é 🚀 <" + "< 7*7 >>",
+        "<" + "<cookiecutter.project_slug>><" + "# a #>",
+    ],
+)
+def test_a_tag_in_a_given_answer_is_refused_unrendered(
+    tmp_path: Path,
+    answer: str,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = ("project_name", "project_slug", "description", "author")
+    monkeypatch.chdir(tmp_path)
+    said = _refusal(tmp_path / "out", capfd, **dict.fromkeys(names, answer))
+    assert [name for name in names if f"{name} must " in said] == [*names]
+    assert said.count(repr(answer)) == len(names)
+    assert not (tmp_path / "FILE").exists()
 
 
 def _refusal(folder: Path, capfd: pytest.CaptureFixture[str], **answers: str) -> str:

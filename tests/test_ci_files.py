@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from testkit.projects import ROOT, Project, bake, program
+from testkit.projects import ROOT, Project, bake, git, program
 
 OURS = ROOT / ".github" / "workflows" / "ci.yml"
 GITHUB = Path(".github", "workflows", "ci.yml")
@@ -74,6 +74,14 @@ def test_a_project_uses_the_actions_of_this_repository(github: Path) -> None:
     assert [action for action in ours if not PIN.fullmatch(action)] == []
 
 
+def test_the_verb_of_this_repository_pins_every_workflow() -> None:
+    command = ["make", "--dry-run", "pin"]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    files = git(ROOT, "grep", "--files-with-matches", "-E", "^[ -]*uses: ", "*.yml")
+    assert files
+    assert [file for file in files.splitlines() if file not in said] == []
+
+
 def test_a_workflow_is_valid_by_github_s_schema(github: Path) -> None:
     result = _check("vendor.github-workflows", github, OURS)
     assert result.returncode == 0, result.stdout
@@ -101,7 +109,7 @@ def test_both_test_on_the_python_versions_of_this_repository(github: Path, gitla
     ours = yaml.safe_load(OURS.read_text())["jobs"]["test"]["strategy"]["matrix"]["python"]
     theirs = yaml.safe_load(github.read_text())["jobs"]["test"]["strategy"]["matrix"]["python"]
     (matrix,) = yaml.safe_load(gitlab.read_text())["test"]["parallel"]["matrix"]
-    assert ours == theirs == matrix["PYTHON_VERSION"]
+    assert ours == theirs == [re.sub(".*python:|-trixie", "", name) for name in matrix["IMAGE"]]
 
 
 def _zizmor(workflow: Path) -> "subprocess.CompletedProcess[str]":

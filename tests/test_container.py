@@ -5,17 +5,20 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
+from zipfile import ZipFile
 
 import pytest
 
 from api_hour.plugins import embedded
 from testkit.projects import DATABASES, Project, bake, program
+from testkit.registry import serving
 from testkit.waiting import until
 from tests import image as images
-from tests.image import Image, Store
+from tests.image import Image, Packages, Store
 
 NOWHERE = "postgresql://nobody:none@127.0.0.1:1/none"
 Build = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -25,11 +28,10 @@ BUILD_TOOLS = ("cc", "gcc", "make", "git", "curl", "wget")
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    """Return a store with the base image."""
+    """Return an empty store."""
     if lacks := images.missing():
         pytest.skip(f"an image cannot be built here without {', '.join(lacks)}")
     store = Store(tmp_path_factory.mktemp("store"))
-    store.make_base()
     yield store
     store.close()
 
@@ -39,23 +41,23 @@ def build(
     store: Store,
     tmp_path_factory: pytest.TempPathFactory,
     projects: Callable[[str], Project],
-    wheel: Path,
 ) -> Build:
-    """Return a function that edits the lock, then runs ``make image`` without a network."""
-    packages = tmp_path_factory.mktemp("packages")
+    """Return a function that edits the locks, then runs ``make image`` without a network."""
     project = projects("aiopg")
-    images.packages(project, wheel, packages)
-    arguments = f"--volume={packages}:/packages:ro"
+    packages = Packages.download(project, tmp_path_factory.mktemp("packages"))
+    arguments = f"--volume={packages.folder}:/packages:ro"
     arguments += " --build-arg=PIP_NO_INDEX=1 --build-arg=PIP_FIND_LINKS=/packages"
-    lock = project.folder / "requirements.lock"
-    (runtime,) = (project.folder / "wheels").iterdir()
+    pinned = f"{images.BASE}@{store.make_base()}"
 
     def build(pattern: str = "", replacement: str = "") -> "subprocess.CompletedProcess[str]":
-        lock.write_text(re.sub(pattern, replacement, images.lock(packages, runtime)))
+        for lock, text in packages.locks.items():
+            (project.folder / lock).write_text(re.sub(pattern, replacement, text))
         try:
-            return project.make("image", f"IMAGE_ARGS={arguments}", **store.environment)
+            with project.edited(project.folder / "Dockerfile", images.BASE, pinned):
+                return project.make("image", f"IMAGE_ARGS={arguments}", **store.environment)
         finally:
-            lock.unlink()
+            for lock in packages.locks:
+                (project.folder / lock).unlink()
 
     return build
 
@@ -123,7 +125,8 @@ def test_the_builder_gets_neither_secrets_nor_tests(store: Store, tmp_path: Path
     (project / ".data").mkdir()
     for name in (".env", ".data/password", "hello.pid", "etc/secret", "id_ed25519"):
         (project / name).write_text("secret")
-    (project / "requirements.lock").touch()
+    for lock in ("requirements.lock", "build.lock"):
+        (project / lock).touch()
     (project / "wheels").mkdir()
     (project / "wheels" / "api_hour_runtime-1.0.0-py3-none-any.whl").touch()
     (tmp_path / "Recipe").write_text("FROM scratch\nCOPY . .\n")
@@ -131,7 +134,8 @@ def test_the_builder_gets_neither_secrets_nor_tests(store: Store, tmp_path: Path
     root = Image.of(store, "localhost/context").root
     sent = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
     assert {path.split("/")[0] for path in sent} == {
-        *("README.rst", "pyproject.toml", "requirements.lock", "etc", "hello", "wheels")
+        *("README.rst", "pyproject.toml", "requirements.lock", "build.lock"),
+        *("etc", "hello", "wheels"),
     }
     assert {path for path in sent if path.startswith("etc")} == {
         f"etc/hello/{name}" for name in ("gunicorn.conf.py", "logging.yaml", "main.yaml")
@@ -144,6 +148,42 @@ def test_a_wheel_that_differs_from_the_lock_stops_the_build(build: Build) -> Non
     assert result.returncode == 2
     output = result.stdout + result.stderr
     assert re.search(r"DO NOT MATCH THE HASHES .*\n +attrs==", output)
+
+
+@pytest.mark.slow
+def test_the_base_is_the_pinned_one_although_its_tag_has_moved(
+    store: Store, tmp_path: Path
+) -> None:
+    project = bake(tmp_path / "out")
+    with serving() as registry:
+        base = f"{registry.host}/library/python:3.13-slim-trixie"
+        for text in ("pinned", "moved"):
+            store.push(registry, "library/python", "3.13-slim-trixie", text)
+            if text == "pinned":
+                dockerfile = project / "Dockerfile"
+                dockerfile.write_text(f"FROM {base} AS base\nFROM base\nCOPY README.rst /\n")
+                subprocess.run(
+                    [sys.executable, "deploy/pin.py", "Dockerfile"], cwd=project, check=True
+                )
+        store.run("build", "--tls-verify=false", "--tag=based", str(project))
+    assert (Image.of(store, "localhost/based").root / "text").read_text() == "pinned"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("package", "reason"),
+    [
+        ("multidict", "No matching distribution found for multidict"),
+        ("flit_core", "No module named 'flit_core'"),
+    ],
+)
+def test_a_package_that_a_lock_lacks_stops_the_build(
+    build: Build, package: str, reason: str
+) -> None:
+    result = build(rf"(?m)^{package}==.*\n", "")
+    output = result.stdout + result.stderr
+    assert (result.returncode, reason in output) == (2, True), output
+    assert "run make lock, and commit" in output
 
 
 @pytest.mark.slow
@@ -167,8 +207,29 @@ def test_the_image_contains_no_tests_and_no_build_tools(image: Image) -> None:
 
 @pytest.mark.slow
 def test_the_image_runs_the_wheel_of_the_project(image: Image, wheel: Path) -> None:
-    (origin,) = (image.root / "opt").rglob("api_hour_runtime-*.dist-info/direct_url.json")
-    assert json.loads(origin.read_text())["url"] == f"file:///src/wheels/{wheel.name}"
+    (record,) = (image.root / "opt").rglob("api_hour_runtime-*.dist-info/RECORD")
+    with ZipFile(wheel) as archive:
+        name = f"{record.parent.name}/RECORD"
+        theirs = set(archive.read(name).decode().splitlines()) - {f"{name},,"}
+    assert theirs
+    assert theirs <= set(record.read_text().splitlines())
+
+
+@pytest.mark.slow
+def test_the_image_lists_its_packages(image: Image) -> None:
+    bill = json.loads((image.root / "opt" / "hello" / "sbom.cdx.json").read_text())
+    folders = (image.root / "opt" / "hello").rglob("*.dist-info")
+    installed = {folder.name.removesuffix(".dist-info") for folder in folders}
+    listed = [bill["metadata"]["component"], *bill["components"]]
+    assert bill["bomFormat"] == "CycloneDX"
+    assert {_folder(component["name"], component["version"]) for component in listed} == {
+        _folder(*name.rsplit("-", 1)) for name in installed
+    }
+    assert [part for part in bill["components"] if not part["purl"].startswith("pkg:pypi/")] == []
+
+
+def _folder(name: str, version: str) -> str:
+    return f"{re.sub('[-_.]+', '-', name).lower()}-{version}"
 
 
 @pytest.mark.slow

@@ -1,8 +1,12 @@
 """A generated project gets the runtime from the template's folder, archive or git address."""
 
+import json
 import shutil
 import subprocess
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -84,6 +88,11 @@ def test_an_archive_gives_its_own_address(tmp_path: Path, template: Path) -> Non
     [
         ("git@example.org:team/template.git", "ssh://git@example.org/team/template.git"),
         ("https://example.org/template.git", "https://example.org/template.git"),
+        ("https://me:TOKEN@example.org/template.git", "https://example.org/template.git"),
+        ("https://TOKEN@example.org:8443/template.git", "https://example.org:8443/template.git"),
+        ("HTTPS://me:TO@KEN@example.org/template.git", "https://example.org/template.git"),
+        ("https://example.org/template.git?token=TOKEN", "https://example.org/template.git"),
+        ("ssh://git:TOKEN@example.org/template.git", "ssh://git@example.org/template.git"),
     ],
 )
 @pytest.mark.parametrize("packed", [False, True])
@@ -96,5 +105,25 @@ def test_the_address_is_that_of_the_clone(
     if packed:
         git(abbreviated, "pack-refs", "--all")
     commit = git(template, "rev-parse", "HEAD")
-    baked = runtime(bake(tmp_path / "out", "template"))
-    assert baked == f"git+{address}@{commit}#subdirectory=runtime"
+    project = bake(tmp_path / "out", "template")
+    assert runtime(project) == f"git+{address}@{commit}#subdirectory=runtime"
+    written = [path.read_text() for path in project.rglob("*") if path.is_file()]
+    assert json.loads((project / ".api-hour.json").read_text())["template"] == address
+    assert [text for text in written if "TOKEN" in text or "KEN@" in text] == []
+
+
+def test_a_token_in_the_address_of_an_archive_is_not_written(
+    tmp_path: Path, template: Path
+) -> None:
+    archive = tmp_path / "served" / "template.zip"
+    archive.parent.mkdir()
+    git(template, "archive", "--prefix=template/", f"--output={archive}", "HEAD")
+    handler = partial(SimpleHTTPRequestHandler, directory=str(archive.parent))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        host = f"127.0.0.1:{server.server_port}"
+        project = bake(tmp_path / "out", f"http://me:TOKEN@{host}/template.zip")
+        server.shutdown()
+    assert runtime(project) == f"http://{host}/template.zip#subdirectory=runtime"
+    written = [path.read_text() for path in project.rglob("*") if path.is_file()]
+    assert [text for text in written if "TOKEN" in text] == []

@@ -19,7 +19,7 @@ EXAMPLE = ROOT / "examples" / "all_in_one.py"
 README = (ROOT / "README.rst").read_text()
 PAGES = [
     *("README.rst", "CONTRIBUTING.rst", "CHANGELOG.rst", "runtime/README.rst"),
-    *("examples/README.rst", "benchmarks/README.rst"),
+    *("SECURITY.rst", "examples/README.rst", "benchmarks/README.rst"),
 ]
 FIRST_SCREEN = README.split("\nWords\n")[0]
 

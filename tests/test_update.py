@@ -98,13 +98,14 @@ for folder in sorted(Path.cwd().rglob("*"), reverse=True):
 
 def name_by_conditions(template: Path) -> str:
     """Give the template's files the names that they had before plain ones; return the commit."""
-    for path, answers, name in FILES:
+    for path, answers, name, enough in FILES:
         file = template / SLUG / path
-        condition = " and ".join(
+        condition = (" and " if enough is all else " or ").join(
             f"cookiecutter.{option} in {answers[option]}" for option in answers
         )
         file.rename(file.with_name(f"<% if {condition} %>{name or file.name}<% endif %>"))
     (template / "hooks" / "post_gen_project.py").write_text(REMOVE_EMPTY_FOLDERS)
+    edit(template, "cookiecutter.json", '"hooks.answers.Answers", ', "")  # it came later
     return commit_all(template)
 
 

@@ -19,6 +19,7 @@ from testkit.sharing import once
 
 ADDRESS = "https://github.com/org/template.git"  # what gh:org/template stands for
 BUILDING = ["flit_core>=3.11,<5", "setuptools>=77", "pip", "uv>=0.9,<1", "asyncpg>=0.30"]
+BUILDING += ["cyclonedx-bom>=7,<8"]
 SYSTEM = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 CONFIGURATION = f"""
 [user]

@@ -12,7 +12,7 @@ from docs.tests.pages import BUILT, ROOT
 
 HTML = BUILT / "html"
 LOADED = {"img": "src", "link": "href", "object": "data", "script": "src", "source": "src"}
-PAGES = ["README.rst", "CONTRIBUTING.rst", "CHANGELOG.rst"]
+PAGES = ["README.rst", "CONTRIBUTING.rst", "CHANGELOG.rst", "SECURITY.rst"]
 
 
 class Links(HTMLParser):

@@ -1,7 +1,7 @@
 """Files that root opens by a path: nobody else may have a say in which file that is.
 
 Whoever may write to a folder of a path decides what stands there: he puts a link, or a file of his
-own, in the place of what was meant, and root writes to it, gives it away or runs it. So every step
+own, instead of what was meant, and root writes to it, gives it away or runs it. So every step
 of such a path must be root's (or the user's who looks), and be writable by nobody else. A link is
 followed if it is root's as well. Only a folder like ``/tmp`` may be writable by all: there nobody
 renames or removes what is another's; but a name that is still free may be taken at any moment.
@@ -33,7 +33,9 @@ def refuse_foreign(path: str, what: str, owner: int = ROOT) -> None:
             found = os.lstat(place)
         except FileNotFoundError:
             if os.lstat(folder).st_mode & stat.S_ISVTX:
-                raise ConfigError(f"{what}: anybody may put a file at {place} first; {CURE}") from None
+                raise ConfigError(
+                    f"{what}: anybody may put a file at {place} first; {CURE}"
+                ) from None
             return  # in a folder of root: nobody else can make what is missing
         except OSError as error:
             raise ConfigError(f"{what}: {place}: {error.strerror}") from None

@@ -1,8 +1,8 @@
 """What this server does differently from aiohttp, on the fast path and beside it.
 
-It refuses a Host header that names no host, or none of the listener's ``hosts``; a Transfer-Encoding that names no known coding or comes
-with HTTP/1.0, any HTTP but 1.0 and 1.1, and CONNECT. It answers ``OPTIONS *``. What it does with
-malformed requests is in ``http/parser.py``.
+It refuses a Host header that names no host, or none of the listener's ``hosts``; a
+Transfer-Encoding that names no known coding or comes with HTTP/1.0, any HTTP but 1.0 and 1.1, and
+CONNECT. It answers ``OPTIONS *``. What it does with malformed requests is in ``http/parser.py``.
 """
 
 import ipaddress

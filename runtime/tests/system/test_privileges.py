@@ -138,10 +138,9 @@ def test_workers_that_run_as_root_are_warned_of_once(readable: Path) -> None:
         daemon.stop()
         assert daemon.output.count("the workers run as root") == 1
     for check in ("--check", "--check-config"):
+        command = [*API_HOUR, check, "hello:Container", *FREE]
         ended = subprocess.run(
-            [*API_HOUR, check, "hello:Container", *FREE],
-            **{"cwd": readable, "capture_output": True, "text": True, "timeout": TIMEOUT},
-            check=False,
+            command, cwd=readable, capture_output=True, text=True, timeout=TIMEOUT, check=False
         )
         assert ended.returncode == 0
         assert ended.stderr.count("the workers run as root") == 1, check
