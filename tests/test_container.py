@@ -170,19 +170,11 @@ def test_the_base_is_the_pinned_one_although_its_tag_has_moved(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("package", "reason"),
-    [
-        ("multidict", "No matching distribution found for multidict"),
-        ("flit_core", "No module named 'flit_core'"),
-    ],
-)
-def test_a_package_that_a_lock_lacks_stops_the_build(
-    build: Build, package: str, reason: str
-) -> None:
-    result = build(rf"(?m)^{package}==.*\n", "")
+def test_a_package_that_the_lock_lacks_stops_the_build(build: Build) -> None:
+    result = build(r"(?m)^multidict==.*\n", "")
     output = result.stdout + result.stderr
-    assert (result.returncode, reason in output) == (2, True), output
+    assert result.returncode == 2
+    assert "No matching distribution found for multidict" in output
     assert "run make lock, and commit" in output
 
 
