@@ -2,30 +2,30 @@
 
 Theory of operation
 ===================
-Whoever may write to a folder of a path decides what stands there. He puts a link to another file,
-or a file of his own, in the place of what was meant, and root writes to it, gives it away or
-believes it. A check before the opening does not help: he does it in between. So root walks down
-from ``/``, folder by folder, each opened by its name in the one before, and never by a path. Of
-each folder it knows then whether others have a say in what follows:
+Whoever may write to a folder of a path decides what stands there. He replaces what was meant by a
+link, or by a file of his own, and root writes to it, gives it away or believes it. A check before
+the file is opened does not help: he does it in between. So root walks down from ``/``, and opens
+each folder by its name in the one before, never by a path. It then knows of each folder whether
+others have a say in what follows:
 
 * A folder is safe if it belongs to root and nobody else may write to it. A folder like ``/tmp`` is
-  as well: all may write there, but nobody may rename or remove what is another's.
+  safe, too: all may write there, but nobody may rename or remove what is another's.
 * A link is followed if it is root's, and no folder before it was unsafe. So where others have a
   say, they cannot lead root out of what is theirs.
-* The file is opened last, without following a link, and looked at by its descriptor: it must be
-  root's (or its ``owner``'s), and have no second name, because a hard link in a folder of theirs
-  may be a name of any file.
+* The file is opened last, without following a link, and looked at by its descriptor. It must be
+  root's (or its ``owner``'s), and have no second name: a hard link in a folder of theirs may be a
+  name of any file.
 
 ``trusted`` are users whose word root takes in any case, because it runs their configuration or
-their code: their files and folders count as root's. A process that is not root opens with its own
-rights, and needs no such rule: for it these functions do what ``os.open`` does.
+their code: their files and folders count as root's, also where their group may write. A process
+that is not root opens with its own rights, and needs no such rule: here nothing is refused then.
 """
 
 import errno
 import os
 import stat
 from collections.abc import Collection, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import NamedTuple
 
 from api_hour.exceptions import ConfigError
@@ -33,8 +33,17 @@ from api_hour.exceptions import ConfigError
 ROOT = 0
 MAX_LINKS = 40  # that Linux follows in one path
 ATTEMPTS = 10  # to open a file that others create and remove at the same time
+PATH = getattr(os, "O_PATH", os.O_RDONLY)  # on Linux, no right to read a folder is needed
 OTHERS = stat.S_IWGRP | stat.S_IWOTH  # with access control lists, the bits of the group are theirs
-CURE = "name one in folders that belong to root and that nobody else may write to"
+CURE = "name a file of root's, in folders that belong to root and that nobody else may write to"
+
+
+class ForeignFile(ConfigError):
+    """Others have a say in a file: ``fault`` says who, and where."""
+
+    def __init__(self, what: str, fault: str) -> None:
+        super().__init__(f"{what}: {fault}; {CURE}")
+        self.fault = fault
 
 
 class Place(NamedTuple):
@@ -46,11 +55,24 @@ class Place(NamedTuple):
     fault: str = ""  # in which folder others have a say; "" if they have none
     is_open: bool = False  # a descriptor of this process, as /dev/stdout is
 
+    @property
+    def reach(self) -> str:
+        """Return a path, for as long as the block lasts, that leads through the open folder."""
+        has_proc = os.path.isdir("/proc/self/fd")
+        return f"/proc/self/fd/{self.folder}/{self.name}" if has_proc else self.path
+
+    def refuse(self, what: str, owners: Collection[int]) -> None:
+        """Raise ForeignFile if what stands here belongs to others; nothing may stand here."""
+        with suppress(FileNotFoundError):
+            found = os.stat(self.name, dir_fd=self.folder, follow_symlinks=False)
+            if os.geteuid() == ROOT:
+                _refuse_file(self, found, what, owners)
+
 
 def refuse_foreign(
     path: str, what: str, *, trusted: Collection[int] = (ROOT,), owner: int = ROOT
 ) -> None:
-    """Raise ConfigError, which begins with ``what``, if others decide what ``path`` is.
+    """Raise ForeignFile, which begins with ``what``, if others decide what ``path`` is.
 
     That may be a file or a folder, or be missing. ``owner`` may have the thing itself, but none of
     the folders before it. Raises OSError, too, for example for a folder that is missing.
@@ -63,9 +85,8 @@ def refuse_foreign(
             found = os.stat(place.name, dir_fd=place.folder, follow_symlinks=False)
         except FileNotFoundError:
             if os.fstat(place.folder).st_mode & stat.S_ISVTX:
-                raise ConfigError(
-                    f"{what}: anybody may put something at {place.path} first; {CURE}"
-                ) from None
+                fault = f"anybody may put something at {place.path} first"
+                raise ForeignFile(what, fault) from None
             return  # in a folder of root: nobody else can make what is missing
         _refuse_file(place, found, what, {*trusted, owner})
         _refuse_writable(place, found, what)
@@ -80,12 +101,15 @@ def open_owned(
     owner: int = ROOT,
     mode: int = 0o644,
     anywhere: bool = False,
+    give: tuple[int, int] | None = None,
 ) -> int:
     """Return a descriptor of the file ``path``, as ``os.open`` does; raises OSError.
 
-    Raises ConfigError, which begins with ``what``, if others have a say in which file that is, or
-    may write to it. With ``anywhere`` the folders may be anybody's, and the file may be a pipe or a
-    device: enough for a log, which is only written to. Nothing happens to what is refused.
+    Raises ForeignFile, which begins with ``what``, if others have a say in which file that is, or
+    may write to it. With ``anywhere`` the folders may be anybody's, and others may write as well:
+    enough for a log, which is only written to. Nothing happens to what is refused.
+    A file that is made here, or in whose place nobody could put another, is given to the user and
+    the group of ``give``.
     """
     if os.geteuid() != ROOT:
         return os.open(path, flags | os.O_CLOEXEC, mode)
@@ -94,16 +118,18 @@ def open_owned(
             return os.open(place.name, flags | os.O_CLOEXEC, mode, dir_fd=place.folder)
         if not anywhere:
             _refuse_fault(place, what)
-        descriptor = _open(place, flags, mode)
+        if flags & os.O_NOFOLLOW and os.path.islink(path):
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+        descriptor, is_new = _open(place, flags, mode)
         try:
             found = os.fstat(descriptor)
             _refuse_file(place, found, what, {*trusted, owner})
             if not anywhere:
                 _refuse_writable(place, found, what)
-                if not stat.S_ISREG(found.st_mode):
-                    raise ConfigError(f"{what}: {place.path} is not a regular file; {CURE}")
             if flags & os.O_TRUNC and stat.S_ISREG(found.st_mode):
                 os.ftruncate(descriptor, 0)
+            if give and stat.S_ISREG(found.st_mode) and (is_new or not place.fault):
+                os.fchown(descriptor, *give)
             os.set_blocking(descriptor, not flags & os.O_NONBLOCK)
         except BaseException:
             os.close(descriptor)
@@ -116,9 +142,15 @@ def located(path: str, what: str, *, trusted: Collection[int] = (ROOT,)) -> Iter
     """Yield where ``path`` leads: an open folder, and a name in it, which may be missing.
 
     What is done by that name, without following it, is done in this folder and nowhere else. Raises
-    ConfigError for a link that is not followed, and OSError.
+    ForeignFile for a link that is not followed, and OSError.
     """
     with ExitStack() as opened:
+        if os.geteuid() != ROOT:
+            parent, name = os.path.split(os.path.abspath(path))
+            descriptor = os.open(parent, PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            opened.callback(os.close, descriptor)
+            yield Place(descriptor, name, path)
+            return
         at, folder, fault = "/", _step(opened, "/"), ""
         rest, links = _names(os.path.abspath(path)), 0
         while rest:
@@ -153,7 +185,7 @@ def _names(path: str) -> list[str]:
 
 def _step(opened: ExitStack, name: str, folder: int | None = None, path: str = "/") -> int:
     """Return a descriptor of what stands in a folder: of a link, if it is one."""
-    flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+    flags = PATH | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         descriptor = os.open(name, flags, dir_fd=folder)
     except OSError as error:
@@ -163,8 +195,11 @@ def _step(opened: ExitStack, name: str, folder: int | None = None, path: str = "
     return descriptor
 
 
-def _open(place: Place, flags: int, mode: int) -> int:
-    """Open what stands at a place, or make it there, without waiting and without changing it."""
+def _open(place: Place, flags: int, mode: int) -> tuple[int, bool]:
+    """Open what stands at a place, or make it there, without waiting and without changing it.
+
+    Return the descriptor, and whether the file was made.
+    """
     making = flags & os.O_CREAT
     plain = flags & ~(os.O_CREAT | os.O_EXCL | os.O_TRUNC)
     plain |= os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -172,14 +207,13 @@ def _open(place: Place, flags: int, mode: int) -> int:
         for _ in range(ATTEMPTS):
             if not flags & os.O_EXCL:
                 try:
-                    return os.open(place.name, plain, dir_fd=place.folder)
+                    return os.open(place.name, plain, dir_fd=place.folder), False
                 except FileNotFoundError:
                     if not making:
                         raise
             try:
-                return os.open(
-                    place.name, plain | os.O_CREAT | os.O_EXCL, mode, dir_fd=place.folder
-                )
+                new = plain | os.O_CREAT | os.O_EXCL
+                return os.open(place.name, new, mode, dir_fd=place.folder), True
             except FileExistsError:
                 if flags & os.O_EXCL:
                     raise
@@ -193,14 +227,15 @@ def _fault(path: str, found: os.stat_result, trusted: Collection[int]) -> str:
     """Return how others have a say in a folder; empty if they have none."""
     if found.st_uid not in trusted:
         return f"{path} belongs to user {found.st_uid}"
-    if found.st_mode & OTHERS and not found.st_mode & stat.S_ISVTX:
+    others = OTHERS if found.st_uid == ROOT else stat.S_IWOTH
+    if found.st_mode & others and not found.st_mode & stat.S_ISVTX:
         return f"others than user {found.st_uid} may write to {path}"
     return ""
 
 
 def _refuse_fault(place: Place, what: str) -> None:
     if place.fault:
-        raise ConfigError(f"{what}: {place.fault}; {CURE}")
+        raise ForeignFile(what, place.fault)
 
 
 def _refuse_link(
@@ -210,7 +245,7 @@ def _refuse_link(
     if found.st_uid not in trusted:
         fault = f"it belongs to user {found.st_uid}"
     if fault:
-        raise ConfigError(f"{what}: the link {place.path} is not followed: {fault}; {CURE}")
+        raise ForeignFile(what, f"the link {place.path} is not followed: {fault}")
     if links > MAX_LINKS:
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), place.path)
 
@@ -219,16 +254,11 @@ def _refuse_file(place: Place, found: os.stat_result, what: str, owners: Collect
     if stat.S_ISCHR(found.st_mode) or stat.S_ISBLK(found.st_mode):
         return  # only root makes one
     if found.st_uid not in owners:
-        raise ConfigError(
-            f"{what}: {place.path} belongs to user {found.st_uid}: remove it, or {CURE}"
-        )
+        raise ForeignFile(what, f"{place.path} belongs to user {found.st_uid}")
     if stat.S_ISREG(found.st_mode) and found.st_nlink > 1:
-        raise ConfigError(f"{what}: {place.path} has a second name somewhere: remove it, or {CURE}")
+        raise ForeignFile(what, f"{place.path} has a second name somewhere")
 
 
 def _refuse_writable(place: Place, found: os.stat_result, what: str) -> None:
     if found.st_mode & OTHERS and not stat.S_ISCHR(found.st_mode):
-        raise ConfigError(
-            f"{what}: others than user {found.st_uid} may write to {place.path}: "
-            f"chmod go-w {place.path}"
-        )
+        raise ForeignFile(what, f"others than user {found.st_uid} may write to {place.path}")
