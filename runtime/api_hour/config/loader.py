@@ -14,6 +14,7 @@ import os
 import pwd
 import runpy
 import ssl
+import stat
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -30,11 +31,13 @@ from gunicorn.app.base import BaseApplication as BaseApplication
 from gunicorn.config import KNOWN_SETTINGS, Config
 from gunicorn.errors import ConfigError as GunicornConfigError
 
+from api_hour import owned_files
 from api_hour.config import (
     READ_BY_GUNICORN,
     addresses,
     command_line,
     convert,
+    gunicorn_files,
     gunicorn_settings,
     logging_yaml,
     tls,
@@ -43,7 +46,7 @@ from api_hour.config import (
 from api_hour.config.addresses import EVERYWHERE, ListenerSettings
 from api_hour.config.generation import Generation, split
 from api_hour.exceptions import ConfigError
-from api_hour.logs import observers
+from api_hour.logs import files, observers
 from api_hour.privileges import ROOT
 
 HTTP = "http"  # the listener that --bind and PORT mean
@@ -92,6 +95,7 @@ class Loader(Application):  # type: ignore[misc]
     generation: Generation
 
     def __init__(self, worker_class: type, *, prog: str | None = None) -> None:
+        gunicorn_files.install()
         self._worker_class = worker_class
         # Both as they were at the start: a reload must find the same, though `current` may be
         # another release by then, and the master has changed its environment.
@@ -111,6 +115,7 @@ class Loader(Application):  # type: ignore[misc]
         self._logs: Values = {}
         self._warnings: list[str] = []
         self._files: list[str] = []  # that were read, as an operator would name them
+        self._paths: list[str] = []  # of these files
         self._moves: list[_Move] = []
         self._set_anywhere: set[str] = set()  # names
         try:
@@ -126,6 +131,11 @@ class Loader(Application):  # type: ignore[misc]
         if self.cfg.daemon and self.cfg.errorlog == "-" and not (self.cfg.syslog or self._logs):
             raise ConfigError("daemon has no terminal to log to: give it an errorlog")
         self._check_user()
+        trusted = self._find_trusted()
+        files.belong_to(files.Owners(self.cfg.uid, self.cfg.gid, trusted))
+        for path in {self.cfg.errorlog, self.cfg.accesslog} - {"-", None}:
+            files.refuse_foreign(path)
+        logging_yaml.try_out(self._logging, self._logs)
         self.cfg.set("worker_class", self._worker_class)
         self.cfg.set("default_proc_name", self._spec)
         self.cfg.set("control_socket_disable", True)
@@ -142,6 +152,7 @@ class Loader(Application):  # type: ignore[misc]
             logs={} if self.cfg.check else self._logs,
             warnings=tuple(self._warnings),
             origin=", ".join(self._files) or f"no file in etc/{self._name} or /etc/{self._name}",
+            trusted=trusted,
         )
 
     def enter_start_folder(self) -> str:
@@ -186,9 +197,11 @@ class Loader(Application):  # type: ignore[misc]
         in_variable = command_line.parse_variable(variable) if variable else {}
         folder, python, label = self._find_files(in_variable, options)
         self._section, self._document = yaml_document.load(folder / "main.yaml").split("api_hour")
-        self._logs = logging_yaml.load(folder / "logging.yaml", self._name)
-        files = [folder / name for name in FILES[:2] if (folder / name).exists()]
-        self._files = [*map(_shown, files), *self._files]
+        self._logging = yaml_document.load(folder / "logging.yaml")
+        self._logs = logging_yaml.read(self._logging, self._name)
+        found = [folder / name for name in FILES[:2] if (folder / name).exists()]
+        self._files = [*map(_shown, found), *self._files]
+        self._paths += map(str, found)
         self._warnings += logging_yaml.warnings(self._logs)
         self._apply_yaml()
         self._apply_environment()
@@ -277,6 +290,7 @@ class Loader(Application):  # type: ignore[misc]
             raise ConfigError(f"{shown} does not exist: name another with --config")
         values = _run(shown, lambda: runpy.run_path(path), path)
         self._files.append(shown)
+        self._paths.append(path)
         return values, lambda name: f"{shown}{_line_of(name, path)}: {name}"
 
     # Apply
@@ -396,6 +410,24 @@ class Loader(Application):  # type: ignore[misc]
         if user == ROOT:
             self._warnings.append(RUN_AS_ROOT)
 
+    def _find_trusted(self) -> frozenset[int]:
+        """Return whose word root takes: it obeys or runs their files. Warn of that once.
+
+        It must go on: the code may lie in a developer's folder, or in one that a container shares
+        with its host.
+        """
+        trusted, faults = {ROOT}, list[str]()
+        code = [self.cfg.chdir] if self.cfg.uid == ROOT else []  # else a worker without rights
+        for path in [*self._paths, *code] if os.geteuid() == ROOT else ():
+            real = Path(path).resolve()
+            trusted |= {place.stat().st_uid for place in (real, *real.parents)}
+            try:
+                owned_files.refuse_foreign(str(real), path)
+            except owned_files.ForeignFile as error:
+                faults.append(f"root obeys {path}, which others can change: {error.fault}")
+        self._warnings += faults[:1]
+        return frozenset(trusted)
+
     # Listeners
 
     def _listeners(self) -> dict[str, ListenerSettings]:
@@ -453,6 +485,12 @@ class Loader(Application):  # type: ignore[misc]
                 raise self._at_listener(name, error) from None
             if context:
                 contexts[name] = context
+            for pair in listener.key_pairs if os.geteuid() == ROOT else ():
+                key = pair.key or pair.certificate
+                if os.stat(key).st_mode & stat.S_IRWXO:  # root alone has to read it
+                    self._warnings.append(
+                        f"listener {name}: all users may read the key {key}: chmod o= {key}"
+                    )
         return contexts
 
     def _call_ssl_hook(self, made: ssl.SSLContext) -> ssl.SSLContext:

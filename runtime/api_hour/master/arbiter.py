@@ -219,7 +219,9 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         try:
             slots = self.num_workers if self.cfg.balance == "slots" else 0
             wanted = self._current.listeners
-            self.LISTENERS = listeners.open_all(wanted, self.cfg.backlog, slots=slots)
+            self.LISTENERS = listeners.open_all(
+                wanted, self.cfg.backlog, slots=slots, trusted=self._current.trusted
+            )
             _open_metrics(self._current)
             self._tell("on_starting", self, may_exit=True)
             self.init_signals()
@@ -234,12 +236,14 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
 
     def _take_pidfile(self, path: str) -> None:
         """Lock the pid file, and listen beside it for reloads; raises ConfigError."""
-        self.pidfile = PidFile(path, self.pid)
+        trusted = self._current.trusted
+        self.pidfile = PidFile(path, self.pid, trusted)
         self._reload_requests = None
         try:
-            self._reload_requests = ReloadRequests(path)
-        except OSError as error:
-            log.error("`api_hour reload` cannot be answered: %s.sock: %s", path, error.strerror)
+            self._reload_requests = ReloadRequests(path, trusted)
+        except (OSError, ConfigError) as error:
+            cause = getattr(error, "strerror", None) or error
+            log.error("`api_hour reload` cannot be answered: %s.sock: %s", path, cause)
             return
         self._poller.watch(self._reload_requests, self._accept_reload_requests)
 
@@ -871,9 +875,10 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
     def _close_listeners(self, *, unlink: bool) -> None:
         for listener in self.LISTENERS:
             try:
-                listener.close(unlink=unlink)
-            except OSError as error:
-                log.error("The file of listener %s stays: %s", listener.name, error.strerror)
+                listener.close(unlink=unlink, trusted=self._current.trusted)
+            except (OSError, ConfigError) as error:
+                cause = getattr(error, "strerror", None) or error
+                log.error("The file of listener %s stays: %s", listener.name, cause)
         self.LISTENERS = []
 
     def _stop_booting(self) -> None:

@@ -98,7 +98,7 @@ def _make_folder(uid: int, gid: int) -> str:
     try:
         _remove_abandoned(where or tempfile.gettempdir(), uid)
         folder = tempfile.mkdtemp(prefix=PREFIX, dir=where)
-        os.chown(folder, uid, gid)
+        sample_files.give(folder, uid, gid)
     except OSError as error:
         observers.failed("metrics", error)
         where = where or os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - of a random name, 0700

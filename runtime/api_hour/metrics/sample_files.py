@@ -39,7 +39,7 @@ PAIR = struct.Struct("dd")  # value, and time in seconds for gauges of the most 
 MADE_AGAIN = "made_again"  # a file whose time says when the folder was made again
 SETTLING = 2.5  # seconds until every process has written its samples to a folder made again
 EXTRA = "-extra"  # follows the number in the name of a file that is written as a whole
-SHARED = os.O_CLOEXEC | os.O_NOFOLLOW
+SHARED = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # a pipe there would not be waited for
 
 _lock = threading.RLock()  # of all samples; a signal's handler may count, too
 _saving = threading.RLock()  # of the files and the number: who counts never waits for a disk
@@ -186,8 +186,12 @@ class SampleFiles:
     def _make_again(self) -> None:
         with suppress(FileExistsError):  # another process was quicker
             make(self.folder, *self._owner)
-            marker = os.path.join(self.folder, MADE_AGAIN)
-            os.close(os.open(marker, os.O_CREAT | os.O_WRONLY | SHARED, 0o644))
+            folder = open_folder(self.folder, self._owner[0])
+            try:
+                flags = os.O_CREAT | os.O_WRONLY | SHARED
+                os.close(os.open(MADE_AGAIN, flags, 0o644, dir_fd=folder))
+            finally:
+                os.close(folder)
             gone = FileNotFoundError(errno.ENOENT, "was gone, and is made again", self.folder)
             observers.failed("metrics", gone)
 
@@ -224,7 +228,16 @@ def make(folder: str, uid: int, gid: int) -> None:
     """Create ``folder`` for a user; raises OSError."""
     os.makedirs(folder, 0o700)
     if (uid, gid) != (os.geteuid(), os.getegid()):
-        os.chown(folder, uid, gid, follow_symlinks=False)
+        give(folder, uid, gid)
+
+
+def give(folder: str, uid: int, gid: int) -> None:
+    """Give a new folder to a user, unless another one stands there by now; raises OSError."""
+    descriptor = open_folder(folder, os.geteuid())
+    try:
+        os.fchown(descriptor, uid, gid)
+    finally:
+        os.close(descriptor)
 
 
 def open_folder(folder: str, uid: int) -> int:

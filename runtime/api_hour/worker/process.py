@@ -70,11 +70,7 @@ class Worker(GunicornWorker):  # type: ignore[misc]
     """
 
     def __init__(self, *args: Any, generation: Generation, slot: int, started_for: str) -> None:
-        umask = os.umask(0o77)
-        try:
-            super().__init__(*args)
-        finally:  # Gunicorn leaves another umask if it cannot make the file for heartbeats
-            os.umask(umask)
+        super().__init__(*args)
         self.generation = generation
         self.slot = slot  # the number of its socket, where an address has one for each worker
         self.started_for = started_for  # start, reload, recycling or death
