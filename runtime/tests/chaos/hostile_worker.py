@@ -2,8 +2,8 @@
 
 One worker of three, whose place the kernel gives away by a lock, never serves. It attacks what it
 shares with the master: the channel, the file of heartbeats, the crash report. Each life is another
-attack, and ends by the master's kill or by its own exit; then the next worker gets the lock. So no
-request may be lost at all. What a worker can do to its siblings, which run as the same user, is not
+attack, and ends by the master's kill or by its own exit; then the next worker gets the lock, and at
+a reload if there is none to come. So no request may be lost at all. What a worker can do to its siblings, which run as the same user, is not
 tried: it may kill them.
 """
 
@@ -20,6 +20,7 @@ from testkit.waiting import until
 WORKERS = 3
 OPTIONS = ("--workers", str(WORKERS), "--graceful-timeout", "1")
 LINES = 10  # of the log, for each life: its boot, its end, and what it asks for once
+PATIENCE = 3.0  # seconds without a new attack
 MIB = 1 << 20
 GROWTH = 8 * MIB  # bytes of the master's memory
 
@@ -189,9 +190,16 @@ def attack(harness: Harness) -> None:
     """Serve beside the attacker; then the master is as it was, and reloads."""
     daemon, lives = harness.daemon, harness.folder / "lives"
     until(lambda: _count(lives) >= 2, "nobody attacks")
-    before, began, used = _figures(daemon.pid), time.monotonic(), cpu_seconds([daemon.pid])
+    before, used = _figures(daemon.pid), cpu_seconds([daemon.pid])
+    began = changed = time.monotonic()
+    seen = 0
     while time.monotonic() < began + harness.form.attack:
         harness.calm()
+        if _count(lives) > seen:
+            seen, changed = _count(lives), time.monotonic()
+        elif time.monotonic() > changed + PATIENCE:  # honest workers have taken all places
+            daemon.send(signal.SIGHUP)
+            changed = time.monotonic()
     share = (cpu_seconds([daemon.pid])[daemon.pid] - used[daemon.pid]) / (time.monotonic() - began)
     (harness.folder / "quiet").touch()
     mark, ended = daemon.mark(), _count(lives)
