@@ -3,8 +3,8 @@
 One worker of three, whose place the kernel gives away by a lock, never serves. It attacks what it
 shares with the master: the channel, the file of heartbeats, the crash report. Each life is another
 attack, and ends by the master's kill or by its own exit; then the next worker gets the lock, and at
-a reload if there is none to come. So no request may be lost at all. What a worker can do to its siblings, which run as the same user, is not
-tried: it may kill them.
+a reload if there is none to come. So no request may be lost at all. What a worker can do to its
+siblings, which run as the same user, is not tried: it may kill them.
 """
 
 import os
