@@ -20,10 +20,11 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import redirect_stderr, suppress
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType, ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from gunicorn import util
 from gunicorn.app.base import Application
@@ -73,6 +74,7 @@ EXPECTED = {
     "validate_group": "a group of this machine",
 }
 
+T = TypeVar("T")
 Values = Mapping[str, Any]  # of settings, by name
 Label = Callable[[str], str]  # from a setting's name to the words with which an error begins
 
@@ -118,6 +120,7 @@ class Loader(Application):  # type: ignore[misc]
         self._paths: list[str] = []  # of these files
         self._moves: list[_Move] = []
         self._set_anywhere: set[str] = set()  # names
+        self._veiled: dict[str, Any] = {}  # settings of !env and !file, as they may be shown
         try:
             self.load_config()
             self.cfg.validate()
@@ -136,6 +139,11 @@ class Loader(Application):  # type: ignore[misc]
         for path in {self.cfg.errorlog, self.cfg.accesslog} - {"-", None}:
             files.refuse_foreign(path)
         logging_yaml.try_out(self._logging, self._logs)
+        for number, item in enumerate(self.cfg.settings["raw_env"].get()):
+            if "=" not in item:  # perhaps a secret
+                raise ConfigError(
+                    f"raw_env must be a list of NAME=VALUE; see its item {number + 1}"
+                )
         self.cfg.set("worker_class", self._worker_class)
         self.cfg.set("default_proc_name", self._spec)
         self.cfg.set("control_socket_disable", True)
@@ -218,6 +226,10 @@ class Loader(Application):  # type: ignore[misc]
     def run(self) -> None:
         """Start the master, or do what --check-config and --print-config ask for."""
         if self.cfg.print_config:
+            for name, veiled in self._veiled.items():
+                self.cfg.settings[name].value = veiled
+            variables = self.cfg.settings["raw_env"]
+            variables.value = [f"{item.partition('=')[0]}=..." for item in variables.value]
             command_line.tell(str(self.cfg))
             self.load()
             raise SystemExit(0)
@@ -305,10 +317,18 @@ class Loader(Application):  # type: ignore[misc]
                 known = difflib.get_close_matches(key, [*self.cfg.settings, LISTENERS], 1)
                 hint = f"; did you mean {known[0]}?" if known else "; see api_hour --help-all"
                 raise self._section.error((key,), f"api_hour.{key} is not a setting{hint}")
-        try:
-            self._apply(values, lambda key: str(self._section.error((key,), f"api_hour.{key}")))
-        except ConfigError as error:  # a value of !env or !file may be a secret
-            raise ConfigError(convert.censored(self._section, str(error))) from None
+
+        def label(key: str) -> str:
+            return str(self._section.error((key,), f"api_hour.{key}"))
+
+        def apply(key: str, value: object) -> None:
+            self._apply({key: value}, label)
+
+        for key, value in values.items():
+            veiled = self._section.veiled((key,))
+            _read(partial(apply, key), value, veiled, label(key))
+            if veiled != value:
+                self._veiled[key] = veiled
 
     def _apply_environment(self) -> None:
         """Apply what other programs of this kind read from the environment; empty is unset."""
@@ -344,6 +364,7 @@ class Loader(Application):  # type: ignore[misc]
     def _set(self, name: str, value: object, label: Label) -> None:
         """Apply one setting; raises ConfigError, which begins with what ``label`` says."""
         setting = self.cfg.settings[name]
+        self._veiled.pop(name, None)
         refused = gunicorn_settings.refused(beside_logging_yaml=bool(self._logs))
         warned = gunicorn_settings.WARNED | gunicorn_settings.OWN_WARNED
         if name in refused or name in warned:
@@ -452,8 +473,12 @@ class Loader(Application):  # type: ignore[misc]
             raise self._section.error((LISTENERS,), "api_hour.listeners must map names to URLs")
         found = {}
         for name, value in given.items():
+            keys = (LISTENERS, name)
+            veiled = self._section.veiled(keys) if keys in self._section.marks else value
             try:
-                found[name] = addresses.read(name, value)
+                found[name] = _read(
+                    partial(addresses.read, name), value, veiled, f"listener {name}"
+                )
             except ConfigError as error:
                 raise self._at_listener(name, error) from None
         return found
@@ -502,6 +527,20 @@ class Loader(Application):  # type: ignore[misc]
         if not isinstance(changed, ssl.SSLContext):
             raise ConfigError(f"ssl_context must return an ssl.SSLContext, got {changed!r}")
         return changed
+
+
+def _read(read: Callable[[Any], T], value: object, veiled: object, what: str) -> T:
+    """Return ``read(value)``; an error is that of ``veiled``, which has no secret.
+
+    A part of a secret is one as well, and a message may have it in any form.
+    """
+    try:
+        return read(value)
+    except ConfigError:
+        if veiled == value:
+            raise
+    read(veiled)
+    raise ConfigError(f"{what} cannot be {veiled!r}")
 
 
 def _signature(value: object) -> str:

@@ -64,10 +64,10 @@ class ReloadRequests:
         return self._sock.fileno()
 
     def accept(self) -> bool:
-        """Accept every connection; tell whether there was one."""
+        """Accept those who connect; tell whether there was one. More than BACKLOG wait a turn."""
         accepted = False
         try:
-            while True:
+            for _ in range(BACKLOG):
                 connection, _ = self._sock.accept()
                 if len(self._waiting) == MAX_WAITING:
                     connection.close()
@@ -76,10 +76,10 @@ class ReloadRequests:
                 self._waiting.append(connection)
                 accepted = True
         except BlockingIOError:
-            return accepted
+            pass
         except OSError:  # no descriptor is left, and the request stays in the queue
             time.sleep(pidfile.PAUSE)
-            return accepted
+        return accepted
 
     def answer(self, text: str, *, ok: bool) -> None:
         """Tell everybody who waits how the reload ended."""

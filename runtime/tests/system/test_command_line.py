@@ -294,6 +294,25 @@ def test_gunicorns_own_checks_of_the_configuration_import_nothing(
     assert ("boot_timeout " in ended.stdout) == (option == "--print-config")
 
 
+def test_what_may_be_a_secret_is_not_printed_with_the_configuration(project: Path) -> None:
+    etc = project / "etc" / "hello"
+    etc.mkdir(parents=True)
+    (etc / "secret").write_text("hunter2\n")
+    (etc / "main.yaml").write_text(
+        "api_hour:\n  syslog_prefix: !file secret\n  accesslog: !env LOG:hunter2\n"
+        "  proc_name: !env LOG:hunter2\n"
+    )
+    options = "--env", "DATABASE_URL=postgresql://hunter2@db", "--name", "seen", "--print-config"
+    ended = api_hour(project, "hello:Container", *options)
+    assert ended.returncode == 0
+    assert "hunter2" not in ended.stdout + ended.stderr
+    found = dict(re.findall(r"^(\w+) += (.*)$", ended.stdout, re.MULTILINE))
+    assert found["syslog_prefix"] == "<!file secret>"
+    assert found["accesslog"] == "<!env LOG>"
+    assert found["proc_name"] == "seen"
+    assert found["raw_env"] == "['DATABASE_URL=...']"
+
+
 def test_the_help_is_one_screen_and_all_of_it_has_no_markup(project: Path) -> None:
     screen = api_hour(project, "--help").stdout
     assert len(screen.splitlines()) <= 40

@@ -183,13 +183,26 @@ def test_logs_that_change_at_a_reload_get_every_line_or_refuse_it(project: Path)
         assert daemon.stop() == 0
 
 
+HOSTILE_HOOK = """
+import os
+
+
+def post_fork(master, worker):
+    if master.cfg.default_proc_name == "hostile:Container":
+        worker._to_master.send("failed", "a text \\x1b[2J of its own")
+        os._exit(0)
+"""
+
+
 def test_a_daemon_that_does_not_start_fails_with_the_reason_and_logs_it(project: Path) -> None:
     (project / "broken.py").write_text("import nothing_of_this_name\n")
+    (project / "gunicorn.conf.py").write_text(HOSTILE_HOOK)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         bind = f"127.0.0.1:{taken.getsockname()[1]}"
         for spec, listen, reason in (
             ("hello:Container", ("--bind", bind), "is in use"),
             ("broken:Container", FREE, "No module named 'nothing_of_this_name'"),
+            ("hostile:Container", FREE, "a text \\x1b[2J of its own"),
         ):
             (project / "log").unlink(missing_ok=True)
             options = ["--daemon", "--error-logfile", "log", *listen]
