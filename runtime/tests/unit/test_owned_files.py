@@ -1,9 +1,7 @@
 """Files that root opens: nobody else has a say in which file that is."""
 
 import os
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -187,36 +185,33 @@ def test_flags_mean_what_they_mean_to_open(tmp_path: Path) -> None:
     os.close(descriptor)
 
 
-def test_nobody_wins_a_race_in_his_own_folder(tmp_path: Path, theirs: Path, target: Path) -> None:
-    """The folder and the file take turns with links to root's, as fast as a thread can do it."""
-    (tmp_path / "secret").mkdir()
-    (tmp_path / "secret" / "log").write_text("")
-    folder, spare = given(theirs / "folder", MALLORY), theirs / "spare"
-    over = threading.Event()
+def test_who_changes_the_path_meanwhile_gains_nothing(
+    tmp_path: Path, theirs: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, moved = given(theirs / "folder", MALLORY), theirs / "moved"
+    secret = given(tmp_path / "secret", 0) / "log"
+    secret.write_text("")
+    plain = os.open
+    changes: list[Callable[[], object]] = []  # before each step at the last name
 
-    def swap() -> None:
-        while not over.is_set():
-            with suppress(FileNotFoundError, FileExistsError):
-                folder.rename(spare)
-                linked(folder, tmp_path / "secret", MALLORY)
-                folder.unlink()
-                spare.rename(folder)
-            with suppress(FileNotFoundError, FileExistsError):
-                (folder / "log").unlink()
-                linked(folder / "log", target, MALLORY)
-                (folder / "log").unlink()
+    def swap_folder() -> None:
+        folder.rename(moved)
+        linked(folder, secret.parent, MALLORY)
 
-    thread = threading.Thread(target=swap)
-    thread.start()
-    written = 0
-    try:
-        for _ in range(1000):
-            with suppress(ConfigError, OSError):
-                descriptor = open_owned(str(folder / "log"), NEW, "the log", anywhere=True)
-                written += os.write(descriptor, b"x")
-                os.close(descriptor)
-    finally:
-        over.set()
-        thread.join()
-    assert written
-    assert (tmp_path / "secret" / "log").read_text() == ""
+    def hostile(path: str, *arguments: Any, **options: Any) -> int:
+        if path.endswith("log") and changes:
+            changes.pop(0)()
+        return plain(path, *arguments, **options)
+
+    monkeypatch.setattr("api_hour.owned_files.os.open", hostile)
+    changes += [lambda: None, swap_folder, lambda: linked(moved / "log", target, MALLORY)]
+    with pytest.raises(OSError, match="Too many levels of symbolic links"):
+        as_a_log(folder / "log")
+    (moved / "log").unlink()
+    folder.unlink()
+    moved.rename(folder)
+    changes += [lambda: None, swap_folder]
+    as_a_log(folder / "log")
+    assert (moved / "log").exists()
+    assert secret.read_text() == ""
+    assert changes == []
