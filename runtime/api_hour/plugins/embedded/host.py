@@ -42,7 +42,7 @@ from functools import partial
 from pathlib import Path
 
 from api_hour.exceptions import INSTALL, ConfigError
-from api_hour.owned_files import refuse_foreign
+from api_hour.owned_files import CURE, located
 from api_hour.privileges import drop
 
 # A socket's path has at most 107 bytes.
@@ -103,7 +103,8 @@ def _is_roots_choice(place: Path, data: Path) -> bool:
     if data.exists():
         _check_private(data)
     try:
-        _refuse_foreign(place if os.path.lexists(place) else _nearest(place.absolute()))
+        exists = os.path.lexists(place)
+        _refuse_foreign(place if exists else _nearest(place.absolute()) / place.name)
     except ConfigError:
         if (data / "postgresql").exists():
             raise
@@ -117,8 +118,10 @@ def _refuse_foreign(place: Path) -> None:
     In a user namespace that maps root alone the system's own folders are nobody's: such a root is
     an ordinary user.
     """
-    if Path("/").stat().st_uid == 0:
-        refuse_foreign(str(place), "PostgreSQL's data")
+    if os.geteuid() == 0 == Path("/").stat().st_uid:
+        with located(str(place), "PostgreSQL's data") as found:
+            if found.fault:
+                raise ConfigError(f"PostgreSQL's data: {found.fault}; {CURE}")
 
 
 def _nearest(folder: Path) -> Path:
@@ -364,16 +367,21 @@ def open_own(path: Path, flags: int, *owners: int) -> int:
     Raises ConfigError for anything else by this name, such as a link: somebody put it there.
     """
     flags |= os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK  # not to wait for a writer of a FIFO
-    with suppress(OSError):
+    refusal = ConfigError(f"{path} is not an ordinary file of this user's: remove it")
+    try:
         descriptor = os.open(path, flags & ~os.O_TRUNC, 0o600)
-        found = os.fstat(descriptor)
-        ours = stat.S_ISREG(found.st_mode) and found.st_nlink == 1
-        if ours and found.st_uid in (os.geteuid(), *owners):
-            if flags & os.O_TRUNC:
-                os.ftruncate(descriptor, 0)
-            return descriptor
+    except OSError as error:
+        if path.is_symlink() or path.exists():
+            raise refusal from None
+        raise error
+    found = os.fstat(descriptor)
+    ours = stat.S_ISREG(found.st_mode) and found.st_nlink == 1
+    if not ours or found.st_uid not in (os.geteuid(), *owners):
         os.close(descriptor)
-    raise ConfigError(f"{path} is not an ordinary file of this user's: remove it")
+        raise refusal
+    if flags & os.O_TRUNC:
+        os.ftruncate(descriptor, 0)
+    return descriptor
 
 
 def write(path: Path, text: str) -> None:
