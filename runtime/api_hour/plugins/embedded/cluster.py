@@ -38,7 +38,10 @@ SETTINGS = {
     "fsync": "on",  # the data is kept between runs
 }
 # Of the data folder, beside its lock.
-CONTENTS = ("postgresql*", "credentials*", "password", "binaries*", ".s.PGSQL.*", ".gitignore*")
+CONTENTS = (
+    *("postgresql*", "binaries*", ".s.PGSQL.*", "credentials", "password", ".gitignore"),
+    *("credentials.new", ".gitignore.new"),
+)
 Pause = Callable[[float], None]
 
 
@@ -86,9 +89,11 @@ def remove(data: Path, pause: Pause) -> None:
 
     Raises ConfigError if a server uses it.
     """
-    for folder in dict.fromkeys((data.resolve(), host.identity(data).data)):
+    for place in dict.fromkeys((data, host.identity(data).data)):
+        folder = place.resolve()
         if not (folder / "lock").exists():
             continue
+        host.check_folder(place)
         with _locked(folder, pause):
             for name in CONTENTS:
                 for path in folder.glob(name):
@@ -126,7 +131,8 @@ class Cluster:
     def url(self) -> str:
         """The URL, in a form that libpq, asyncpg and dbmate all understand."""
         where = f"host={self.socket_folder}&port=5432"  # the port: PGPORT must not change it
-        return f"postgresql://{self.credentials.read_text()}@/postgres?{where}"
+        with open(host.open_own(self.credentials, os.O_RDONLY)) as credentials:
+            return f"postgresql://{credentials.read()}@/postgres?{where}"
 
     def create(self) -> None:
         """Create the cluster, and the role of its URL, if there is none.
@@ -158,11 +164,14 @@ class Cluster:
     def _create_role(self) -> None:
         """Create the role of the URL, or give it a new password, and what the superuser owns."""
         password = secrets.token_urlsafe(24)
+        of_superuser = self._who.data / "password"
+        if of_superuser.exists():
+            say(f"Giving the databases of the superuser to the role {roles.NAME} ...")
         printed = self.run_as_superuser(roles.CREATE.replace("<password>", password))
         for name in re.findall(r'\t 1: datname = "(.*)"\t\(typeid', printed):
             self.run_as_superuser(roles.GIVE_OBJECTS, name)
         host.write(self.credentials, f"{roles.NAME}:{password}")
-        (self._who.data / "password").unlink(missing_ok=True)  # the superuser's, of those days
+        of_superuser.unlink(missing_ok=True)
 
     def run_as_superuser(self, sql: str, database: str = "postgres") -> str:
         """Run SQL without a server, and return what it prints."""
@@ -268,7 +277,9 @@ class Cluster:
 
     def _open_log(self, flags: int = 0) -> BinaryIO:
         """Open the log, which is the server's: it can do no more to it than write."""
-        descriptor = host.open_own(self.log, os.O_RDWR | os.O_APPEND | flags, self._who.uid)
+        descriptor = host.open_own(
+            self.log, os.O_RDWR | os.O_CREAT | os.O_APPEND | flags, self._who.uid
+        )
         os.fchown(descriptor, self._who.uid, -1)
         return open(descriptor, "a+b")
 
@@ -339,8 +350,8 @@ class Lock(NamedTuple):
 
 @contextmanager
 def _locked(data: Path, pause: Pause) -> Iterator[Lock]:
-    file = host.open_own(data / "lock", os.O_RDWR)
-    inherited = host.open_own(data / "postgresql.lock", os.O_RDONLY)
+    file = host.open_own(data / "lock", os.O_RDWR | os.O_CREAT)
+    inherited = host.open_own(data / "postgresql.lock", os.O_RDONLY | os.O_CREAT)
     lock = Lock(file, inherited)
     try:
         if not _try_lock(file):

@@ -24,6 +24,7 @@ ordinary file of this user's: what others have put there before is refused, not 
 """
 
 import ctypes
+import errno
 import hashlib
 import importlib.util
 import locale
@@ -166,8 +167,7 @@ def prepare(who: Identity) -> None:
     except OSError as error:
         cure = "choose another folder (--data), or set DATABASE_URL"
         raise ConfigError(f"cannot create {who.data}: {error.strerror}: {cure}") from error
-    _check_private(who.data)
-    _refuse_foreign(who.data)
+    check_folder(who.data)
     _check_owner(who.data / "postgresql", who.uid)
     if who.switches:  # the server's user passes through, and no other
         os.chown(who.data, -1, who.gid)
@@ -175,6 +175,12 @@ def prepare(who: Identity) -> None:
     check_access(who, who.data, os.X_OK if who.switches else os.W_OK | os.X_OK)
     if not (ignored := who.data / ".gitignore").exists():
         write(ignored, "*\n")  # the password is never committed
+
+
+def check_folder(place: Path) -> None:
+    """Raise ConfigError if others may write to the data folder, or can replace it for root."""
+    _check_private(place)
+    _refuse_foreign(place)
 
 
 def _check_private(folder: Path) -> None:
@@ -362,18 +368,18 @@ def utf8_locale() -> str:
 
 
 def open_own(path: Path, flags: int, *owners: int) -> int:
-    """Open or create a file of this user's or of ``owners``; return its descriptor.
+    """Open a file of this user's or of ``owners`` in the data folder; return its descriptor.
 
     Raises ConfigError for anything else by this name, such as a link: somebody put it there.
     """
-    flags |= os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK  # not to wait for a writer of a FIFO
+    flags |= os.O_NOFOLLOW | os.O_NONBLOCK  # not to wait for a writer of a FIFO
     refusal = ConfigError(f"{path} is not an ordinary file of this user's: remove it")
     try:
         descriptor = os.open(path, flags & ~os.O_TRUNC, 0o600)
     except OSError as error:
-        if path.is_symlink() or path.exists():
+        if error.errno in (errno.ELOOP, errno.EISDIR):
             raise refusal from None
-        raise error
+        raise
     found = os.fstat(descriptor)
     ours = stat.S_ISREG(found.st_mode) and found.st_nlink == 1
     if not ours or found.st_uid not in (os.geteuid(), *owners):

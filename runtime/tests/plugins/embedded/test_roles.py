@@ -98,7 +98,7 @@ def test_a_cluster_whose_url_named_the_superuser_goes_on_with_the_role(
         assert "parts" in query(supervisor.line(), LEFT)
     (copy / "credentials").rename(copy / "password")
     code, _, errors = as_superuser(copy, "SELECT 1")
-    assert code == 0, errors
+    assert (code, errors) == (0, "Giving the databases of the superuser to the role api_hour ...\n")
     assert not (copy / "password").exists()
     with embedded.postgresql(copy) as server:
         assert query(server.url, LEFT) == "trigger watching, wrapper far"
