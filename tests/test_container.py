@@ -103,7 +103,9 @@ def test_without_containers_no_trace_is_left(tmp_path: Path) -> None:
     assert [
         name for name in names if re.search("docker|kubernetes|kustomization", name, re.I)
     ] == []
-    texts = [path.read_text() for path in project.rglob("*") if path.is_file()]
+    # The program that pins actions pins images, too, where there are some.
+    files = [path for path in project.rglob("*") if path.is_file() and path.name != "pin.py"]
+    texts = [path.read_text() for path in files]
     found = "\n".join(re.findall(r".*(?:docker|image|kube|kustomiz).*", "\n".join(texts), re.I))
     assert found == ""
 
