@@ -43,7 +43,7 @@ from functools import partial
 from pathlib import Path
 
 from api_hour.exceptions import INSTALL, ConfigError
-from api_hour.owned_files import CURE, located
+from api_hour.owned_files import located
 from api_hour.privileges import drop
 
 # A socket's path has at most 107 bytes.
@@ -122,7 +122,8 @@ def _refuse_foreign(place: Path) -> None:
     if os.geteuid() == 0 == Path("/").stat().st_uid:
         with located(str(place), "PostgreSQL's data") as found:
             if found.fault:
-                raise ConfigError(f"PostgreSQL's data: {found.fault}; {CURE}")
+                cure = "choose a folder (--data) that only root can replace"
+                raise ConfigError(f"PostgreSQL's data: {found.fault}; {cure}")
 
 
 def _nearest(folder: Path) -> Path:
