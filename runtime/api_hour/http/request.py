@@ -6,7 +6,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any, cast
 
-from aiohttp import BodyPartReader, MultipartReader, hdrs, web
+from aiohttp import MultipartReader, hdrs, web
 from aiohttp.helpers import reify
 from aiohttp.http import SERVER_SOFTWARE
 from aiohttp.http_exceptions import HttpProcessingError
@@ -140,12 +140,14 @@ class Request(web.Request):
 
 
 class _Parts(MultipartReader):
-    """The parts of a body; the loop goes on after each, because a small one takes long, too."""
+    """The parts of a body; the loop goes on at each line before, between and after them.
 
-    async def next(self) -> MultipartReader | BodyPartReader | None:
-        """Return the next part, or None after the last."""
+    A small part takes long, too, and there is no end of the lines before the first one.
+    """
+
+    async def _readline(self) -> bytes:
         await asyncio.sleep(0)
-        return await super().next()
+        return await super()._readline()
 
 
 def is_of_client(request: web.BaseRequest, error: BaseException) -> bool:
