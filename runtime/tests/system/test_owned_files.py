@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from runtime.tests.system.test_privileges import PROJECT
-from testkit.processes import API_HOUR, Daemon
+from testkit.processes import API_HOUR, Daemon, Program
 from testkit.waiting import TIMEOUT, until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="root alone follows the rule")
@@ -27,7 +27,7 @@ STARTS = """\
 import json, os, sys
 from api_hour.cli import main
 
-for number, arguments in enumerate(json.load(sys.stdin)):
+for number, arguments in enumerate(json.loads(sys.argv[1])):
     if os.fork() == 0:
         out = os.open(f"out{number}", os.O_CREAT | os.O_WRONLY)
         os.dup2(out, 1)
@@ -132,16 +132,10 @@ def test_what_others_have_put_there_ends_the_start_and_stays_as_it_was(stage: St
             value = f"unix:{path}" if option == "--bind" else f"{path}"
             listen = () if option == "--bind" else FREE
             commands[-1] = ["hello:Container", "--user=nobody", option, value, *listen]
-    starts = subprocess.run(
-        [sys.executable, "-c", STARTS],
-        cwd=stage.folder,
-        input=json.dumps(commands),
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-    )
-    assert starts.returncode == 0, starts.stderr
-    for number, (name, code) in enumerate(zip(REFUSED, starts.stdout.split(), strict=True)):
+    program = (sys.executable, "-c", STARTS, json.dumps(commands))
+    with Program(*program, folder=stage.folder) as starts:  # and none of them stays
+        assert starts.wait() == 0
+    for number, (name, code) in enumerate(zip(REFUSED, starts.lines, strict=True)):
         told = (stage.folder / f"out{number}").read_text()
         last = told.strip().splitlines()[-1]
         assert code == "1", (name, told)
