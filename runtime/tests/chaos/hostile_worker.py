@@ -30,7 +30,7 @@ import fcntl, gc, random, signal, socket, threading
 
 from api_hour.worker.channel import MAX_LINE, Channel, Message
 from api_hour.worker.crash_report import CrashReport
-from gunicorn.workers.workertmp import WorkerTmp
+from api_hour.config.gunicorn_files import Heartbeats
 
 PLACE = os.path.dirname(os.environ["CHAOS_LEDGER"])
 
@@ -86,7 +86,7 @@ def endless_line(sock):
 
 
 def odd_heartbeats(sock):
-    file = of(WorkerTmp).fileno()
+    file = of(Heartbeats).fileno()
     sock.send(line("ready"))
     for when in (-(2**40), 2**40, 0):
         os.utime(file, (when, when))

@@ -1,5 +1,6 @@
 """A user's mistake gives one line that names the place and the cure, and exit code 1."""
 
+import fcntl
 import os
 import platform
 import re
@@ -292,6 +293,17 @@ def test_gunicorns_own_checks_of_the_configuration_import_nothing(
     ended = api_hour(project, "hello:Nope", option)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ("boot_timeout " in ended.stdout) == (option == "--print-config")
+
+
+def test_what_others_wrote_does_not_move_a_terminal(project: Path) -> None:
+    path = project / "pid"
+    path.write_text("\x1b[2J\n7")
+    with path.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        ended = api_hour(project, "hello:Container", "--pid", "pid", "--bind", "127.0.0.1:0")
+    assert ended.returncode == 1
+    assert r"its master (pid: \x1b[2J\n7) holds" in ended.stderr
+    assert "\x1b" not in ended.stderr
 
 
 def test_what_may_be_a_secret_is_not_printed_with_the_configuration(project: Path) -> None:

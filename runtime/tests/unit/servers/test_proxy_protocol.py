@@ -49,6 +49,10 @@ GOOD = {
         "192.0.2.7",
     ),
     "v2, unix": (version_2(1, 0x31, b"/run/a".ljust(108, b"\0") * 2), "/run/a"),
+    "v2, unix, odd": (
+        version_2(1, 0x31, b'\0a" \x1b\xff\xe2\x80\xae'.ljust(108, b"\0") * 2),
+        "%00a%22%20%1B%FF%E2%80%AE",
+    ),
     "v2, local": (version_2(0, 0x11, TCP4), "127.0.0.1"),
     "v2, local without addresses": (version_2(0, 0, b""), "127.0.0.1"),
     "v2, unspecified": (version_2(1, 0, b""), "127.0.0.1"),
