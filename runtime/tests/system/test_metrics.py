@@ -227,7 +227,7 @@ def as_nobody(act: Callable[[], object]) -> None:
 
 
 def lay(folder: Path, name: str) -> None:
-    """Put something else in the place of one of the master's files."""
+    """Put something else instead of one of the master's files."""
     path = folder / name
     path.unlink(missing_ok=True)
     if name.endswith((".lock", "pipe_m0.db")):

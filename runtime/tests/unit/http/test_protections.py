@@ -421,7 +421,7 @@ def test_a_path_of_very_many_segments_is_refused(run: Any, fast: bool, path: str
 
 
 FORMS = {
-    "no boundary in the body": b"what is no form",
+    "no boundary in the body": b"what is not a form",
     "a part without a name": b"--b\r\nX-A: b\r\n\r\nx\r\n--b--\r\n",
     "a wrong boundary": b"--b\r\nContent-Disposition: form-data; name=a\r\n\r\nx\r\n--bb\r\n",
     "many headers": b"--b\r\n" + b"X-A: b\r\n" * 200 + b"\r\nx\r\n--b--\r\n",
