@@ -162,7 +162,10 @@ def test_whatever_is_written_is_settings_or_one_line(project: Path, name: str, k
             return Loader(object)
         if main:
             return yaml_document.load(project / name).split("api_hour")
-        return logging_yaml.load(project / name, "hello")
+        document = yaml_document.load(project / name)
+        handlers = logging_yaml.read(document, "hello")
+        logging_yaml.try_out(document, handlers)
+        return handlers
 
     @settings(
         max_examples=EXAMPLES,
