@@ -9,6 +9,7 @@ import collections
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -52,13 +53,21 @@ class Counter:
     def measure(self, case: Case, requests: int) -> tuple[Parts, Parts]:
         """Count ``requests`` and three times as many, after a warm-up, by part of the server."""
         ask(self._server.port, case, CONNECTIONS)  # it listens, but its worker may not be ready
-        self._control("instrumentation", "on")
+        self.switch_on()
         self._run(case, requests)
         return self._run(case, requests), self._run(case, 3 * requests)
 
     def _run(self, case: Case, requests: int) -> Parts:
-        """Send ``requests`` and return the instructions since the last call."""
-        ask(self._server.port, case, requests)
+        return self.count(partial(ask, self._server.port, case, requests))
+
+    def switch_on(self) -> None:
+        """Begin to count."""
+        self._control("instrumentation", "on")
+
+    def count(self, *work: Callable[[], object]) -> Parts:
+        """Let ``work`` be done, and return the instructions since the last call."""
+        for step in work:
+            step()
         self._control("dump")
         counted = Parts()
         for file in list(self._folder.iterdir()):

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from cookiecutter.exceptions import FailedHookException
 
-from api_hour.config.logging_yaml import load
+from api_hour.config import logging_yaml, yaml_document
 from testkit.projects import DATABASES, PRODUCT, ROOT, bake, git
 
 # The files of a project by answer, written independently of the hook's table.
@@ -252,7 +252,8 @@ def test_the_logs_can_be_set_up_in_either_form(
     monkeypatch.delenv("LOG_FORMAT", raising=False)
     if form:
         monkeypatch.setenv("LOG_FORMAT", form)
-    settings = load(project / "etc" / "hello" / "logging.yaml", "hello")
+    document = yaml_document.load(project / "etc" / "hello" / "logging.yaml")
+    settings = logging_yaml.read(document, "hello")
     assert settings["handlers"]["console"]["formatter"] == (form or "text")
     assert settings["loggers"]["gunicorn.access"] == {"level": "INFO"}
 

@@ -103,7 +103,9 @@ def test_without_containers_no_trace_is_left(tmp_path: Path) -> None:
     assert [
         name for name in names if re.search("docker|kubernetes|kustomization", name, re.I)
     ] == []
-    texts = [path.read_text() for path in project.rglob("*") if path.is_file()]
+    # The program that pins actions pins images, too, where there are some.
+    files = [path for path in project.rglob("*") if path.is_file() and path.name != "pin.py"]
+    texts = [path.read_text() for path in files]
     found = "\n".join(re.findall(r".*(?:docker|image|kube|kustomiz).*", "\n".join(texts), re.I))
     assert found == ""
 
@@ -170,19 +172,11 @@ def test_the_base_is_the_pinned_one_although_its_tag_has_moved(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("package", "reason"),
-    [
-        ("multidict", "No matching distribution found for multidict"),
-        ("flit_core", "No module named 'flit_core'"),
-    ],
-)
-def test_a_package_that_a_lock_lacks_stops_the_build(
-    build: Build, package: str, reason: str
-) -> None:
-    result = build(rf"(?m)^{package}==.*\n", "")
+def test_a_package_that_the_lock_lacks_stops_the_build(build: Build) -> None:
+    result = build(r"(?m)^multidict==.*\n", "")
     output = result.stdout + result.stderr
-    assert (result.returncode, reason in output) == (2, True), output
+    assert result.returncode == 2
+    assert "No matching distribution found for multidict" in output
     assert "run make lock, and commit" in output
 
 

@@ -2,7 +2,9 @@
 
 import importlib.util
 import re
+import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
@@ -16,10 +18,6 @@ from testkit.registry import Registry, serving
 FILES = ("Dockerfile", ".gitlab-ci.yml")
 WORKFLOW = ".github/workflows/ci.yml"
 GITHUB = "https://github.com"
-SHORTENED = (
-    "actions/checkout@de0fac2e4500dabe0009e67214ff5f5447ce83dd # v6.0.2",
-    "actions/checkout@v6.0.2",
-)
 
 
 @pytest.fixture
@@ -32,10 +30,20 @@ def registry() -> Iterator[Registry]:
         yield registry
 
 
+@pytest.fixture(scope="module")
+def baked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Bake a project of each CI; tests take copies."""
+    folder = tmp_path_factory.mktemp("baked")
+    return {
+        "gitlab": bake(folder / "gitlab", ci="gitlab"),
+        "github": bake(folder / "github", ci="github", container="no"),
+    }
+
+
 @pytest.fixture
-def project(tmp_path: Path, registry: Registry) -> Project:
+def project(tmp_path: Path, baked: dict[str, Path], registry: Registry) -> Project:
     """Return a project whose images lie in that registry."""
-    project = Project(bake(tmp_path / "out", ci="gitlab"))
+    project = Project(shutil.copytree(baked["gitlab"], tmp_path / "hello"))
     for name in FILES:
         path = project.folder / name
         pattern = r"(docker\.io/library/|(?<=- ))python:"
@@ -46,9 +54,9 @@ def project(tmp_path: Path, registry: Registry) -> Project:
 
 
 @pytest.fixture(scope="module")
-def pin(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
+def pin(baked: dict[str, Path]) -> ModuleType:
     """Import the program of a project."""
-    path = bake(tmp_path_factory.mktemp("pin") / "out") / "deploy" / "pin.py"
+    path = baked["gitlab"] / "deploy" / "pin.py"
     spec = importlib.util.spec_from_file_location("pin", path)
     assert spec
     assert spec.loader
@@ -143,63 +151,80 @@ def test_an_image_is_built_from_a_pinned_one_only(
     assert not (project.folder / ".venv").exists()
 
 
-def tagged(folder: Path, tag: str, *options: str) -> str:
-    """Let the newest commit of a repository have a tag; return that commit."""
-    folder.mkdir(parents=True, exist_ok=True)
-    git(folder, "init", "--quiet")
-    for message in ("Tagged", "Newer"):
-        git(folder, "commit", "--quiet", "--allow-empty", f"--message={message}")
-        if message == "Tagged":
-            git(folder, "tag", "--force", f"--message={message}", *options, tag)
-    return git(folder, "rev-parse", f"{tag}^{{commit}}")
+@dataclass
+class Action:
+    """A repository on GitHub with a tag that a project uses."""
 
+    folder: Path
+    name: str
+    tag: str
 
-def uses(project: Project) -> list[str]:
-    """Return the actions of the project's workflow."""
-    return re.findall(r"- uses: (.+)", (project.folder / WORKFLOW).read_text())
+    def move_tag(self, *options: str) -> str:
+        """Let the tag name a new commit, which is not the newest; return it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        git(self.folder, "init", "--quiet")
+        git(self.folder, "commit", "--quiet", "--allow-empty", "--message=Tagged")
+        git(self.folder, "tag", "--force", *options, self.tag)
+        git(self.folder, "commit", "--quiet", "--allow-empty", "--message=Newer")
+        return git(self.folder, "rev-parse", "HEAD~1")
 
 
 @pytest.fixture
-def github(tmp_path: Path) -> dict[str, str]:
-    """Return the environment in which git finds GitHub in a folder."""
+def acting(tmp_path: Path, baked: dict[str, Path]) -> Project:
+    """Return a project with actions, whose git finds GitHub in the folder of the test."""
     key = f"url.{tmp_path}/.insteadOf"
-    return {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": key, "GIT_CONFIG_VALUE_0": f"{GITHUB}/"}
+    return Project(
+        shutil.copytree(baked["github"], tmp_path / "hello"),
+        {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": key, "GIT_CONFIG_VALUE_0": f"{GITHUB}/"},
+    )
 
 
-def test_every_action_gets_the_commit_of_its_tag(tmp_path: Path, github: dict[str, str]) -> None:
-    project = Project(bake(tmp_path / "out", ci="github", container="no"), github)
-    checkout = tagged(tmp_path / "actions" / "checkout", "v6.0.2", "--annotate")
-    python = tagged(tmp_path / "actions" / "setup-python", "v6.2.0", "--no-sign")
-    with project.edited(project.folder / WORKFLOW, *SHORTENED):
-        said = project.succeed("pin")
-        assert f"actions/checkout v6.0.2 is {checkout}\n" in said
-        assert uses(project) == [
-            f"actions/checkout@{checkout} # v6.0.2",
-            f"actions/setup-python@{python} # v6.2.0",
-        ]
-        newer = tagged(tmp_path / "actions" / "checkout", "v6.0.2", "--annotate")
-        project.succeed("pin")
-        assert [use.split()[0] for use in uses(project)] == [
-            f"actions/checkout@{newer}",
-            f"actions/setup-python@{python}",
-        ]
+@pytest.fixture
+def actions(tmp_path: Path, acting: Project) -> tuple[Action, Action]:
+    """Return the actions that this project uses; their repositories do not exist yet."""
+    used = [use.replace("@", " ").split() for use in uses(acting)]
+    first, second = (Action(tmp_path / name, name, tag) for name, _, _, tag in used)
+    return first, second
 
 
-@pytest.mark.parametrize(
-    ("tag", "reason"), [("v6.0.3", "has no tag v6.0.2"), ("", "not appear to")]
-)
-def test_an_action_without_its_tag_changes_nothing(
-    tmp_path: Path, github: dict[str, str], tag: str, reason: str
+def uses(project: Project) -> list[str]:
+    """Return what the project's workflow says of its actions."""
+    return re.findall(r"- uses: (.+)", (project.folder / WORKFLOW).read_text())
+
+
+def test_every_action_gets_the_commit_of_its_tag(
+    acting: Project, actions: tuple[Action, Action]
 ) -> None:
-    project = Project(bake(tmp_path / "out", ci="github", container="no"), github)
-    before = uses(project)
-    if tag:
-        tagged(tmp_path / "actions" / "checkout", tag)
-    result = project.make("pin")
+    first, second = actions
+    workflow = acting.folder / WORKFLOW
+    workflow.write_text(re.sub(r"@[0-9a-f]{40} # ", "@", workflow.read_text(), count=1))
+    assert uses(acting)[0] == f"{first.name}@{first.tag}"
+    commits = [first.move_tag("--annotate", "--message=New"), second.move_tag()]
+    said = acting.succeed("pin")
+    assert f"{first.name} {first.tag} is {commits[0]}\n" in said
+    names = [f"{action.name}@{{}} # {action.tag}" for action in actions]
+    assert uses(acting) == [
+        name.format(commit) for name, commit in zip(names, commits, strict=True)
+    ]
+    commits = [first.move_tag("--annotate", "--message=Newer"), commits[1]]
+    acting.succeed("pin")
+    assert uses(acting) == [
+        name.format(commit) for name, commit in zip(names, commits, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("fault", ["has no tag", "does not tell the commit of"])
+def test_an_action_without_its_tag_changes_nothing(
+    acting: Project, actions: tuple[Action, Action], fault: str
+) -> None:
+    before = uses(acting)
+    if fault == "has no tag":
+        replace(actions[0], tag="another").move_tag()
+    result = acting.make("pin")
     assert result.returncode == 2
-    assert f"make pin: nothing was changed, because {GITHUB}/actions/checkout " in result.stderr
-    assert reason in result.stderr
-    assert uses(project) == before
+    url, tag = f"{GITHUB}/{actions[0].name}", actions[0].tag
+    assert f"make pin: nothing was changed, because {url} {fault} {tag}" in result.stderr
+    assert uses(acting) == before
 
 
 @pytest.mark.parametrize(

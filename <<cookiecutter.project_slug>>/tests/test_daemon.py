@@ -25,6 +25,7 @@ def test_the_daemon_boots_answers_and_exits_on_term(environment: dict[str, str])
             assert _status(ports["admin"], "/health/ready") == 200
             assert _status(ports["admin"], "/health/engines") == 200
             assert _status(ports["admin"], "/metrics") == 200
+            assert _status(ports["admin"], "/metrics", host="a.page.example") == 421
             assert _status(ports["http"], "/health/live") == 404
             assert _status(ports["http"], "/metrics") == 404
             daemon.terminate()
@@ -46,10 +47,10 @@ def _ports(daemon: subprocess.Popen[str]) -> dict[str, int]:
     raise AssertionError(f"The daemon did not become ready:\n{log}")
 
 
-def _status(port: int, path: str) -> int:
+def _status(port: int, path: str, host: str = "localhost") -> int:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     try:
-        connection.request("GET", path)
+        connection.request("GET", path, headers={"Host": host})
         return connection.getresponse().status
     finally:
         connection.close()

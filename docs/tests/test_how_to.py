@@ -18,6 +18,7 @@ from api_hour.plugins import embedded
 from api_hour.plugins.embedded import host
 from docs.tests.pages import DOCS, ROOT
 from testkit.ports import accepts, free_port
+from testkit.postgresql import as_superuser
 from testkit.processes import Daemon, Program
 from testkit.reloads import work_through_three_reloads
 from testkit.waiting import until
@@ -108,14 +109,16 @@ def test_pgbouncer_accepts_the_page_s_settings_and_the_role_has_its_timeouts(
     tmp_path: Path,
 ) -> None:
     program = _program("pgbouncer")
-    with embedded.postgresql(tmp_path / "data", own=True) as server:
-        _execute(server.url, "CREATE ROLE hello LOGIN PASSWORD 'secret'")
-        _execute(server.url, (HOW_TO / "pgbouncer" / "role.sql").read_text())
-        with _bouncer(program, server.url) as port:
-            url = POOLED.format(port=port)
-            asked = "-c statement_timeout=9000 -c client_connection_check_interval=9000"
-            assert _execute(url, "SHOW statement_timeout", options=asked) == "5s"
-            assert _execute(url, "SHOW client_connection_check_interval") == "1s"
+    role = (HOW_TO / "pgbouncer" / "role.sql").read_text()
+    as_superuser(tmp_path / "data", f"CREATE ROLE hello LOGIN PASSWORD 'secret';\n{role}")
+    with (
+        embedded.postgresql(tmp_path / "data", own=True) as server,
+        _bouncer(program, server.url) as port,
+    ):
+        url = POOLED.format(port=port)
+        asked = "-c statement_timeout=9000 -c client_connection_check_interval=9000"
+        assert _execute(url, "SHOW statement_timeout", options=asked) == "5s"
+        assert _execute(url, "SHOW client_connection_check_interval") == "1s"
 
 
 def test_the_sums_of_capacity_are_those_of_a_generated_project() -> None:

@@ -10,6 +10,7 @@ from api_hour.config import command_line
 from api_hour.config.command_line import USAGE, UsageError
 from api_hour.config.loader import BaseApplication, Loader
 from api_hour.exceptions import ConfigError
+from api_hour.logs.formatters import escape
 from api_hour.master import reload_requests, reloader
 from api_hour.master.arbiter import Arbiter
 from api_hour.master.starter import Starter
@@ -27,7 +28,7 @@ def main() -> NoReturn:
         print(f"{USAGE}\napi_hour: error: {error}", file=sys.stderr)
         sys.exit(2)
     except (ConfigError, RuntimeError) as error:
-        sys.exit(f"api_hour: error: {error}")
+        sys.exit(f"api_hour: error: {escape(str(error))}")  # it may quote what others wrote
     sys.exit(0)
 
 

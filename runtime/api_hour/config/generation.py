@@ -14,6 +14,7 @@ from typing import Any
 from api_hour.config.addresses import ListenerSettings
 from api_hour.config.yaml_document import Document
 from api_hour.exceptions import ConfigError
+from api_hour.privileges import ROOT
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +30,7 @@ class Generation:
     logs: Mapping[str, Any]  # logging.yaml in dictConfig's form; empty without one
     warnings: Sequence[str] = ()  # one line for each setting that has no effect
     origin: str = ""  # the files that were read, or that there are none
+    trusted: frozenset[int] = frozenset([ROOT])  # users whose word root takes
 
     def enter(self) -> None:
         """Make the release folder the working directory and the first entry of ``sys.path``."""

@@ -14,15 +14,17 @@ import os
 import pwd
 import runpy
 import ssl
+import stat
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import redirect_stderr, suppress
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType, ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from gunicorn import util
 from gunicorn.app.base import Application
@@ -30,11 +32,13 @@ from gunicorn.app.base import BaseApplication as BaseApplication
 from gunicorn.config import KNOWN_SETTINGS, Config
 from gunicorn.errors import ConfigError as GunicornConfigError
 
+from api_hour import owned_files
 from api_hour.config import (
     READ_BY_GUNICORN,
     addresses,
     command_line,
     convert,
+    gunicorn_files,
     gunicorn_settings,
     logging_yaml,
     tls,
@@ -43,7 +47,7 @@ from api_hour.config import (
 from api_hour.config.addresses import EVERYWHERE, ListenerSettings
 from api_hour.config.generation import Generation, split
 from api_hour.exceptions import ConfigError
-from api_hour.logs import observers
+from api_hour.logs import files, observers
 from api_hour.privileges import ROOT
 
 HTTP = "http"  # the listener that --bind and PORT mean
@@ -70,6 +74,7 @@ EXPECTED = {
     "validate_group": "a group of this machine",
 }
 
+T = TypeVar("T")
 Values = Mapping[str, Any]  # of settings, by name
 Label = Callable[[str], str]  # from a setting's name to the words with which an error begins
 
@@ -92,6 +97,7 @@ class Loader(Application):  # type: ignore[misc]
     generation: Generation
 
     def __init__(self, worker_class: type, *, prog: str | None = None) -> None:
+        gunicorn_files.install()
         self._worker_class = worker_class
         # Both as they were at the start: a reload must find the same, though `current` may be
         # another release by then, and the master has changed its environment.
@@ -111,8 +117,10 @@ class Loader(Application):  # type: ignore[misc]
         self._logs: Values = {}
         self._warnings: list[str] = []
         self._files: list[str] = []  # that were read, as an operator would name them
+        self._paths: list[str] = []  # of these files
         self._moves: list[_Move] = []
         self._set_anywhere: set[str] = set()  # names
+        self._veiled: dict[str, Any] = {}  # settings of !env and !file, as they may be shown
         try:
             self.load_config()
             self.cfg.validate()
@@ -126,6 +134,16 @@ class Loader(Application):  # type: ignore[misc]
         if self.cfg.daemon and self.cfg.errorlog == "-" and not (self.cfg.syslog or self._logs):
             raise ConfigError("daemon has no terminal to log to: give it an errorlog")
         self._check_user()
+        trusted = self._find_trusted()
+        files.belong_to(files.Owners(self.cfg.uid, self.cfg.gid, trusted))
+        for path in {self.cfg.errorlog, self.cfg.accesslog} - {"-", None}:
+            files.refuse_foreign(path)
+        logging_yaml.try_out(self._logging, self._logs)
+        for number, item in enumerate(self.cfg.settings["raw_env"].get()):
+            if "=" not in item:  # perhaps a secret
+                raise ConfigError(
+                    f"raw_env must be a list of NAME=VALUE; see its item {number + 1}"
+                )
         self.cfg.set("worker_class", self._worker_class)
         self.cfg.set("default_proc_name", self._spec)
         self.cfg.set("control_socket_disable", True)
@@ -142,6 +160,7 @@ class Loader(Application):  # type: ignore[misc]
             logs={} if self.cfg.check else self._logs,
             warnings=tuple(self._warnings),
             origin=", ".join(self._files) or f"no file in etc/{self._name} or /etc/{self._name}",
+            trusted=trusted,
         )
 
     def enter_start_folder(self) -> str:
@@ -186,9 +205,11 @@ class Loader(Application):  # type: ignore[misc]
         in_variable = command_line.parse_variable(variable) if variable else {}
         folder, python, label = self._find_files(in_variable, options)
         self._section, self._document = yaml_document.load(folder / "main.yaml").split("api_hour")
-        self._logs = logging_yaml.load(folder / "logging.yaml", self._name)
-        files = [folder / name for name in FILES[:2] if (folder / name).exists()]
-        self._files = [*map(_shown, files), *self._files]
+        self._logging = yaml_document.load(folder / "logging.yaml")
+        self._logs = logging_yaml.read(self._logging, self._name)
+        found = [folder / name for name in FILES[:2] if (folder / name).exists()]
+        self._files = [*map(_shown, found), *self._files]
+        self._paths += map(str, found)
         self._warnings += logging_yaml.warnings(self._logs)
         self._apply_yaml()
         self._apply_environment()
@@ -205,6 +226,10 @@ class Loader(Application):  # type: ignore[misc]
     def run(self) -> None:
         """Start the master, or do what --check-config and --print-config ask for."""
         if self.cfg.print_config:
+            for name, veiled in self._veiled.items():
+                self.cfg.settings[name].value = veiled
+            variables = self.cfg.settings["raw_env"]
+            variables.value = [f"{item.partition('=')[0]}=..." for item in variables.value]
             command_line.tell(str(self.cfg))
             self.load()
             raise SystemExit(0)
@@ -277,6 +302,7 @@ class Loader(Application):  # type: ignore[misc]
             raise ConfigError(f"{shown} does not exist: name another with --config")
         values = _run(shown, lambda: runpy.run_path(path), path)
         self._files.append(shown)
+        self._paths.append(path)
         return values, lambda name: f"{shown}{_line_of(name, path)}: {name}"
 
     # Apply
@@ -291,10 +317,18 @@ class Loader(Application):  # type: ignore[misc]
                 known = difflib.get_close_matches(key, [*self.cfg.settings, LISTENERS], 1)
                 hint = f"; did you mean {known[0]}?" if known else "; see api_hour --help-all"
                 raise self._section.error((key,), f"api_hour.{key} is not a setting{hint}")
-        try:
-            self._apply(values, lambda key: str(self._section.error((key,), f"api_hour.{key}")))
-        except ConfigError as error:  # a value of !env or !file may be a secret
-            raise ConfigError(convert.censored(self._section, str(error))) from None
+
+        def label(key: str) -> str:
+            return str(self._section.error((key,), f"api_hour.{key}"))
+
+        def apply(key: str, value: object) -> None:
+            self._apply({key: value}, label)
+
+        for key, value in values.items():
+            veiled = self._section.veiled((key,))
+            _read(partial(apply, key), value, veiled, label(key))
+            if veiled != value:
+                self._veiled[key] = veiled
 
     def _apply_environment(self) -> None:
         """Apply what other programs of this kind read from the environment; empty is unset."""
@@ -330,6 +364,7 @@ class Loader(Application):  # type: ignore[misc]
     def _set(self, name: str, value: object, label: Label) -> None:
         """Apply one setting; raises ConfigError, which begins with what ``label`` says."""
         setting = self.cfg.settings[name]
+        self._veiled.pop(name, None)
         refused = gunicorn_settings.refused(beside_logging_yaml=bool(self._logs))
         warned = gunicorn_settings.WARNED | gunicorn_settings.OWN_WARNED
         if name in refused or name in warned:
@@ -396,6 +431,24 @@ class Loader(Application):  # type: ignore[misc]
         if user == ROOT:
             self._warnings.append(RUN_AS_ROOT)
 
+    def _find_trusted(self) -> frozenset[int]:
+        """Return whose word root takes: it obeys or runs their files. Warn of that once.
+
+        It must go on: the code may lie in a developer's folder, or in one that a container shares
+        with its host.
+        """
+        trusted, faults = {ROOT}, list[str]()
+        code = [self.cfg.chdir] if self.cfg.uid == ROOT else []  # else a worker without rights
+        for path in [*self._paths, *code] if os.geteuid() == ROOT else ():
+            real = Path(path).resolve()
+            trusted |= {place.stat().st_uid for place in (real, *real.parents)}
+            try:
+                owned_files.refuse_foreign(str(real), path)
+            except owned_files.ForeignFile as error:
+                faults.append(f"root obeys {path}, which others can change: {error.fault}")
+        self._warnings += faults[:1]
+        return frozenset(trusted)
+
     # Listeners
 
     def _listeners(self) -> dict[str, ListenerSettings]:
@@ -420,8 +473,12 @@ class Loader(Application):  # type: ignore[misc]
             raise self._section.error((LISTENERS,), "api_hour.listeners must map names to URLs")
         found = {}
         for name, value in given.items():
+            keys = (LISTENERS, name)
+            veiled = self._section.veiled(keys) if keys in self._section.marks else value
             try:
-                found[name] = addresses.read(name, value)
+                found[name] = _read(
+                    partial(addresses.read, name), value, veiled, f"listener {name}"
+                )
             except ConfigError as error:
                 raise self._at_listener(name, error) from None
         return found
@@ -453,6 +510,12 @@ class Loader(Application):  # type: ignore[misc]
                 raise self._at_listener(name, error) from None
             if context:
                 contexts[name] = context
+            for pair in listener.key_pairs if os.geteuid() == ROOT else ():
+                key = pair.key or pair.certificate
+                if os.stat(key).st_mode & stat.S_IRWXO:  # root alone has to read it
+                    self._warnings.append(
+                        f"listener {name}: all users may read the key {key}: chmod o= {key}"
+                    )
         return contexts
 
     def _call_ssl_hook(self, made: ssl.SSLContext) -> ssl.SSLContext:
@@ -464,6 +527,20 @@ class Loader(Application):  # type: ignore[misc]
         if not isinstance(changed, ssl.SSLContext):
             raise ConfigError(f"ssl_context must return an ssl.SSLContext, got {changed!r}")
         return changed
+
+
+def _read(read: Callable[[Any], T], value: object, veiled: object, what: str) -> T:
+    """Return ``read(value)``; an error is that of ``veiled``, which has no secret.
+
+    A part of a secret is one as well, and a message may have it in any form.
+    """
+    try:
+        return read(value)
+    except ConfigError:
+        if veiled == value:
+            raise
+    read(veiled)
+    raise ConfigError(f"{what} cannot be {veiled!r}")
 
 
 def _signature(value: object) -> str:

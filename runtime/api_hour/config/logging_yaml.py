@@ -15,9 +15,10 @@ from typing import Any, Literal
 
 import msgspec
 
-from api_hour.config import convert, yaml_document
+from api_hour.config import convert
 from api_hour.config.yaml_document import Document, Keys, at
-from api_hour.logs import setup
+from api_hour.exceptions import ConfigError
+from api_hour.logs import files, setup
 from api_hour.logs.setup import Settings
 
 Level = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
@@ -47,13 +48,12 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
     loggers: dict[str, _Logger] = {}
 
 
-def load(path: str | os.PathLike[str], package: str) -> Settings:
+def read(document: Document, package: str) -> Settings:
     """Return the settings of ``logging.yaml``, {} without one; raises ConfigError.
 
-    The master tries them, so that a mistake is found before a worker starts. That is why they may
-    name no class of the project's ``package``: the master imports no project code.
+    The master tries them, too, so that a mistake is found before a worker starts. That is why they
+    may name no class of the project's ``package``: the master imports no project code.
     """
-    document = yaml_document.load(path)
     if not document.marks:
         return {}
     settings: Settings = msgspec.to_builtins(convert.convert(document, _File))
@@ -73,7 +73,6 @@ def load(path: str | os.PathLike[str], package: str) -> Settings:
                 "the handler behind it, or start a QueueListener in engines()"
             )
             raise document.error(("handlers", name, "class"), message)
-    _try(document, settings)
     return settings
 
 
@@ -108,8 +107,10 @@ def _classes(settings: Settings) -> Iterator[Keys]:
             yield from ((section, name, key) for key in ("class", "()") if key in part)
 
 
-def _try(document: Document, settings: Settings) -> None:
+def try_out(document: Document, settings: Settings) -> None:
     """Make every part once; raises ConfigError for one that cannot be made."""
+    if not settings:
+        return
     handlers = {name: _delayed(part) for name, part in settings["handlers"].items()}
     try:
         made = setup.make({**settings, "handlers": handlers})
@@ -148,11 +149,12 @@ def _look_at_file(name: str, handler: logging.Handler) -> None:
         return
     path = handler.baseFilename
     try:
+        files.refuse_foreign(path)
         with suppress(FileNotFoundError):
             os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
             return
         if not os.access(os.path.dirname(path), os.W_OK):
             os.stat(os.path.dirname(path))
             raise PermissionError(errno.EACCES, "Permission denied", path)
-    except OSError as error:
+    except (OSError, ConfigError) as error:
         raise setup.Unusable(("handlers", name), f"{type(error).__name__}: {error}") from error

@@ -191,9 +191,9 @@ def _known(value: Any, names: Any) -> str:
 def assignments(value: Any) -> list[str]:
     """Return a list of NAME=VALUE; raises ValueError for an item of another form."""
     items = value if isinstance(value, list | tuple) else [value]
-    for item in items:
+    for number, item in enumerate(items, 1):
         if not isinstance(item, str) or not item.partition("=")[0] or "=" not in item:
-            raise ValueError(f"must be NAME=VALUE, got {item!r}")
+            raise ValueError(f"must be NAME=VALUE: its item {number} is not")  # perhaps a secret
     return [item.strip() for item in items]
 
 

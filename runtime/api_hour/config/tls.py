@@ -37,6 +37,7 @@ def context(listener: ListenerSettings, wrap: Wrap) -> ssl.SSLContext | None:
 def _of_pair(listener: ListenerSettings, pair: KeyPair) -> ssl.SSLContext:
     """Return a context with one certificate, and with what the listener says of all."""
     made = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    made.options |= ssl.OP_NO_RENEGOTIATION  # each is a signature; OpenSSL 3 has it by default
     try:
         made.load_cert_chain(pair.certificate, pair.key or None, password=_no_password)
     except OSError as error:  # SSLError is one

@@ -101,6 +101,17 @@ class Document:
         text = repr(value) if isinstance(value, str) else str(value)
         return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "..."
 
+    def veiled(self, keys: Keys) -> Any:
+        """Return the value at ``keys``, with ``<!env NAME>`` instead of what may be a secret."""
+        value = at(self.data, keys)
+        if origin := self.origin(keys):
+            return f"<{origin}>"
+        if isinstance(value, dict):
+            return {key: self.veiled((*keys, key)) for key in value}
+        if isinstance(value, list):
+            return [self.veiled((*keys, number)) for number in range(len(value))]
+        return value
+
     def origin(self, keys: Keys) -> str:
         """Return ``!env NAME`` or ``!file PATH`` if the value at ``keys`` came from it, else ""."""
         return self.marks[keys].origin if keys in self.marks else ""

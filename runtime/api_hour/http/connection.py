@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any, cast
 from aiohttp import WSCloseCode, web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_websocket import WebSocketReader
+from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import ERROR, RequestHandler, RequestPayloadError, _ErrInfo
 from aiohttp.web_server import Server as AiohttpServer
 
 from api_hour.container import ServerOptions
+from api_hour.http.compressed_body import CompressedBody
 from api_hour.http.parser import COMPILED, MALFORMED, Parser, answer_to
 from api_hour.http.proxy_headers import TrustedProxies
 from api_hour.http.request import Request, body_error, has_left, is_of_client
@@ -343,12 +345,13 @@ class Connections(AiohttpServer):
         proxies = TrustedProxies(trusted, options.proxy_headers) if trusted else None
         self.request_constants: dict[str, Any] = {"_proxies": proxies}
         kind = type("Request", (Request,), self.request_constants)
-        factory = functools.partial(_make_request, app, kind)
+        inflates = kwargs.pop("auto_decompress", True)
+        factory = functools.partial(_make_request, app, kind, inflates)
         self.ids = Ids() if options.request_ids else None
         self.options = options
         self.limits = TimeLimits(options, self.count_timeout)
         handle = self.limits.handler(checked(app._handle, self.ids, options.hosts))
-        super().__init__(handle, request_factory=factory, **kwargs)
+        super().__init__(handle, request_factory=factory, auto_decompress=False, **kwargs)
         # Whether each answer is the last one of its connection: while the worker drains, or always.
         self.closing = kwargs.get("keepalive_timeout") == 0
         self.open: set[Connection] = set()
@@ -429,6 +432,7 @@ class Connections(AiohttpServer):
 def _make_request(
     app: web.Application,
     kind: type[Request],
+    inflates: bool,
     message: Any,
     payload: Any,
     protocol: RequestHandler,
@@ -438,4 +442,6 @@ def _make_request(
     """Return the request of a message; that of a parse error is made of our own."""
     if message is ERROR:
         message = MALFORMED
+    elif inflates and message.compression and payload is not EMPTY_PAYLOAD:
+        payload = CompressedBody(payload, message.compression)
     return app._make_request(message, payload, protocol, writer, task, _cls=kind)

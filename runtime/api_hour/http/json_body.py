@@ -8,6 +8,7 @@ import msgspec
 from aiohttp import hdrs, web
 
 from api_hour import validation
+from api_hour.http.compressed_body import TooCompressed
 from api_hour.http.errors import as_json
 
 T = TypeVar("T")
@@ -61,6 +62,8 @@ async def _read(request: web.Request) -> bytes:
         if limit and len(body) > limit:  # a middleware has read it, under a larger limit
             raise web.HTTPRequestEntityTooLarge(limit)
         return body
+    except TooCompressed as error:
+        raise as_json(error, str(error.text)) from None
     except web.HTTPRequestEntityTooLarge as error:
         raise as_json(error, f"The body is larger than {limit} bytes") from None
     except (web.RequestPayloadError, ConnectionError):

@@ -92,7 +92,7 @@ class Parser(HttpRequestParser):
             max_field_size=connection.max_field_size,
             max_headers=connection.max_headers,
             payload_exception=RequestPayloadError,
-            auto_decompress=connection._connections._kwargs.get("auto_decompress", True),
+            auto_decompress=False,  # by CompressedBody, where an endpoint reads it
             max_msg_queue_size=MAX_MSG_QUEUE_SIZE,
         )
 

@@ -38,9 +38,10 @@ PREFIX = re.compile(r"(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._~!$&'()*+;=:@%-]+)+")
 # RFC 7239, section 4, but a value without quotes may also hold a colon and brackets.
 PAIR = re.compile(
     r"""\s*([!#$%&'*+.^_`|~0-9A-Za-z-]+)=
-    (?: ([!#$%&'*+.^_`|~0-9A-Za-z:\[\]-]+) | "((?:[^"\\]|\\.)*)" )\s*(?:;|\Z)""",
+    (?: ([!#$%&'*+.^_`|~0-9A-Za-z:\[\]-]+) | "([^"\\]*+(?:\\.[^"\\]*+)*+)" )\s*(?:;|\Z)""",
     re.VERBOSE,
 )
+MARK = re.compile(r'\\++"?|[",]')  # with the backslashes before a quote
 
 
 class Client(NamedTuple):
@@ -142,15 +143,12 @@ def _from_the_right(text: str) -> Iterator[str]:
     the comma before the element of the proxy.
     """
     end, quoted = len(text), False
-    for index in range(len(text) - 1, -1, -1):
-        if text[index] == '"':
-            start = index
-            while start and text[start - 1] == "\\":
-                start -= 1
-            quoted ^= (index - start) % 2 == 0
-        elif text[index] == "," and not quoted:
-            yield text[index + 1 : end]
-            end = index
+    for mark in reversed(list(MARK.finditer(text))):
+        if mark[0].endswith('"'):
+            quoted ^= len(mark[0]) % 2 == 1  # an even number of backslashes escapes only itself
+        elif mark[0] == "," and not quoted:
+            yield text[mark.end() : end]
+            end = mark.start()
     yield text[:end]
 
 

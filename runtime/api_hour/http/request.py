@@ -1,16 +1,20 @@
 """The request: aiohttp's own, which knows proxies, request ids and the drain."""
 
+import asyncio
 import json
 from collections.abc import Callable
 from time import monotonic
 from typing import Any, cast
 
-from aiohttp import hdrs, web
+from aiohttp import MultipartReader, hdrs, web
 from aiohttp.helpers import reify
 from aiohttp.http import SERVER_SOFTWARE
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestPayloadError
+from multidict import MultiDictProxy
 from yarl import URL
 
+from api_hour.http.compressed_body import CompressedBody
 from api_hour.http.proxy_headers import Client, TrustedProxies, authority
 from api_hour.logs import request_id
 
@@ -102,18 +106,48 @@ class Request(web.Request):
         """Return the body; without suspending if all of it has arrived."""
         if self._read_bytes is None:
             payload = self._payload
-            if not payload.is_eof() or 0 < self._client_max_size < payload.total_bytes:
+            if (
+                not payload.is_eof()
+                or type(payload) is CompressedBody
+                or 0 < self._client_max_size < payload.total_bytes
+            ):
                 return await super().read()
             one_piece = len(getattr(payload, "_buffer", ())) == 1 and payload._exception is None
             take = payload._read_nowait_chunk if one_piece else payload.read_nowait
             self._read_bytes = take(-1)
         return self._read_bytes
 
+    async def multipart(self) -> MultipartReader:
+        """Return an iterator over the parts of the body."""
+        reader = await super().multipart()
+        reader.__class__ = _Parts  # of the same layout; it is made deep inside of aiohttp
+        return reader
+
+    async def post(self) -> "MultiDictProxy[str | bytes | bytearray | web.FileField]":
+        """Return the fields of a form; raises HTTPBadRequest if the body is not one."""
+        try:
+            return await super().post()
+        except (ValueError, LookupError, RuntimeError, HttpProcessingError) as error:
+            if error.args == CLOSED:
+                raise
+            raise web.HTTPBadRequest(text="The body is not a form") from error
+
     async def json(self, *, loads: Callable[[str], Any] = json.loads) -> Any:
         """Return the body as JSON; a Content-Type without a charset is not parsed."""
         body, media = await self.read(), self._message.headers.get(hdrs.CONTENT_TYPE, "")
         named = "charset" in media.lower() and self.charset
         return loads(body.decode(named or "utf-8"))
+
+
+class _Parts(MultipartReader):
+    """The parts of a body; the loop goes on at each line before, between and after them.
+
+    A small part takes long, too, and there is no end of the lines before the first one.
+    """
+
+    async def _readline(self) -> bytes:
+        await asyncio.sleep(0)
+        return await super()._readline()
 
 
 def is_of_client(request: web.BaseRequest, error: BaseException) -> bool:

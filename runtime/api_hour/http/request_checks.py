@@ -1,8 +1,9 @@
 """What this server does differently from aiohttp, on the fast path and beside it.
 
 It refuses a Host header that names no host, or none of the listener's ``hosts``; a
-Transfer-Encoding that names no known coding or comes with HTTP/1.0, any HTTP but 1.0 and 1.1, and
-CONNECT. It answers ``OPTIONS *``. What it does with malformed requests is in ``http/parser.py``.
+Transfer-Encoding that names no known coding or comes with HTTP/1.0; any HTTP but 1.0 and 1.1;
+CONNECT; and a path of more than ``MAX_SEGMENTS``. It answers ``OPTIONS *``. What it does with
+malformed requests is in ``http/parser.py``, with compressed bodies in ``http/compressed_body.py``.
 """
 
 import ipaddress
@@ -19,6 +20,7 @@ from api_hour.logs.request_id import HEADER, Ids, current
 Handle = Callable[[Any], Awaitable[web.StreamResponse]]
 
 VERSIONS = HttpVersion11, HttpVersion10
+MAX_SEGMENTS = 100  # of a path: for each of them the dispatcher hashes all before it
 # RFC 9110, 7.2, and RFC 3986, 3.2.2, but without a comma: only a list of hosts, joined, has one.
 HOST = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 
@@ -70,6 +72,11 @@ def is_ours(host: str | None, hosts: tuple[str, ...] | None) -> bool:
     return True
 
 
+def has_many_segments(path: str) -> bool:
+    """Return whether to look ``path`` up would take long; a query may follow it."""
+    return path.count("/") > MAX_SEGMENTS and path.partition("?")[0].count("/") > MAX_SEGMENTS
+
+
 def _answer(request: web.Request, hosts: tuple[str, ...] | None) -> web.Response | None:
     """Return the answer to a request that the application never sees, else None."""
     headers, message = request.headers, request._message
@@ -79,8 +86,9 @@ def _answer(request: web.Request, hosts: tuple[str, ...] | None) -> web.Response
             return refusal(505, "HTTP Version Not Supported")
     if not good_host(headers.get(hdrs.HOST)):
         return refusal(400, "Invalid Host header")
-    if not is_ours(headers.get(hdrs.HOST), hosts):
-        return refusal(421, "Misdirected Request")
+    # RFC 9112, 3.2.2: the host of an absolute URL wins over the header; here both must be ours.
+    if not (is_ours(headers.get(hdrs.HOST), hosts) and is_ours(message.url._netloc or None, hosts)):
+        return refusal(421, "Misdirected Request: no name of this listener (its hosts)")
     # RFC 9112, 6.1: with HTTP/1.0 the framing counts as faulty.
     if hdrs.TRANSFER_ENCODING in headers and (
         not message.chunked or message.version is HttpVersion10
@@ -88,6 +96,8 @@ def _answer(request: web.Request, hosts: tuple[str, ...] | None) -> web.Response
         return refusal(400, "Invalid Transfer-Encoding header")
     if message.method == hdrs.METH_CONNECT:
         return refusal(501, "CONNECT is not supported")
+    if has_many_segments(message.path):
+        return refusal(414, "Too many segments in the path")
     return web.Response() if message.path == "*" else None
 
 

@@ -7,15 +7,16 @@ raises would end a request, or the master. So ``guard`` catches it, and ``observ
 
 import logging
 import logging.handlers
+import pkgutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from logging.config import DictConfigurator
 from typing import Any, Protocol
 
 from api_hour.exceptions import ConfigError
-from api_hour.logs import NonBlockingHandler, TextFormatter, observers
+from api_hour.logs import NonBlockingHandler, TextFormatter, files, observers
 
 PROCESS_MANAGER = ("api_hour.master", "api_hour.worker")  # loggers
 Settings = Mapping[str, Any]  # logging.yaml in dictConfig's form; empty without one
@@ -67,11 +68,23 @@ def make(settings: Settings) -> DictConfigurator:
         # A handler with a target (MemoryHandler) refers to another one, so it is made after it.
         for name in sorted(parts, key=lambda name: ("target" in parts[name], name)):
             try:
+                if section == "handlers":
+                    _let_open_safely(parts[name])
                 parts[name] = make_part(parts[name])
             except Exception as error:  # any class may stand there, and raise anything
                 cause = error.__cause__ or error
                 raise Unusable((section, name), f"{type(cause).__name__}: {cause}") from error
     return made
+
+
+def _let_open_safely(part: Any) -> None:
+    """Replace the class of a handler that opens a file, as ``FileHandler`` does."""
+    key = "()" if "()" in part else "class"
+    with suppress(Exception):  # what is wrong with the name is told when the handler is made
+        kind = pkgutil.resolve_name(part[key])
+        if issubclass(kind, logging.FileHandler):
+            del part[key]
+            part["()"] = files.safe(kind)
 
 
 def apply(settings: Settings, gunicorn: GunicornLogger) -> None:
@@ -195,16 +208,10 @@ def _is_gunicorn_handler(handler: logging.Handler) -> bool:
 def _reopen_files(gunicorn: GunicornLogger) -> None:
     """Open the files of all handlers again; one that cannot be opened keeps no other from it."""
     _try(partial(type(gunicorn).reopen_files, gunicorn))  # which leaves the root's handlers out
-    for logger in _known_loggers():
-        for handler in logger.handlers:
-            if isinstance(handler, logging.FileHandler) and handler.stream is not None:
-                _try(partial(_reopen, handler))
-
-
-def _reopen(handler: logging.FileHandler) -> None:
-    with handler.lock:  # type: ignore[union-attr]
-        handler.close()
-        handler.stream = handler._open()
+    found = {handler for logger in _known_loggers() for handler in logger.handlers}
+    for handler in found:
+        if isinstance(handler, logging.FileHandler):
+            _try(partial(files.reopen, handler))
 
 
 def _guard_handler(handler: logging.Handler) -> None:

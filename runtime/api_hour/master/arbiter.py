@@ -146,6 +146,7 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         self._poller = Poller()
         self._backoff = Backoff(MAX_PAUSE)  # for boots that fail
         self._crashes = Backoff(MAX_GAP)  # of workers that were ready
+        self._recycling = Backoff(MAX_GAP)  # a limit may be below what every worker needs
         self._calls = LongCalls()
         self._ended_at: dict[int, float] = {}  # by a signal's number and time.monotonic()
         self._terminal_seen = -math.inf  # by time.monotonic()
@@ -219,7 +220,9 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         try:
             slots = self.num_workers if self.cfg.balance == "slots" else 0
             wanted = self._current.listeners
-            self.LISTENERS = listeners.open_all(wanted, self.cfg.backlog, slots=slots)
+            self.LISTENERS = listeners.open_all(
+                wanted, self.cfg.backlog, slots=slots, trusted=self._current.trusted
+            )
             _open_metrics(self._current)
             self._tell("on_starting", self, may_exit=True)
             self.init_signals()
@@ -234,12 +237,14 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
 
     def _take_pidfile(self, path: str) -> None:
         """Lock the pid file, and listen beside it for reloads; raises ConfigError."""
-        self.pidfile = PidFile(path, self.pid)
+        trusted = self._current.trusted
+        self.pidfile = PidFile(path, self.pid, trusted)
         self._reload_requests = None
         try:
-            self._reload_requests = ReloadRequests(path)
-        except OSError as error:
-            log.error("`api_hour reload` cannot be answered: %s.sock: %s", path, error.strerror)
+            self._reload_requests = ReloadRequests(path, trusted)
+        except (OSError, ConfigError) as error:
+            cause = getattr(error, "strerror", None) or error
+            log.error("`api_hour reload` cannot be answered: %s.sock: %s", path, cause)
             return
         self._poller.watch(self._reload_requests, self._accept_reload_requests)
 
@@ -375,7 +380,8 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         metrics.sample_master()
         now = time.monotonic()
         deadlines = [worker.state.kill_at for worker in self.WORKERS.values()]
-        deadlines += [now + timeout, self._reporter.next, self._backoff.next, self._crashes.next]
+        deadlines += [backoff.next for backoff in (self._backoff, self._crashes, self._recycling)]
+        deadlines += [now + timeout, self._reporter.next]
         for take_in in self._poller.wait(min(deadlines) - now):
             take_in()
         return self._take_signals()
@@ -414,7 +420,7 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
             step = next_step(self.WORKERS.values(), target)
             if isinstance(step, Drain):
                 self._drain(step.worker)
-            elif not (step and self._may_spawn() and self._try_to_spawn(step)):
+            elif not (step and self._may_spawn(step) and self._try_to_spawn(step)):
                 break
             if not self.SIG_QUEUE.empty():  # which the next turn handles; then this goes on
                 break
@@ -436,9 +442,10 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         worker.state.drains_since = time.monotonic()
         worker.state.kill_at = time.monotonic() + worker.cfg.graceful_timeout + 2 * CLOSE_GRACE
 
-    def _may_spawn(self) -> bool:
+    def _may_spawn(self, step: Spawn) -> bool:
         given_up = self._backoff.deaths > 0 and not self._ever_ready
-        return self._backoff.over() and self._crashes.over() and not given_up
+        paused = step.reason == "recycling" and not self._recycling.over()
+        return self._backoff.over() and self._crashes.over() and not (given_up or paused)
 
     def _try_to_spawn(self, step: Spawn) -> bool:
         """Take the step; return False if it has to wait for the candidate."""
@@ -548,6 +555,8 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
             worker.discard()
             raise
         worker.forked(pid)
+        if reason == "recycling":
+            self._recycling.note()
         self.WORKERS[pid] = worker
         self._poller.watch(worker.channel, lambda: self._read_channel(worker))
 
@@ -604,18 +613,25 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
                 worker.state.doing = text
             elif message is Message.FAILED:
                 worker.state.failure = text
-                worker.state.kill_at = time.monotonic() + 2 * CLOSE_GRACE  # its threads may hang
+                deadline = time.monotonic() + 2 * CLOSE_GRACE  # its threads may hang
+                worker.state.kill_at = min(worker.state.kill_at, deadline)
             elif message in (Message.REPLACE, Message.TOLD):
-                worker.state.replace_for = text
-                worker.state.told = worker.state.told or message is Message.TOLD
-                log.info("Worker (pid: %s) asks to be replaced: %s", worker.pid, text)
-            elif message is Message.DRAINING and worker.state.phase is not Phase.DRAINING:
+                self._on_request(worker, text, told=message is Message.TOLD)
+            elif message is Message.DRAINING and worker.state.phase is Phase.READY:
+                self._crashes.note()  # it serves no more, as if it had died
                 self._expect_exit(worker)
         if worker.channel.closed:
             self._poller.forget(worker.channel)
         if worker.channel.broken and worker.pid in self.WORKERS and not worker.state.killed_for:
             worker.state.killed_for = f"{worker.channel.broken}, and was killed"
             self.kill_worker(worker.pid, signal.SIGKILL)
+
+    def _on_request(self, worker: Worker, reason: str, *, told: bool) -> None:
+        """Note that a worker asks to be replaced: its first wish, and that it was told to leave."""
+        state = worker.state
+        if not state.replace_for or told > state.told:
+            state.replace_for, state.told = reason or "it does not say why", told
+            log.info("Worker (pid: %s) asks to be replaced: %s", worker.pid, state.replace_for)
 
     def _on_ready(self, worker: Worker) -> None:
         worker.state.phase = Phase.READY
@@ -871,9 +887,10 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
     def _close_listeners(self, *, unlink: bool) -> None:
         for listener in self.LISTENERS:
             try:
-                listener.close(unlink=unlink)
-            except OSError as error:
-                log.error("The file of listener %s stays: %s", listener.name, error.strerror)
+                listener.close(unlink=unlink, trusted=self._current.trusted)
+            except (OSError, ConfigError) as error:
+                cause = getattr(error, "strerror", None) or error
+                log.error("The file of listener %s stays: %s", listener.name, cause)
         self.LISTENERS = []
 
     def _stop_booting(self) -> None:

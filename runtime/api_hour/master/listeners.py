@@ -15,14 +15,16 @@ import os
 import socket
 import stat
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from api_hour import owned_files
 from api_hour.config.addresses import EVERYWHERE, Address, ListenerSettings
 from api_hour.exceptions import ConfigError
 from api_hour.logs.formatters import escape
 from api_hour.master import systemd
+from api_hour.owned_files import ROOT
 
 # In the environment of a successor: http=7=DEVICE:INODE,admin=8= with the file that was made here.
 HANDED_OVER = "API_HOUR_FDS"
@@ -90,18 +92,25 @@ class Listener:
         for sock in self:
             _listen(sock, self.backlog)
 
-    def close(self, *, unlink: bool = False) -> None:
+    def close(self, *, unlink: bool = False, trusted: Collection[int] = (ROOT,)) -> None:
         """Close this process's ends; with ``unlink`` also remove the files that were made here."""
         for sock in self:
             sock.close()
         for path, file in self.files.items() if unlink else ():
-            with suppress(FileNotFoundError):
-                if _file(path) == file:
-                    os.unlink(path)
+            with (
+                suppress(FileNotFoundError),
+                owned_files.located(path, path, trusted=trusted) as place,
+            ):
+                if _file(place.reach) == file:
+                    os.unlink(place.reach)
 
 
 def open_all(
-    settings: Mapping[str, ListenerSettings], backlog: int, *, slots: int = 0
+    settings: Mapping[str, ListenerSettings],
+    backlog: int,
+    *,
+    slots: int = 0,
+    trusted: Collection[int] = (ROOT,),
 ) -> list[Listener]:
     """Take over inherited sockets and open the others; raises ConfigError, and then keeps none.
 
@@ -117,12 +126,12 @@ def open_all(
             if name not in given:
                 opened[name] = Listener(name, backlog)
                 for address in listener.addresses:
-                    _open(opened[name], address, bound, share=slots > 0)
+                    _open(opened[name], address, bound, share=slots > 0, trusted=trusted)
             with _explained(name, "another slot", bound):
                 opened[name].grow(slots - 1)
     except ConfigError:
         for name, made in opened.items():
-            made.close(unlink=name not in given)
+            made.close(unlink=name not in given, trusted=trusted)
         raise
     return [opened[name] for name in settings]
 
@@ -172,14 +181,16 @@ def _inherited(settings: Mapping[str, ListenerSettings], backlog: int) -> dict[s
     return found
 
 
-def _open(listener: Listener, address: Address, bound: Bound, *, share: bool) -> None:
+def _open(
+    listener: Listener, address: Address, bound: Bound, *, share: bool, trusted: Collection[int]
+) -> None:
     """Open an address, and note it in ``bound``."""
     with _explained(listener.name, address, bound):
         if address.scheme == "fd":
             listener.add(socket.socket(fileno=os.dup(address.fd)))
             listener.listen()
         elif address.path:
-            listener.add(*_bind_path(address, listener.backlog))
+            listener.add(*_bind_path(address, listener.backlog, trusted))
         else:
             for sock in _bind_host(address, listener.backlog, share=share):
                 listener.add(sock)
@@ -265,14 +276,23 @@ def _bind_beside(sock: socket.socket, backlog: int) -> socket.socket:
     return beside
 
 
-def _bind_path(address: Address, backlog: int) -> tuple[socket.socket, str]:
+def _bind_path(
+    address: Address, backlog: int, trusted: Collection[int]
+) -> tuple[socket.socket, str]:
     """Return the socket of a path, and the identity of its file.
 
     The file has its mode and owner before anyone can connect: the umask gives it its mode in the
-    moment in which ``bind`` makes it. Nobody takes it for stale before it listens.
+    moment in which ``bind`` makes it. Nobody takes it for stale before it listens. The name is the
+    path's, because clients and the kernel's tables know it; everything else is done in the folder
+    that was found there, whatever others put in its place meanwhile.
     """
-    with _locked(os.path.dirname(address.path)):
-        remove_stale(address.path, address.kind)
+    with (
+        owned_files.located(address.path, str(address), trusted=trusted) as place,
+        _locked(os.path.dirname(place.reach)),
+    ):
+        given_to = [] if address.user is None else [address.user]
+        place.refuse(str(address), {os.geteuid(), *trusted, *given_to})
+        remove_stale(place.reach, address.kind)
         sock = socket.socket(socket.AF_UNIX, address.kind)
         umask = None if address.mode is None else os.umask(0o777 & ~address.mode)
         try:
@@ -284,12 +304,13 @@ def _bind_path(address: Address, backlog: int) -> tuple[socket.socket, str]:
             if umask is not None:
                 os.umask(umask)
         try:
-            _give_away(address)
+            _give_away(address, place.reach)
             _listen(sock, backlog)
-            return sock, _file(address.path)
+            return sock, _file(place.reach)
         except OSError:
             sock.close()
-            os.unlink(address.path)
+            with suppress(FileNotFoundError):
+                os.unlink(place.reach)
             raise
 
 
@@ -319,7 +340,7 @@ def _locked(folder: str) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _give_away(address: Address) -> None:
+def _give_away(address: Address, path: str) -> None:
     """Give the file to its user and group.
 
     It is opened first, and looked at: in a folder that others may write to, they could put a link
@@ -327,10 +348,11 @@ def _give_away(address: Address) -> None:
     """
     if address.user is None and address.group is None:
         return
-    fd = os.open(address.path, os.O_PATH | os.O_NOFOLLOW)
+    fd = os.open(path, os.O_PATH | os.O_NOFOLLOW)
     try:
         found = os.fstat(fd)
-        if not stat.S_ISSOCK(found.st_mode) or found.st_uid != os.geteuid():
+        is_ours = found.st_uid == os.geteuid() and found.st_nlink == 1
+        if not stat.S_ISSOCK(found.st_mode) or not is_ours:
             raise OSError(errno.EEXIST, "was replaced")
         user = -1 if address.user is None else address.user
         os.chown(f"/proc/self/fd/{fd}", user, -1 if address.group is None else address.group)
@@ -344,7 +366,7 @@ def remove_stale(path: str, kind: socket.SocketKind) -> None:
     Raises OSError for a socket in use, and for a file that is not a socket.
     """
     try:
-        is_socket = stat.S_ISSOCK(os.stat(path).st_mode)
+        is_socket = stat.S_ISSOCK(os.stat(path, follow_symlinks=False).st_mode)
     except FileNotFoundError:
         return
     if not is_socket:

@@ -8,9 +8,12 @@ now, and a locked one belongs to somebody. Nobody ever signals the number in a f
 import fcntl
 import os
 import time
+from collections.abc import Collection
 from contextlib import suppress
 
+from api_hour import owned_files
 from api_hour.exceptions import ConfigError
+from api_hour.owned_files import ROOT
 
 ATTEMPTS = 10  # to lock the file: `api_hour reload` may be looking at it
 PAUSE = 0.02  # seconds between two attempts
@@ -19,11 +22,11 @@ PAUSE = 0.02  # seconds between two attempts
 class PidFile:
     """The file of one master, from ``PidFile(...)`` to ``remove()``."""
 
-    def __init__(self, path: str, pid: int) -> None:
+    def __init__(self, path: str, pid: int, trusted: Collection[int] = (ROOT,)) -> None:
         """Lock the file, new or stale, and write ``pid``; raises ConfigError."""
         self.path = os.path.abspath(path)
         try:
-            self._fd = _open_locked(self.path)
+            self._fd = _open_locked(self.path, trusted)
             try:
                 os.ftruncate(self._fd, 0)
                 os.write(self._fd, f"{pid}\n".encode())
@@ -48,41 +51,41 @@ class PidFile:
         os.close(self._fd)
 
 
-def is_locked(path: str) -> bool:
-    """Tell whether a living master holds the file; raises OSError if it cannot be opened."""
+def holder(path: str) -> int | None:
+    """Return whose file it is if a living master holds it, else None; raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return True
+        return os.fstat(descriptor).st_uid
     finally:
         os.close(descriptor)
-    return False
+    return None
 
 
-def _open_locked(path: str) -> int:
+def _open_locked(path: str, trusted: Collection[int]) -> int:
     """Return the descriptor of the locked file at ``path``.
 
     A file that its owner removes between our open and our lock is not the one at the path any
     more, so the next attempt creates a new one.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    number = "unknown"
     for _ in range(ATTEMPTS):
-        descriptor = os.open(path, flags, 0o644)
+        descriptor = owned_files.open_owned(path, flags, f"the pid file {path}", trusted=trusted)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_at(path, descriptor):
                 return descriptor
         except BlockingIOError:
+            number = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
             time.sleep(PAUSE)
         except OSError:
             os.close(descriptor)
             raise
         os.close(descriptor)
-    with open(path, encoding="ascii", errors="replace") as file:
-        holder = file.read(20).strip()
     raise ConfigError(
-        f"the daemon runs already: its master (pid: {holder}) holds {path}; "
+        f"the daemon runs already: its master (pid: {number}) holds {path}; "
         "stop it first, or give another --pid"
     )
 

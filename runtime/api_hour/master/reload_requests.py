@@ -8,16 +8,19 @@ own user (and root) can connect.
 
 import os
 import socket
+import struct
 import sys
 import time
 from argparse import ArgumentParser
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
+from api_hour import owned_files
 from api_hour.config.settings import seconds
 from api_hour.exceptions import ConfigError
 from api_hour.logs.formatters import escape
 from api_hour.master import listeners, pidfile
+from api_hour.owned_files import ROOT
 
 SUFFIX = ".sock"  # of the socket, after the name of the pid file
 BACKLOG = 16  # requests that wait to be accepted
@@ -26,25 +29,31 @@ MAX_ANSWER = 4096  # bytes
 TIMEOUT = 300.0  # seconds that the command waits by default
 MAX_TIMEOUT = 86_400.0  # more overflows a socket's timeout in the end
 CONNECT_TIMEOUT = 10.0  # seconds for a master that is still starting
+CREDENTIALS = struct.Struct("3i")  # pid, user and group of who listens
 
 
 class ReloadRequests:
     """The master's end."""
 
-    def __init__(self, path: str) -> None:
-        """Listen beside the pid file ``path``, whose lock this process holds; raises OSError."""
+    def __init__(self, path: str, trusted: Collection[int] = (ROOT,)) -> None:
+        """Listen beside the pid file ``path``, whose lock this process holds.
+
+        Raises OSError, and ConfigError for what others have put there.
+        """
         self._path = path + SUFFIX
         self._waiting: list[socket.socket] = []
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._sock.setblocking(False)
         mask = os.umask(0o177)
         try:
+            with owned_files.located(self._path, self._path, trusted=trusted) as place:
+                place.refuse(self._path, trusted)
             with _short(self._path) as path:
                 listeners.remove_stale(path, socket.SOCK_STREAM)  # of a master that was killed
                 self._sock.bind(path)
             self._sock.listen(BACKLOG)
             self._inode = os.stat(self._path).st_ino
-        except OSError:
+        except (OSError, ConfigError):
             self._sock.close()
             raise
         finally:
@@ -55,10 +64,10 @@ class ReloadRequests:
         return self._sock.fileno()
 
     def accept(self) -> bool:
-        """Accept every connection; tell whether there was one."""
+        """Accept those who connect; tell whether there was one. More than BACKLOG wait a turn."""
         accepted = False
         try:
-            while True:
+            for _ in range(BACKLOG):
                 connection, _ = self._sock.accept()
                 if len(self._waiting) == MAX_WAITING:
                     connection.close()
@@ -67,10 +76,10 @@ class ReloadRequests:
                 self._waiting.append(connection)
                 accepted = True
         except BlockingIOError:
-            return accepted
+            pass
         except OSError:  # no descriptor is left, and the request stays in the queue
             time.sleep(pidfile.PAUSE)
-            return accepted
+        return accepted
 
     def answer(self, text: str, *, ok: bool) -> None:
         """Tell everybody who waits how the reload ended."""
@@ -148,15 +157,17 @@ def _connect(path: str, timeout: float) -> socket.socket:
     deadline = time.monotonic() + timeout
     while True:
         try:
-            if not pidfile.is_locked(path):
+            owner = pidfile.holder(path)
+            if owner is None:
                 raise ConfigError(f"not running: no daemon holds {path}, which is stale")
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             sock.settimeout(timeout)
             try:
                 with _short(path + SUFFIX) as short:
                     sock.connect(short)
+                _refuse_stranger(sock, path, owner)
                 return sock
-            except OSError:
+            except (OSError, ConfigError):
                 sock.close()
                 raise
         except (FileNotFoundError, ConnectionRefusedError):
@@ -168,6 +179,18 @@ def _connect(path: str, timeout: float) -> socket.socket:
             time.sleep(pidfile.PAUSE)
         except OSError as error:
             raise ConfigError(f"cannot reach the daemon of {path}: {error.strerror}") from None
+
+
+def _refuse_stranger(sock: socket.socket, path: str, owner: int) -> None:
+    """Raise ConfigError if neither the user of the pid file nor root listens at its socket."""
+    if hasattr(socket, "SO_PEERCRED"):
+        given = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
+        user = CREDENTIALS.unpack(given)[1]
+        if user not in (owner, ROOT):
+            raise ConfigError(
+                f"user {user} listens at {path}{SUFFIX}, and {path} belongs to user {owner}: "
+                "remove both, and restart the daemon"
+            )
 
 
 @contextmanager

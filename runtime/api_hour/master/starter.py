@@ -5,6 +5,8 @@ import signal
 import sys
 from contextlib import suppress
 
+from api_hour.logs.formatters import escape
+
 READY = "ready"
 
 
@@ -21,7 +23,8 @@ class Starter:
         os.close(self._pipe)
         with open(ours, encoding="utf-8", errors="replace") as pipe:
             told = pipe.read() or "it ended before it was ready; its log may say why"
-        sys.exit(0 if told == READY else f"api_hour: error: the daemon has not started: {told}")
+        failed = f"api_hour: error: the daemon has not started: {escape(told)}"
+        sys.exit(0 if told == READY else failed)
 
     def tell(self, text: str) -> None:
         """Let the command end; does nothing the second time."""

@@ -13,7 +13,7 @@ import os
 import platform
 import resource
 import shutil
-import struct
+import stat
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -32,6 +32,7 @@ FOLDER = "API_HOUR_METRICS"  # environment variable of the master's successor
 PREFIX = "api_hour-metrics-"  # of the folder's name
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 MAX_ATTEMPTS = 100  # to read the files while others create and remove some
+MAX_REASON = 200  # characters of what is wrong with one of them
 PING_INTERVAL = 5.0  # seconds between two pings of an engine
 LAG_CHECK = 0.1  # seconds between two looks at the event loop's lag
 LAG_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # seconds
@@ -98,7 +99,7 @@ def _make_folder(uid: int, gid: int) -> str:
     try:
         _remove_abandoned(where or tempfile.gettempdir(), uid)
         folder = tempfile.mkdtemp(prefix=PREFIX, dir=where)
-        os.chown(folder, uid, gid)
+        sample_files.give(folder, uid, gid)
     except OSError as error:
         observers.failed("metrics", error)
         where = where or os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - of a random name, 0700
@@ -116,7 +117,13 @@ def _remove_abandoned(parent: str, uid: int) -> None:
             finally:
                 os.close(folder)
             if abandoned:
-                shutil.rmtree(path, ignore_errors=True)
+                _remove(str(path))
+
+
+def _remove(folder: str) -> None:
+    """Remove a folder; what others have put there may stay."""
+    with suppress(RecursionError):  # folders within folders
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def sample_master() -> None:
@@ -137,7 +144,7 @@ def remove_folder() -> None:
     global _folder
     _stop()
     if _folder:
-        shutil.rmtree(_folder, ignore_errors=True)
+        _remove(_folder)
     _folder = ""
 
 
@@ -471,12 +478,15 @@ class _Sum:
             files = [str(path) for path in self._folder.glob("*.db") if _size(path)]
             try:
                 return MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
-            except (struct.error, ValueError, RuntimeError, FileNotFoundError) as error:
-                reason = error  # a file was removed and created again meanwhile
+            except Exception as error:  # whatever another process has written, or is writing now
+                reason = observers.describe(error)[:MAX_REASON]
         raise OSError(errno.EIO, f"has a broken file: {reason}", str(self._folder))
 
 
 def _size(path: Path) -> int:
     with suppress(FileNotFoundError):  # the gauges of a dead worker
-        return path.stat().st_size
+        status = path.lstat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size > sample_files.MAX_FILE:
+            raise OSError(errno.EIO, "is not a file of samples, or too large", str(path))
+        return status.st_size
     return 0

@@ -12,15 +12,15 @@ lives, by a lock, and continues the counts of the process that had it before. So
 when a process exits, and there are never more files than processes that ran at once. When the
 folder was removed, the locks are gone with it: then each process takes a number again.
 
-The master may be root while the folder belongs to the workers' user. So no link is followed, no
-file is written that another user owns, and the master's numbers are of their own (``m0``).
+The master may be root while the folder belongs to the workers' user, who may put anything there. So
+no link is followed, no file is waited for, read, written or given away that is not this process's
+own, and the master's numbers are of their own (``m0``).
 
 Standard library only: the master counts as well, and loads no prometheus-client.
 """
 
 import errno
 import fcntl
-import itertools
 import json
 import os
 import stat
@@ -39,7 +39,9 @@ PAIR = struct.Struct("dd")  # value, and time in seconds for gauges of the most 
 MADE_AGAIN = "made_again"  # a file whose time says when the folder was made again
 SETTLING = 2.5  # seconds until every process has written its samples to a folder made again
 EXTRA = "-extra"  # follows the number in the name of a file that is written as a whole
-SHARED = os.O_CLOEXEC | os.O_NOFOLLOW
+SHARED = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # nobody writes to a pipe that lies there
+MAX_NUMBERS = 4096  # processes that count at once; somebody may hold the locks of all others
+MAX_FILE = 64 << 20  # bytes that are read of one file
 
 _lock = threading.RLock()  # of all samples; a signal's handler may count, too
 _saving = threading.RLock()  # of the files and the number: who counts never waits for a disk
@@ -186,8 +188,9 @@ class SampleFiles:
     def _make_again(self) -> None:
         with suppress(FileExistsError):  # another process was quicker
             make(self.folder, *self._owner)
-            marker = os.path.join(self.folder, MADE_AGAIN)
-            os.close(os.open(marker, os.O_CREAT | os.O_WRONLY | SHARED, 0o644))
+            with self._opened_folder() as folder:
+                flags = os.O_CREAT | os.O_WRONLY | SHARED
+                os.close(os.open(MADE_AGAIN, flags, 0o644, dir_fd=folder))
             gone = FileNotFoundError(errno.ENOENT, "was gone, and is made again", self.folder)
             observers.failed("metrics", gone)
 
@@ -197,12 +200,14 @@ class SampleFiles:
             if _is_same(folder, f"{self.number}.lock", self._number_lock):
                 return
             self.close()
-        for count in itertools.count():
+        for count in range(MAX_NUMBERS):
             number = f"{self._prefix}{count}"
             lock = _open_lock(folder, f"{number}.lock")
             if _try_lock(lock) and _is_same(folder, f"{number}.lock", lock):
                 break
             os.close(lock)
+        else:
+            raise OSError(errno.EMFILE, "every number is taken", self.folder)
         self.number, self._number_lock = number, lock
         remove_live(folder, number)
         self._take_over(folder, f"_{number}.db")
@@ -223,8 +228,17 @@ class SampleFiles:
 def make(folder: str, uid: int, gid: int) -> None:
     """Create ``folder`` for a user; raises OSError."""
     os.makedirs(folder, 0o700)
+    give(folder, uid, gid)
+
+
+def give(folder: str, uid: int, gid: int) -> None:
+    """Give a folder of this process's user to another one; raises OSError."""
     if (uid, gid) != (os.geteuid(), os.getegid()):
-        os.chown(folder, uid, gid, follow_symlinks=False)
+        descriptor = open_folder(folder, os.geteuid())
+        try:
+            os.fchown(descriptor, uid, gid)
+        finally:
+            os.close(descriptor)
 
 
 def open_folder(folder: str, uid: int) -> int:
@@ -313,7 +327,7 @@ def _write(folder: int, name: str, data: bytes) -> None:
     file = os.open(name, os.O_RDWR | os.O_CREAT | SHARED, 0o644, dir_fd=folder)
     try:
         status = os.fstat(file)
-        if status.st_uid != os.geteuid() or status.st_nlink != 1:
+        if not _is_own(status):
             raise PermissionError(errno.EPERM, "is not this process's own", name)
         if status.st_mode & 0o444 != 0o444:  # because of the umask; the folder is closed to others
             os.fchmod(file, 0o644)
@@ -331,13 +345,22 @@ def _write(folder: int, name: str, data: bytes) -> None:
 
 def _read_file(folder: int, name: str) -> bytes:
     with open(os.open(name, os.O_RDONLY | SHARED, dir_fd=folder), "rb") as file:
-        return file.read()
+        status = os.fstat(file.fileno())
+        if not _is_own(status) or status.st_size > MAX_FILE:
+            raise PermissionError(errno.EPERM, "is not this process's own, or too large", name)
+        return file.read(MAX_FILE)
+
+
+def _is_own(status: os.stat_result) -> bool:
+    """Return whether a file is this user's, and no second name of one that lies elsewhere."""
+    own = status.st_uid == os.geteuid() and status.st_nlink == 1
+    return own and stat.S_ISREG(status.st_mode)
 
 
 def _open_lock(folder: int, name: str) -> int:
     """Open a lock for reading, which is enough for flock; create it if there is none."""
     lock = os.open(name, os.O_RDONLY | os.O_CREAT | SHARED, 0o644, dir_fd=folder)
-    if os.fstat(lock).st_uid == os.geteuid():
+    if _is_own(os.fstat(lock)):
         os.fchmod(lock, 0o644)
     return lock
 

@@ -1,9 +1,6 @@
 """What the PostgreSQL plugins share: limits, the server's guards, signs of an outage, messages."""
 
 import asyncio
-import re
-
-from api_hour.exceptions import ConfigError
 
 ANSWER_MARGIN = 1.0  # seconds a client waits after the server should have ended a statement
 CLIENT_CHECK = 1.0  # seconds between two checks by the server that a statement's client is there
@@ -17,15 +14,6 @@ KEEPALIVE = {
     "keepalives_interval": "5",  # seconds
     "keepalives_count": "3",
     "tcp_user_timeout": "3000",  # milliseconds
-}
-INT = 2**31 - 1
-MAXIMA = {  # what Linux takes; more would refuse every connection, for good
-    "connect_timeout": INT,
-    "keepalives": INT,
-    "keepalives_idle": 32767,
-    "keepalives_interval": 32767,
-    "keepalives_count": 127,
-    "tcp_user_timeout": INT,
 }
 READ_ONLY = "25006"  # SQLSTATE of a statement that writes, in a server that does not
 # The server is shut down or crashed, or connections do not get through (class 08).
@@ -76,22 +64,3 @@ def came_late(limit: asyncio.Timeout) -> bool:
     """Return whether a timeout that expired says more about the loop than about the server."""
     now, when = asyncio.get_running_loop().time(), limit.when()
     return when is not None and now - when > LATE
-
-
-def number(name: str, text: str) -> int:
-    """Return a parameter of a DSN as a whole number; a negative one is 0.
-
-    Raises ConfigError for anything else, and for more than the parameter may be.
-    """
-    digits = re.fullmatch(r"\s*([+-]?[0-9]+)\s*", text)
-    value = int(digits[1]) if digits and len(digits[1]) < 20 else INT + 1
-    if value > MAXIMA[name]:
-        wanted = f"must be a whole number from 0 to {MAXIMA[name]}"
-        raise ConfigError(f"{name} of the PostgreSQL DSN {wanted}")
-    return max(0, value)
-
-
-def unreadable_dsn() -> ConfigError:
-    """Return the error for a DSN that cannot be parsed, without repeating its password."""
-    form = "postgresql://USER:PASSWORD@HOST:PORT/NAME, special characters as %XX"
-    return ConfigError(f"cannot parse the PostgreSQL DSN: write it as {form}")

@@ -60,6 +60,7 @@ from aiopg.utils import create_completed_future
 from psycopg2 import extensions as libpq
 
 from api_hour.exceptions import DatabaseError, DatabaseUnavailable, PoolExhausted, QueryTimeout
+from api_hour.plugins._dsn import number, refuse_shifted_url, unreadable_dsn
 from api_hour.plugins._postgresql import (
     ANSWER_MARGIN,
     CLOSE_GRACE,
@@ -71,9 +72,7 @@ from api_hour.plugins._postgresql import (
     came_late,
     guards,
     is_outage,
-    number,
     refuses_guards,
-    unreadable_dsn,
 )
 
 logger = logging.getLogger(__name__)
@@ -420,6 +419,7 @@ async def _wait_for_descriptor(descriptor: int, wanted: int) -> None:
 
 
 def _parse(dsn: str) -> dict[str, str]:
+    refuse_shifted_url(dsn)
     try:
         return cast(dict[str, str], libpq.parse_dsn(dsn))
     except psycopg2.ProgrammingError:

@@ -32,6 +32,7 @@ from api_hour.exceptions import (
     PoolExhausted,
     QueryTimeout,
 )
+from api_hour.plugins._dsn import number, refuse_shifted_url, unreadable_dsn
 from api_hour.plugins._postgresql import (
     ANSWER_MARGIN,
     CLOSE_GRACE,
@@ -42,9 +43,7 @@ from api_hour.plugins._postgresql import (
     came_late,
     guards,
     is_outage,
-    number,
     refuses_guards,
-    unreadable_dsn,
 )
 
 # InternalClientError: a statement was sent after the server's last message, before it closed.
@@ -308,6 +307,7 @@ class _DSN(NamedTuple):
 
 def _read_dsn(dsn: str) -> _DSN:
     """Return the parts of a DSN; raises ConfigError, which repeats no value of it."""
+    refuse_shifted_url(dsn)
     try:
         url = urlsplit(dsn)
         parameters = dict(

@@ -14,6 +14,7 @@ import struct
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from api_hour.container import ServerOptions
 from api_hour.exceptions import ConfigError
@@ -126,8 +127,8 @@ def _version_2(family: int, data: bytes) -> Addresses | None:
         peer, local, *ports = IPV6.unpack_from(data)
         return _addresses(str(IPv6Address(peer)), str(IPv6Address(local)), *ports)
     if family == STREAM:
-        paths = (path.rstrip(b"\0").decode("utf-8", "replace") for path in UNIX.unpack_from(data))
-        return Addresses(*paths)
+        # Escaped as in a URL: the client has chosen its path, and a log shows it between others.
+        return Addresses(*(quote(path.rstrip(b"\0")) for path in UNIX.unpack_from(data)))
     return None
 
 

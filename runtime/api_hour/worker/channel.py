@@ -5,14 +5,17 @@ sends UNREADY, DRAIN, HURRY and, together with the sockets, COVER. End of file m
 side died. A channel never blocks: a line is far smaller than the socket's buffer, and a full buffer
 counts as a dead receiver.
 
-A worker runs code that the master does not trust. So what is received is parsed strictly, bounded
-in size and number, and the master's end takes no descriptors. What does not fit makes the channel
-``broken``, which is for its owner to act on; nothing is received after that.
+A worker runs code that the master does not trust. So what is received is parsed strictly, and the
+master's end takes no descriptors. A line is bounded in bytes, and the sender has a budget of lines
+that refills slowly. It pays for whatever wakes the receiver: for a line that comes byte by byte as
+much as for that many lines. What does not fit makes the channel ``broken``, which is for its owner
+to act on; nothing is received after that.
 """
 
 import json
 import select
 import socket
+import time
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from typing import Self
@@ -20,7 +23,8 @@ from typing import Self
 MAX_FDS = 64  # descriptors sent with one line
 MAX_TEXT = 4000  # characters of a reason; a line stays far below the socket's buffer
 MAX_LINE = 6 * MAX_TEXT + 100  # bytes; JSON writes a character as six at most, outside of ASCII
-MAX_LINES = 100  # that one ``receive`` takes; a worker sends a few in its life
+MAX_LINES = 500  # at once, and pieces of lines; a worker sends one for each listener, and ten more
+REFILL = 10.0  # lines and pieces a second, after that
 
 
 class Message(StrEnum):
@@ -49,6 +53,7 @@ class Channel:
         self._buffer = b""
         self._takes_fds = takes_fds
         self._fds: list[int] = []  # received, and not yet taken
+        self._spent, self._spent_at = 0.0, time.monotonic()  # of MAX_LINES
         self.closed = False
         self.broken = ""  # why the other side cannot be understood; empty while it can
 
@@ -85,13 +90,11 @@ class Channel:
                     self.closed = True
                     break
                 messages += self._take_in(chunk)
-                if len(messages) > MAX_LINES:
-                    self._break(f"sent more than {MAX_LINES} messages at once")
         except BlockingIOError:
             pass
         except OSError:
             self.closed = True
-        return messages[:MAX_LINES]
+        return messages
 
     def _receive_chunk(self) -> bytes:
         if not self._takes_fds:
@@ -103,6 +106,9 @@ class Channel:
     def _take_in(self, chunk: bytes) -> Iterator[tuple[Message, str]]:
         """Yield the messages that ``chunk`` completes."""
         *lines, self._buffer = (self._buffer + chunk).split(b"\n")
+        if not self._can_pay(1 + len(lines)):
+            self._break(f"sent more than {MAX_LINES} messages, and {REFILL:g} a second")
+            return
         for line in lines:
             try:
                 yield _parse(line)
@@ -111,6 +117,12 @@ class Channel:
                 return
         if len(self._buffer) > MAX_LINE:
             self._break("sent a line without an end")
+
+    def _can_pay(self, count: int) -> bool:
+        now = time.monotonic()
+        refilled = (now - self._spent_at) * REFILL
+        self._spent, self._spent_at = max(0.0, self._spent - refilled) + count, now
+        return self._spent <= MAX_LINES
 
     def _break(self, reason: str) -> None:
         self.broken, self.closed, self._buffer = reason, True, b""

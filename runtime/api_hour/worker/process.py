@@ -45,7 +45,7 @@ from api_hour.config.generation import Generation
 from api_hour.config.gunicorn_settings import REFUSED_BESIDE_LOGGING_YAML as OF_LOGS
 from api_hour.container import Container, Server, ServerOptions
 from api_hour.exceptions import ConfigError
-from api_hour.logs import setup, streams
+from api_hour.logs import rate_limit, setup, streams
 from api_hour.worker import forks, hooks, importer
 from api_hour.worker.channel import Channel, Message
 from api_hour.worker.crash_report import CrashReport
@@ -58,6 +58,7 @@ HANDLED = (signal.SIGTERM, signal.SIGQUIT, signal.SIGUSR1)  # by the loop, once 
 FOR_THE_MASTER = signal.SIGINT, signal.SIGHUP, signal.SIGWINCH, signal.SIGUSR2
 FAILED = 1  # exit code
 log = logging.getLogger("api_hour.worker")
+rate_limit.limit_tracebacks(log.name)
 
 
 class Worker(GunicornWorker):  # type: ignore[misc]
@@ -69,11 +70,7 @@ class Worker(GunicornWorker):  # type: ignore[misc]
     """
 
     def __init__(self, *args: Any, generation: Generation, slot: int, started_for: str) -> None:
-        umask = os.umask(0o77)
-        try:
-            super().__init__(*args)
-        finally:  # Gunicorn leaves another umask if it cannot make the file for heartbeats
-            os.umask(umask)
+        super().__init__(*args)
         self.generation = generation
         self.slot = slot  # the number of its socket, where an address has one for each worker
         self.started_for = started_for  # start, reload, recycling or death

@@ -9,6 +9,7 @@ import argparse
 import signal
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from runtime.tests.chaos.harness import FULL, SHORT, Form
@@ -28,7 +29,7 @@ def main() -> int:
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # leave no daemon behind
     form = SHORT if arguments.short else FULL
-    form = Form(form.window, form.calm, arguments.loop)
+    form = replace(form, loop=arguments.loop)
     chosen = [
         scenario
         for scenario in SCENARIOS

@@ -35,10 +35,10 @@ def run_out_of_descriptors(harness: Harness) -> None:
             resource.prlimit(pid, resource.RLIMIT_NOFILE, (low, before[pid][1]))
         for _ in range(CROWD):
             stack.enter_context(harness.connect())
-        start, used = time.monotonic(), _cpu(workers)
+        start, used = time.monotonic(), cpu_seconds(workers)
         harness.calm()
         seconds = time.monotonic() - start
-        busy = max((_cpu(workers)[pid] - used[pid]) / seconds for pid in workers)
+        busy = max((cpu_seconds(workers)[pid] - used[pid]) / seconds for pid in workers)
         harness.note(f"busiest worker {busy:.0%} of a CPU")
         assert busy < 0.9, f"a worker without descriptors spins: {busy:.0%} of a CPU"
         for pid in workers:
@@ -54,12 +54,12 @@ def starve_master(harness: Harness) -> None:
     master, (victim, *others) = harness.daemon.pid, harness.daemon.workers()
     mark, before = harness.daemon.mark(), resource.prlimit(master, resource.RLIMIT_NOFILE)
     resource.prlimit(master, resource.RLIMIT_NOFILE, (NO_DESCRIPTORS, before[1]))
-    used = _cpu([master])
+    used = cpu_seconds([master])
     os.kill(victim, signal.SIGKILL)
     harness.daemon.wait_for("Too many open files", after=mark)
     start = time.monotonic()
     harness.calm()
-    busy = (_cpu([master])[master] - used[master]) / (time.monotonic() - start)
+    busy = (cpu_seconds([master])[master] - used[master]) / (time.monotonic() - start)
     assert busy < 0.9, f"a master without descriptors spins: {busy:.0%} of a CPU"
     assert set(others) <= set(harness.daemon.workers()), "the good worker exited, too"
     resource.prlimit(master, resource.RLIMIT_NOFILE, before)
@@ -67,7 +67,7 @@ def starve_master(harness: Harness) -> None:
     harness.calm()
 
 
-def _cpu(workers: list[int]) -> dict[int, float]:
+def cpu_seconds(workers: list[int]) -> dict[int, float]:
     """Return the CPU seconds of each process."""
     tick = os.sysconf("SC_CLK_TCK")
     used = {}

@@ -28,11 +28,12 @@ class Form:
 
     window: float  # seconds of drain_idle
     calm: int  # responses to wait for between two steps
+    attack: float  # seconds that a hostile worker has
     loop: str = "auto"
 
 
-SHORT = Form(window=5.0, calm=100)
-FULL = Form(window=5.0, calm=1500)
+SHORT = Form(window=5.0, calm=100, attack=3.0)
+FULL = Form(window=5.0, calm=1500, attack=600.0)
 
 
 class Harness:

@@ -3,9 +3,12 @@
 import asyncio
 import gc
 import inspect
+import os
+import signal
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, cast
 
 import psycopg2
@@ -16,6 +19,7 @@ from psycopg2.extensions import parse_dsn
 from api_hour.exceptions import DatabaseUnavailable
 from api_hour.plugins import aiopg, asyncpg, embedded
 from api_hour.plugins._postgresql import LATE
+from testkit.postgresql import as_superuser
 from testkit.waiting import until
 
 Ask = Callable[..., Any]
@@ -40,6 +44,8 @@ TOO_MUCH = [
     ("keepalives_count", "128"),
     ("tcp_user_timeout", str(2**31)),
 ]
+POOLED = """CREATE ROLE pooled LOGIN PASSWORD 'secret' ROLE api_hour;
+ALTER ROLE pooled SET statement_timeout = '3s'"""
 SHUTDOWN = "57P01", "terminating connection due to administrator command"
 
 
@@ -70,7 +76,9 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded.PostgreSQL]:
     """Yield a server of the tests' own; a test that stops it starts it again."""
-    with embedded.postgresql(tmp_path_factory.mktemp("postgresql"), own=True) as server:
+    data = tmp_path_factory.mktemp("postgresql")
+    as_superuser(data, POOLED)  # of PgBouncer's clients
+    with embedded.postgresql(data, own=True) as server:
         yield server
 
 
@@ -100,20 +108,17 @@ def ask(url: str) -> Iterator[Ask]:
 
 
 @pytest.fixture
-def read_only(url: str, ask: Ask) -> Iterator[Callable[[str], None]]:
+def read_only(server: embedded.PostgreSQL, ask: Ask) -> Iterator[Callable[[str], None]]:
     """Yield a function that makes the server a standby, as far as sessions can tell, or not."""
-    connection = psycopg2.connect(url)
-    connection.autocommit = True
+    settings = Path(f"/proc/{server.pid}/cwd", "postgresql.auto.conf").resolve()
 
     def switch(value: str) -> None:
-        with connection.cursor() as cursor:
-            cursor.execute(f"ALTER SYSTEM SET default_transaction_read_only = {value}")
-        ask("SELECT pg_reload_conf()")
+        settings.write_text(f"default_transaction_read_only = {value}\n")
+        os.kill(server.pid, signal.SIGHUP)
         until(lambda: ask("SHOW default_transaction_read_only") == value)
 
     yield switch
     switch("off")
-    connection.close()
 
 
 def busy(ask: Ask, pid: int) -> bool:

@@ -48,9 +48,6 @@ server_login_retry = 0.2
 query_wait_timeout = {wait}
 ignore_startup_parameters = {ignored}
 """
-ALTER = """DROP ROLE IF EXISTS pooled;
-CREATE ROLE pooled LOGIN PASSWORD 'secret';
-ALTER ROLE pooled SET statement_timeout = '3s';"""
 Start = Callable[..., str]
 
 
@@ -127,7 +124,6 @@ def start(server: PostgreSQL) -> Iterator[Start]:
     program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
     if program is None:
         pytest.skip("pgbouncer is not installed")
-    _ask(server, ALTER)
     with tempfile.TemporaryDirectory() as name, ExitStack() as running:
         folder = Path(name)
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from api_hour.exceptions import ConfigError, DatabaseUnavailable
+from api_hour.exceptions import DatabaseUnavailable
 from api_hour.plugins import _postgresql
 
 LIBRARIES = {"aiohttp", "gunicorn", "msgspec", "prometheus_client", "ujson", "uvloop", "yaml"}
@@ -47,22 +47,6 @@ def test_an_outage_is_told_from_the_fault_of_one_connection(
     assert _postgresql.is_outage(sqlstate, target) is outage
 
 
-@pytest.mark.parametrize("text", ["", "1.5", "1_000", "\u0663", "32768", "9" * 5000, "0x1"])
-def test_a_number_of_a_dsn_is_one_that_the_system_takes(text: str) -> None:
-    message = "keepalives_idle of the PostgreSQL DSN must be a whole number from 0 to 32767"
-    with pytest.raises(ConfigError, match=f"^{message}$"):
-        _postgresql.number("keepalives_idle", text)
-    good = {"32767": 32767, " 5 ": 5, "+5": 5, "-5": 0, "0": 0}
-    assert {given: _postgresql.number("keepalives_idle", given) for given in good} == good
-
-
-def test_the_error_for_a_dsn_shows_the_form_and_no_password() -> None:
-    assert str(_postgresql.unreadable_dsn()) == (
-        "cannot parse the PostgreSQL DSN: write it as postgresql://USER:PASSWORD@HOST:PORT/NAME,"
-        " special characters as %XX"
-    )
-
-
 @pytest.mark.parametrize(
     ("plugin", "drivers"), [("aiopg", {"aiopg", "psycopg2"}), ("asyncpg", {"asyncpg"})]
 )
@@ -74,5 +58,5 @@ def test_a_plugin_imports_its_driver_and_of_api_hour_only_the_exceptions(
     assert {"aiopg", "asyncpg", "psycopg", "psycopg2"} & loaded == drivers
     assert not LIBRARIES & loaded
     package = {"api_hour", "api_hour.exceptions", "api_hour.plugins"}
-    modules = {"api_hour.plugins._postgresql", f"api_hour.plugins.{plugin}"}
+    modules = {f"api_hour.plugins.{name}" for name in ("_dsn", "_postgresql", plugin)}
     assert {name for name in loaded if name.partition(".")[0] == "api_hour"} == package | modules

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -444,4 +445,63 @@ def test_a_worker_that_babbles_is_killed_and_the_others_serve(run: Run, project:
         after=mark,
     )
     assert daemon.get()[0] == 200
+    assert daemon.stop() == 0
+
+
+OBSTINATE = """
+import threading
+import time
+
+from api_hour.worker.channel import Message
+
+
+def post_fork(master, worker):
+    def fail():
+        while True:
+            worker._to_master.send(Message.DRAINING)
+            worker._to_master.send(Message.FAILED, "a reason")
+            time.sleep(0.2)
+
+    if worker.age > 1:
+        threading.Thread(target=fail).start()
+        time.sleep(600)
+"""
+
+
+def test_no_message_of_a_worker_puts_off_its_end(run: Run, project: Path) -> None:
+    (project / "gunicorn.conf.py").write_text(OBSTINATE)
+    daemon = run().ready()
+    mark = daemon.mark()
+    daemon.send(signal.SIGHUP)
+    daemon.wait_for("Reload failed, the running workers stay: a reason", after=mark)
+    assert daemon.get()[0] == 200
+    assert daemon.stop() == 0
+
+
+WANTING_TO_LEAVE = """
+import os
+
+from api_hour.worker.channel import Message
+
+
+def post_fork(master, worker):
+    worker._to_master.send(Message.READY)
+    for name in {names} * 10:
+        worker._to_master.send(Message(name))
+    if "draining" in {names}:
+        os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("names", [["draining"], ["replace", "told"]], ids=" ".join)
+def test_workers_that_want_to_leave_are_replaced_once_a_second(
+    run: Run, project: Path, names: list[str]
+) -> None:
+    (project / "gunicorn.conf.py").write_text(WANTING_TO_LEAVE.format(names=names))
+    daemon = run()
+    daemon.wait_for("Booting worker", count=6)
+    boots = [line[12:24] for line in daemon.lines if "Booting worker" in line]
+    first, sixth = (datetime.strptime(boots[index], "%H:%M:%S.%f") for index in (0, 5))
+    assert (sixth - first) % timedelta(days=1) > timedelta(seconds=1.5)
+    assert daemon.output.count("asks to be replaced") <= 2 * len(boots)
     assert daemon.stop() == 0

@@ -1,13 +1,17 @@
 """Metrics: no count is lost, counted twice or goes back, whatever happens to the workers."""
 
 import asyncio
+import functools
 import http.client
 import multiprocessing
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
+import struct
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
@@ -21,6 +25,7 @@ from prometheus_client import Counter, Gauge
 
 from api_hour import metrics
 from api_hour.exceptions import ConfigError, DatabaseUnavailable
+from api_hour.logs import observers
 from api_hour.logs.rate_limit import MOST
 from api_hour.metrics import sample_files
 from testkit.processes import Daemon
@@ -200,6 +205,129 @@ def test_a_master_that_is_root_shares_the_folder_with_workers_of_another_user() 
     master.start()
     master.join()
     assert master.exitcode == 0
+
+
+DEEP = 3000  # folders within each other; Python's own frames end before
+LARGE = 1 << 30  # bytes, of a file without any
+
+
+def as_nobody(act: Callable[[], object]) -> None:
+    """Do what a worker of another user can do; fails if that fails."""
+
+    def run() -> None:
+        os.setgroups([])
+        os.setgid(NOBODY)
+        os.setuid(NOBODY)
+        act()
+
+    process = FORK.Process(target=run)
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+
+
+def lay(folder: Path, name: str) -> None:
+    """Replace one of the master's files by something else."""
+    path = folder / name
+    path.unlink(missing_ok=True)
+    if name.endswith((".lock", "pipe_m0.db")):
+        os.mkfifo(path)
+    elif name.startswith("counter"):
+        path.touch()
+        os.truncate(path, LARGE)
+    else:
+        path.symlink_to("/etc/shadow")
+
+
+def nest(folder: Path) -> None:
+    os.chdir(folder)
+    for _ in range(DEEP):
+        os.mkdir("f")
+        os.chdir("f")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user")
+def test_workers_of_another_user_cannot_hold_up_a_master_that_is_root(tmp_path: Path) -> None:
+    names = "m0.lock", "m1.lock", "pipe_m0.db", "counter_m0.db", "gauge_m0.db", "summary_m0.db"
+
+    def be_the_master() -> None:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(30)  # a master that waits is killed
+        folder = Path(metrics.open_folder(NOBODY, NOBODY))
+        metrics.sample()
+        for name in names:
+            as_nobody(functools.partial(lay, folder, name))
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        metrics.sample()
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < before + (LARGE >> 12)
+        assert (folder / "counter_m0.db").stat().st_size == LARGE
+        assert observers.counts["metrics"]
+        assert not sample_files.is_abandoned(os.open(folder, os.O_RDONLY))
+        as_nobody(functools.partial(nest, folder))
+        metrics.remove_folder()
+        subprocess.run(["rm", "-rf", folder], check=True)
+
+    master = FORK.Process(target=be_the_master)
+    master.start()
+    master.join()
+    assert master.exitcode == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user")
+def test_a_folder_made_again_is_given_away_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    precious, folder = tmp_path / "precious", tmp_path / "metrics"
+    precious.mkdir()
+
+    def swap(path: str, mode: int) -> None:
+        """Do what the owner of the folder above can do at just that moment."""
+        folder.symlink_to(precious)
+
+    monkeypatch.setattr(os, "makedirs", swap)
+    with pytest.raises(OSError, match=r"Not a directory|symbolic links"):
+        sample_files.make(str(folder), NOBODY, NOBODY)
+    assert precious.stat().st_uid == 0
+
+
+def with_key(key: bytes) -> bytes:
+    """Return a file of samples with one sample."""
+    length = struct.pack("i", len(key))
+    return struct.pack("i4x", 8 + 4 + len(key) + 8 + 16) + length + key + bytes(64)
+
+
+BROKEN = {
+    "noise": b"\x7f" * 64,
+    "endless": struct.pack("i4x", LARGE),
+    "endless key": struct.pack("i4xi", 100, LARGE) + bytes(100),
+    "no text": with_key(b"\xff"),
+    "no JSON": with_key(b"["),
+    "no key": with_key(b"7"),
+    "short key": with_key(b"[1]"),
+    "odd labels": with_key(b'["a", "b", 7, "d"]'),
+    "deep": with_key(b"[" * 20_000),
+}
+
+
+@pytest.mark.parametrize("name", [*BROKEN, "pipe", "folder", "link"])
+def test_a_broken_file_of_a_worker_fails_the_scrape_and_costs_no_memory(
+    folder: Path, name: str
+) -> None:
+    path = folder / "counter_7.db"
+    if name in BROKEN:
+        path.write_bytes(BROKEN[name])
+    if name == "endless":
+        os.truncate(path, LARGE)
+    elif name == "pipe":
+        os.mkfifo(path)
+    elif name == "folder":
+        path.mkdir()
+    elif name == "link":
+        path.symlink_to("/etc/passwd")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(OSError, match=r"broken file|not a file of samples"):
+        metrics.collect(str(folder))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < before + (LARGE >> 11)
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from api_hour.http.fast.task_pool import IDLE, PooledTask, Steps, TaskPool, resu
 from api_hour.http.fast.writer import ResponseWriter
 from api_hour.http.parser import Messages, Parser, Result
 from api_hour.http.request import Request
-from api_hour.http.request_checks import good_host, is_ours
+from api_hour.http.request_checks import good_host, has_many_segments, is_ours
 from api_hour.logs import request_id
 
 # aiohttp's waiter and task of a connection, while a pooled task is at work in their place
@@ -136,7 +136,8 @@ class FastConnection(Connection):
         if (
             EXPECT in headers
             or TRANSFER_ENCODING in headers
-            or (payload is not EMPTY_PAYLOAD and not payload.is_eof())  # a body is still arriving
+            # A body is still arriving, or compressed.
+            or (payload is not EMPTY_PAYLOAD and (not payload.is_eof() or message.compression))
             or (host != self._host and not self._is_good_host(host))
             or url._netloc  # an absolute URL
             or message.version is not HttpVersion11
@@ -148,7 +149,7 @@ class FastConnection(Connection):
         if not waiting:
             shared.task_pool.grow()
             return None
-        if found is None and path.startswith(shared.always_suspending):
+        if found is None and (path.startswith(shared.always_suspending) or has_many_segments(path)):
             return None
         pooled, loop = waiting[-1], self._loop
         task = pooled.task

@@ -73,19 +73,21 @@ class RouteTable:
         self.plain: dict[str, Found] = {}
         # None stands for a resource that only the dispatcher can judge.
         self._patterns: dict[str, list[Pattern | None]] = {}
+        self._longest = 0  # characters of a prefix
         # Static files and ``*`` always suspend, so starting them in place only adds cost.
         self.always_suspending = "*", *_static_prefixes(app)
         if not all(map(_is_known, with_subapps(app))):
             return
         for prefix, resources in app.router._resource_index.items():
             self._patterns[prefix] = [_pattern(app, resource) for resource in resources]
+            self._longest = max(self._longest, len(prefix))
         for route in app.router.routes():
             if type(route.resource) is PlainResource:
                 self._add_plain(app, route, route.resource)
 
     def find(self, method: str, path: str) -> Found | None:
         """Try the patterns in the dispatcher's order; None leaves the request to it."""
-        part = "" if "%" in path else path
+        part = "" if "%" in path else path[: self._longest + 1]  # no more can be a prefix
         while part:
             for pattern in self._patterns.get(part, ()):
                 if pattern is None:

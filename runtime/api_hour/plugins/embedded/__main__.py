@@ -10,8 +10,9 @@ from shutil import which
 
 from api_hour.exceptions import ConfigError
 from api_hour.plugins import embedded
+from api_hour.plugins._dsn import refuse_ambiguous_url
 from api_hour.plugins.embedded import host
-from api_hour.plugins.embedded.cluster import Cluster, InUse, remove, running, say
+from api_hour.plugins.embedded.cluster import Cluster, InUse, remove, run_as_superuser, running, say
 from api_hour.plugins.embedded.job import STOP_SIGNALS, ForegroundJob, SignalQueue
 
 
@@ -26,17 +27,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if command and which(command[0]) is None:
         say(f"{command[0]}: command not found")
         return 127
-    if (url := os.environ.get("DATABASE_URL")) and not options.remove:
-        return _use_other_server(command, url)
+    maintains = options.superuser or options.remove
+    if (url := os.environ.get("DATABASE_URL")) and not maintains:
+        return _use_database_url(command, url)
+    sql = sys.stdin.read() if options.superuser else ""
     signals = SignalQueue()
     if options.until_eof:
         signals.watch_hang_up(sys.stdin.fileno())
     try:
-        if options.remove:
-            remove(Path(options.data), signals.pause)
-            return 0
-        with running(Path(options.data), signals.pause) as cluster:
-            return _supervise(command, cluster, signals)
+        return _run(Path(options.data), command, options, sql, signals)
     except ConfigError as error:
         if command and isinstance(error, InUse) and error.url:
             say(f"Using the PostgreSQL that process {error.pid} started")
@@ -47,10 +46,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1
 
 
+def _run(
+    data: Path, command: list[str], options: argparse.Namespace, sql: str, signals: SignalQueue
+) -> int:
+    if options.remove:
+        remove(data, signals.pause)
+        return 0
+    if options.superuser:
+        print(run_as_superuser(data, signals.pause, sql), end="")
+        return 0
+    with running(data, signals.pause) as cluster:
+        return _supervise(command, cluster, signals)
+
+
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog=f"python -m {embedded.__name__}",
         usage="%(prog)s [-h] [--data DIR] [--until-eof] [--with-parent] [--] [COMMAND [ARGS...]]\n"
+        "       %(prog)s [--data DIR] --superuser < SQL\n"
         "       %(prog)s [--data DIR] --remove",
         description="Run COMMAND with DATABASE_URL set to a PostgreSQL for development; without"
         " COMMAND, print the URL and run until Ctrl-C. If DATABASE_URL is set already, that"
@@ -60,9 +73,19 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--data", default=".data", metavar="DIR", help="folder of the data (default: %(default)s)")
     add("--until-eof", action="store_true", help="stop when standard input is closed, too")
     add("--with-parent", action="store_true", help="stop when the parent process ends, too")
+    add("--superuser", action="store_true", help="run SQL as the superuser, without a server")
     add("--remove", action="store_true", help="remove the data, and run nothing")
     add("command", nargs=argparse.REMAINDER, metavar="COMMAND", help="what to run")
     return parser.parse_args(arguments)
+
+
+def _use_database_url(command: list[str], url: str) -> int:
+    try:
+        refuse_ambiguous_url(url)  # COMMAND may repeat it: dbmate does
+    except ConfigError as error:
+        say(f"DATABASE_URL: {error}")
+        return 1
+    return _use_other_server(command, url)
 
 
 def _use_other_server(command: list[str], url: str) -> int:

@@ -1,23 +1,27 @@
 """One PostgreSQL cluster in one folder: created, started, kept running and stopped.
 
-The order of a start: lock the folder, create the cluster if there is none, start the server, wait
-until it accepts connections, write the URL into the lock file. This module knows neither COMMAND
-nor the terminal.
+The order of a start: lock the folder, create the cluster if there is none, and the role of its URL,
+start the server, wait until it accepts connections, write the URL into the lock file. This module
+knows neither COMMAND nor the terminal.
 """
 
 import fcntl
 import os
+import re
+import secrets
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
 from api_hour.exceptions import ConfigError
-from api_hour.plugins.embedded import host
+from api_hour.plugins.embedded import host, roles
 
 START_TIMEOUT = 60.0  # seconds for initdb, for a start, and for the end of an earlier server
 STOP_TIMEOUT = 20.0  # seconds for PostgreSQL's fast shutdown, and again for the immediate one
@@ -29,11 +33,15 @@ SETTINGS = {
     "port": "5432",
     "unix_socket_permissions": "0700",
     "max_connections": "100",
+    "superuser_reserved_connections": "0",  # no superuser ever connects
     "shared_buffers": "32MB",
     "fsync": "on",  # the data is kept between runs
 }
 # Of the data folder, beside its lock.
-CONTENTS = ("postgresql*", "password", "binaries*", ".s.PGSQL.*", ".gitignore")
+CONTENTS = (
+    *("postgresql*", "binaries*", ".s.PGSQL.*", "credentials", "password", ".gitignore"),
+    *("credentials.new", ".gitignore.new"),
+)
 Pause = Callable[[float], None]
 
 
@@ -43,20 +51,37 @@ def running(data: Path, pause: Pause) -> Iterator["Cluster"]:
 
     Raises ConfigError if that cannot be: no binaries, another version, another owner, in use.
     """
-    who = host.identity(data.resolve())
+    with _existing(data, pause) as (cluster, lock):
+        try:
+            cluster.start()
+            cluster.wait_ready()
+            lock.write(f"{os.getpid()}\n{cluster.url}\n")
+            yield cluster
+        finally:
+            cluster.stop()
+
+
+def run_as_superuser(data: Path, pause: Pause, sql: str) -> str:
+    """Run SQL as the superuser of the folder ``data``, and return what it prints.
+
+    Raises ConfigError if an error ends it, if a server uses the folder, and as ``running`` does.
+    """
+    with _existing(data, pause) as (cluster, _):
+        printed = cluster.run_as_superuser(sql)
+    return re.sub(r"\A\s*PostgreSQL .*\n|^(backend> )+", "", printed, flags=re.MULTILINE)
+
+
+@contextmanager
+def _existing(data: Path, pause: Pause) -> Iterator[tuple["Cluster", "Lock"]]:
+    """Lock the folder and yield its cluster, which is created if there is none."""
+    who = host.identity(data)
     host.prepare(who)
     if who.switches:
         say(f"PostgreSQL cannot use {_shown(data.resolve())} here: its data is in {who.data}")
     with _locked(who.data, pause) as lock, host.socket_folder(who) as socket_folder:
         cluster = Cluster(who, lock, socket_folder, pause)
         cluster.create()
-        try:
-            cluster.start()
-            cluster.wait_ready()
-            (who.data / "lock").write_text(f"{os.getpid()}\n{cluster.url}\n")
-            yield cluster
-        finally:
-            cluster.stop()
+        yield cluster, lock
 
 
 def remove(data: Path, pause: Pause) -> None:
@@ -64,10 +89,11 @@ def remove(data: Path, pause: Pause) -> None:
 
     Raises ConfigError if a server uses it.
     """
-    resolved = data.resolve()
-    for folder in dict.fromkeys((resolved, host.identity(resolved).data)):
+    for place in dict.fromkeys((data, host.identity(data).data)):
+        folder = place.resolve()
         if not (folder / "lock").exists():
             continue
+        host.check_folder(place)
         with _locked(folder, pause):
             for name in CONTENTS:
                 for path in folder.glob(name):
@@ -90,32 +116,38 @@ class InUse(ConfigError):
 class Cluster:
     """The server of a folder whose lock is held, and its data."""
 
-    def __init__(self, who: host.Identity, lock: int, socket_folder: Path, pause: Pause) -> None:
+    def __init__(self, who: host.Identity, lock: "Lock", socket_folder: Path, pause: Pause) -> None:
         self.folder = who.data / "postgresql"
-        self.password = who.data / "password"
+        self.credentials = who.data / "credentials"
         self.log = who.data / "postgresql.log"
         self.bin, self.version = host.find_binaries(who)
         self.socket_folder, self._who, self._lock, self._pause = socket_folder, who, lock, pause
         self._process: subprocess.Popen[bytes] | None = None
         self._started_at = self._restart_delay = 0.0
         self._restart_at: float | None = None
-        os.close(os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
+        self._open_log(os.O_TRUNC).close()
 
     @property
     def url(self) -> str:
         """The URL, in a form that libpq, asyncpg and dbmate all understand."""
         where = f"host={self.socket_folder}&port=5432"  # the port: PGPORT must not change it
-        return f"postgresql://postgres:{self.password.read_text()}@/postgres?{where}"
+        with open(host.open_own(self.credentials, os.O_RDONLY)) as credentials:
+            return f"postgresql://{credentials.read()}@/postgres?{where}"
 
     def create(self) -> None:
-        """Create the cluster if there is none.
+        """Create the cluster, and the role of its URL, if there is none.
 
         initdb works in a folder beside it, renamed at the end: half a cluster is never taken for
         one.
         """
         if (self.folder / "PG_VERSION").exists():
-            self._check_existing()
-            return
+            self._remove_stale_pid_files()
+        else:
+            self._create_cluster()
+        if not self.credentials.exists():
+            self._create_role()
+
+    def _create_cluster(self) -> None:
         if self.folder.exists() and os.listdir(self.folder):
             raise ConfigError(f"{self.folder} is not a PostgreSQL cluster: move it away")
         say(f"Creating a PostgreSQL {self.version} cluster in {_shown(self.folder)} ...")
@@ -123,28 +155,55 @@ class Cluster:
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(mode=0o700)
         os.chown(unfinished, self._who.uid, self._who.gid)
-        host.write_password(self.password, self._who.uid)  # initdb reads it
-        options = ["--username=postgres", "--auth=scram-sha-256", f"--pwfile={self.password}"]
+        options = ["--username=postgres", "--auth=reject"]  # _create_role() opens it
         options += ["--encoding=UTF8", f"--locale={host.utf8_locale()}"]
-        process = self._spawn(signal.SIGTERM, "initdb", "-D", unfinished, *options)
-        try:
-            _wait_until(lambda: process.poll() is not None, self._pause, "initdb", quiet=True)
-        finally:
-            _end(process, signal.SIGTERM)
-        if process.returncode:
-            raise ConfigError(f"initdb failed:\n{self._last_lines()}")
-        os.chown(self.password, os.geteuid(), -1)
+        self._run("initdb", "-D", unfinished, *options)
+        self.credentials.unlink(missing_ok=True)  # of a cluster that was moved away
         unfinished.rename(self.folder)
 
-    def _check_existing(self) -> None:
-        """Check that the password is there, and remove pid files that a crash left behind.
+    def _create_role(self) -> None:
+        """Create the role of the URL, or give it a new password, and what the superuser owns."""
+        password = secrets.token_urlsafe(24)
+        of_superuser = self._who.data / "password"
+        if of_superuser.exists():
+            say(f"Giving the databases of the superuser to the role {roles.NAME} ...")
+        printed = self.run_as_superuser(roles.CREATE.replace("<password>", password))
+        for name in re.findall(r'\t 1: datname = "(.*)"\t\(typeid', printed):
+            self.run_as_superuser(roles.GIVE_OBJECTS, name)
+        host.write(self.credentials, f"{roles.NAME}:{password}")
+        of_superuser.unlink(missing_ok=True)
+
+    def run_as_superuser(self, sql: str, database: str = "postgres") -> str:
+        """Run SQL without a server, and return what it prints."""
+        options = [f"--{name}={value}" for name, value in roles.SUPERUSER_SETTINGS.items()]
+        # It reads a statement up to a semicolon and an empty line.
+        options += ["-j", database]
+        return self._run("postgres", "--single", "-D", self.folder, *options, typed=f"{sql}\n;\n\n")
+
+    def _run(self, program: str, *arguments: str | Path, typed: str = "") -> str:
+        """Run a program to its end; return what it prints. Raises ConfigError with its log."""
+        with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as printed:
+            given.write(typed.encode(errors="surrogateescape"))
+            given.seek(0)
+            process = self._spawn(
+                signal.SIGTERM, program, *arguments, stdin=given.fileno(), stdout=printed.fileno()
+            )
+            try:
+                _wait_until(lambda: process.poll() is not None, self._pause, program, quiet=True)
+            finally:
+                _end(process, signal.SIGTERM)
+            if process.returncode:
+                raise ConfigError(f"{program} failed:\n{self._last_lines()}")
+            printed.seek(0)
+            return printed.read().decode(errors="replace")
+
+    def _remove_stale_pid_files(self) -> None:
+        """Remove pid files that a crash left behind.
 
         PostgreSQL refuses to start while the process that such a file names is alive; by now that
         may be any other process, which does not work in this folder. No server of our own can be
         alive: we hold the lock.
         """
-        if not self.password.exists():
-            raise ConfigError(f"{self.password} is missing: restore it, or remove {self.folder}")
         for file in (self.folder / "postmaster.pid", self.socket_folder / ".s.PGSQL.5432.lock"):
             with suppress(OSError, IndexError):
                 pid = int(file.read_text().split()[0])
@@ -207,13 +266,30 @@ class Cluster:
         return False
 
     def _last_lines(self) -> str:
-        lines = self.log.read_text(errors="replace").splitlines()
+        with self._open_log() as log:
+            log.seek(0)
+            lines = log.read().decode(errors="replace").splitlines()
         if not os.statvfs(self.log).f_bavail:  # then the log may lack the reason
             lines.append("no space is left on this disk")
-        return "\n".join(f"  {line}" for line in lines[-6:])
+        # What clients sent is in it, and must not command the terminal.
+        shown = ("".join(c if c.isprintable() else " " for c in line) for line in lines[-6:])
+        return "\n".join(f"  {line}" for line in shown)
+
+    def _open_log(self, flags: int = 0) -> BinaryIO:
+        """Open the log, which is the server's: it can do no more to it than write."""
+        descriptor = host.open_own(
+            self.log, os.O_RDWR | os.O_CREAT | os.O_APPEND | flags, self._who.uid
+        )
+        os.fchown(descriptor, self._who.uid, -1)
+        return open(descriptor, "a+b")
 
     def _spawn(
-        self, death_signal: int, program: str, *arguments: str | Path
+        self,
+        death_signal: int,
+        program: str,
+        *arguments: str | Path,
+        stdin: int = subprocess.DEVNULL,
+        stdout: int | None = None,
     ) -> subprocess.Popen[bytes]:
         """Start a program that gets ``death_signal`` when this process ends.
 
@@ -225,15 +301,15 @@ class Cluster:
             self._who.enter()
             host.die_with_parent(death_signal, parent)  # last: a change of user would clear it
 
-        with self.log.open("ab") as log:
+        with self._open_log() as log:
             return subprocess.Popen(  # noqa: S603
                 [self.bin / program, *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
+                stdin=stdin,
+                stdout=log if stdout is None else stdout,
                 stderr=log,
                 cwd="/",
                 start_new_session=True,
-                pass_fds=[self._lock],  # held until the last process of the server has ended
+                pass_fds=[self._lock.inherited],  # until the server's last process has ended
                 preexec_fn=prepare_child,
             )
 
@@ -251,23 +327,40 @@ def _shown(path: Path) -> Path:
     return path.relative_to(here) if below else path
 
 
-@contextmanager
-def _locked(data: Path, pause: Pause) -> Iterator[int]:
-    """Yield the descriptor of the lock that the server's processes are to inherit.
+class Lock(NamedTuple):
+    """The descriptors of two locked files of a data folder.
 
-    Two locks: the file's holder is the supervisor, and a second supervisor is refused at once. The
-    folder's holders are the processes of a server; one that outlives its supervisor is waited for.
+    The holder of ``file`` is the supervisor, and a second one is refused at once. The holders of
+    ``inherited``, which is empty and for reading only, are the processes of a server; one that
+    outlives its supervisor is waited for.
     """
-    file = os.open(data / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    folder = os.open(data, os.O_RDONLY)
+
+    file: int
+    inherited: int
+
+    def write(self, text: str) -> None:
+        """Tell other supervisors something."""
+        os.ftruncate(self.file, 0)
+        os.pwrite(self.file, text.encode(), 0)
+
+    def read(self) -> str:
+        """Return what the supervisor who holds the lock has told."""
+        return os.pread(self.file, 4096, 0).decode()
+
+
+@contextmanager
+def _locked(data: Path, pause: Pause) -> Iterator[Lock]:
+    file = host.open_own(data / "lock", os.O_RDWR | os.O_CREAT)
+    inherited = host.open_own(data / "postgresql.lock", os.O_RDONLY | os.O_CREAT)
+    lock = Lock(file, inherited)
     try:
         if not _try_lock(file):
-            raise InUse(data, *(data / "lock").read_text().split())
-        (data / "lock").write_text(f"{os.getpid()}\n")
-        _wait_until(lambda: _try_lock(folder), pause, "the server of an earlier run to exit")
-        yield folder
+            raise InUse(data, *lock.read().split())
+        lock.write(f"{os.getpid()}\n")
+        _wait_until(lambda: _try_lock(inherited), pause, "the server of an earlier run to exit")
+        yield lock
     finally:
-        os.close(folder)
+        os.close(inherited)
         os.close(file)
 
 

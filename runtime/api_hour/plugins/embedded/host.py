@@ -11,22 +11,26 @@ first of these that works:
    the system the process stays the same user, so it owns the same files; but it has lost root's
    capabilities, and may use only what its owner or the mode allows. ``check_access`` tries that.
 3. Root becomes postgres or nobody, and keeps the data below /var/lib, also where the namespace
-   cannot enter the folder. A user without a name cannot become anybody, and is told so.
+   cannot enter the folder, or where another user could replace it. A user without a name cannot
+   become anybody, and is told so.
 
 In the third way two users meet in one folder. It and its files are root's, so nothing that the
-server does can replace what root opens there by a link; only the cluster in it belongs to the
-server's user. Binaries that this user cannot reach, such as those of a wheel in a closed project,
-are copied there.
+server does can replace what root opens there by a link; only the cluster in it and the log belong
+to the server's user. Binaries that this user cannot reach, such as those of a wheel in a closed
+project, are copied there.
+
+In all of them nobody else may write to the folder of the data, and what is opened in it is an
+ordinary file of this user's: what others have put there before is refused, not followed.
 """
 
 import ctypes
+import errno
 import hashlib
 import importlib.util
 import locale
 import os
 import pwd
 import re
-import secrets
 import shutil
 import stat
 import subprocess
@@ -39,6 +43,8 @@ from functools import partial
 from pathlib import Path
 
 from api_hour.exceptions import INSTALL, ConfigError
+from api_hour.owned_files import located
+from api_hour.privileges import drop
 
 # A socket's path has at most 107 bytes.
 MAX_FOLDER_LENGTH = 107 - len("/.s.PGSQL.5432")  # bytes
@@ -63,12 +69,13 @@ class Identity:
         return self.uid != os.geteuid()
 
 
-def identity(data: Path) -> Identity:
-    """Return who serves the folder ``data``: the first way of the module's list that works.
+def identity(place: Path) -> Identity:
+    """Return who serves the folder ``place``: the first way of the module's list that works.
 
-    Raises ConfigError if there is none.
+    Raises ConfigError if there is none, or if root's data is where another user can replace it.
     """
     uid, gid = os.geteuid(), os.getegid()
+    data = place.resolve()
     if uid != 0 and _account(uid):
         return Identity(data, uid, gid, lambda: None)
     account = _account("postgres") or _account("nobody")
@@ -78,14 +85,45 @@ def identity(data: Path) -> Identity:
     path, mode = Path("/"), os.X_OK
     if uid == 0 and not data.exists():  # an existing folder is used, or refused by its owner's name
         path, mode = _nearest(data), os.W_OK | os.X_OK
-    if _can_access(namespace, path, mode):
+    if _can_access(namespace, path, mode) and _is_roots_choice(place, data):
         return Identity(data, uid, gid, namespace)
     if uid != 0:
         cure = "add it to /etc/passwd, or set DATABASE_URL"
         raise ConfigError(f"PostgreSQL refuses user {uid}, which has no name: {cure}")
     slug = re.sub(r"[^\w.-]", "-", data.parent.name, flags=re.ASCII)[:40]
     folder = Path("/var/lib", f"{slug}-{_digest(data)}")
-    return Identity(folder, account.pw_uid, account.pw_gid, partial(_switch_user, account))
+    enter = partial(drop, account.pw_uid, account.pw_gid)
+    return Identity(folder, account.pw_uid, account.pw_gid, enter)
+
+
+def _is_roots_choice(place: Path, data: Path) -> bool:
+    """Tell whether root alone decides which folder ``place`` is; ``data`` is what it is now.
+
+    Raises ConfigError if others do, and a cluster is there: nobody shall miss his data.
+    """
+    if data.exists():
+        _check_private(data)
+    try:
+        exists = os.path.lexists(place)
+        _refuse_foreign(place if exists else _nearest(place.absolute()) / place.name)
+    except ConfigError:
+        if (data / "postgresql").exists():
+            raise
+        return False
+    return True
+
+
+def _refuse_foreign(place: Path) -> None:
+    """Raise ConfigError if this is root and others decide which folder ``place`` is.
+
+    In a user namespace that maps root alone the system's own folders are nobody's: such a root is
+    an ordinary user.
+    """
+    if os.geteuid() == 0 == Path("/").stat().st_uid:
+        with located(str(place), "PostgreSQL's data") as found:
+            if found.fault:
+                cure = "choose a folder (--data) that only root can replace"
+                raise ConfigError(f"PostgreSQL's data: {found.fault}; {cure}")
 
 
 def _nearest(folder: Path) -> Path:
@@ -106,12 +144,6 @@ def _enter_namespace(inside: pwd.struct_passwd, uid: int, gid: int) -> None:
     Path("/proc/self/setgroups").write_text("deny")  # the kernel's condition for a gid_map
     Path("/proc/self/uid_map").write_text(f"{inside.pw_uid} {uid} 1")
     Path("/proc/self/gid_map").write_text(f"{inside.pw_gid} {gid} 1")
-
-
-def _switch_user(account: pwd.struct_passwd) -> None:
-    os.setgroups([])
-    os.setgid(account.pw_gid)
-    os.setuid(account.pw_uid)
 
 
 def _can_access(enter: Callable[[], None], path: Path = Path("/"), mode: int = os.X_OK) -> bool:
@@ -136,15 +168,28 @@ def prepare(who: Identity) -> None:
     except OSError as error:
         cure = "choose another folder (--data), or set DATABASE_URL"
         raise ConfigError(f"cannot create {who.data}: {error.strerror}: {cure}") from error
-    _check_owner(who.data, os.geteuid())
+    check_folder(who.data)
     _check_owner(who.data / "postgresql", who.uid)
     if who.switches:  # the server's user passes through, and no other
         os.chown(who.data, -1, who.gid)
         who.data.chmod(0o710)
     check_access(who, who.data, os.X_OK if who.switches else os.W_OK | os.X_OK)
-    ignored = who.data / ".gitignore"
-    if not ignored.exists() or not ignored.stat().st_size:  # empty, when the disk was full
-        ignored.write_text("*\n")  # the password is never committed
+    if not (ignored := who.data / ".gitignore").exists():
+        write(ignored, "*\n")  # the password is never committed
+
+
+def check_folder(place: Path) -> None:
+    """Raise ConfigError if others may write to the data folder, or can replace it for root."""
+    _check_private(place)
+    _refuse_foreign(place)
+
+
+def _check_private(folder: Path) -> None:
+    _check_owner(folder, os.geteuid())
+    if folder.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise ConfigError(
+            f"others may write to {folder}, and replace the server's data: chmod go-w {folder}"
+        )
 
 
 def _check_owner(path: Path, uid: int) -> None:
@@ -323,12 +368,36 @@ def utf8_locale() -> str:
         locale.setlocale(locale.LC_CTYPE, before)
 
 
-def write_password(path: Path, uid: int) -> None:
-    """Write a new password that only ``uid`` can read and that needs no quoting in a URL."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with open(descriptor, "w") as file:
-        os.fchown(descriptor, uid, -1)
-        file.write(secrets.token_urlsafe(24))
+def open_own(path: Path, flags: int, *owners: int) -> int:
+    """Open a file of this user's or of ``owners`` in the data folder; return its descriptor.
+
+    Raises ConfigError for anything else by this name, such as a link: somebody put it there.
+    """
+    flags |= os.O_NOFOLLOW | os.O_NONBLOCK  # not to wait for a writer of a FIFO
+    refusal = ConfigError(f"{path} is not an ordinary file of this user's: remove it")
+    try:
+        descriptor = os.open(path, flags & ~os.O_TRUNC, 0o600)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EISDIR):
+            raise refusal from None
+        raise
+    found = os.fstat(descriptor)
+    ours = stat.S_ISREG(found.st_mode) and found.st_nlink == 1
+    if not ours or found.st_uid not in (os.geteuid(), *owners):
+        os.close(descriptor)
+        raise refusal
+    if flags & os.O_TRUNC:
+        os.ftruncate(descriptor, 0)
+    return descriptor
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file that only this user can read: all of it, or none."""
+    unfinished = path.with_name(f"{path.name}.new")
+    unfinished.unlink(missing_ok=True)
+    with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+    unfinished.rename(path)
 
 
 def working_directory(pid: int) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 
 import psycopg2
 import pytest
+from psycopg2.extensions import parse_dsn
 
 from api_hour.plugins import embedded
 from testkit.waiting import TIMEOUT, until
@@ -43,6 +44,44 @@ while left:
     psycopg2.connect(os.environ["DATABASE_URL"]).close()
     print(signal.Signals(number).name, flush=True)
     left -= number in numbers[:{len(STOP_SIGNALS)}]
+"""
+
+# What leads from SQL to programs, files, libraries and more rights.
+REFUSED = r"""
+COPY (SELECT 1) TO PROGRAM 'id'
+CREATE TEMPORARY TABLE t (line text); COPY t FROM PROGRAM 'id'
+COPY (SELECT 1) TO '/tmp/x'
+CREATE TEMPORARY TABLE t (line text); COPY t FROM '/etc/passwd'
+SELECT pg_read_file('/etc/passwd')
+SELECT pg_read_binary_file('PG_VERSION')
+SELECT pg_ls_dir('/')
+SELECT pg_stat_file('/etc/passwd')
+SELECT lo_import('/etc/passwd')
+SELECT lo_export(lo_from_bytea(0, 'x'), '/tmp/x')
+CREATE FUNCTION f() RETURNS int LANGUAGE c AS 'libc.so.6', 'getpid'
+CREATE FUNCTION f() RETURNS int LANGUAGE internal AS 'pg_backend_pid'
+LOAD '/tmp/x.so'
+SET session_preload_libraries = 'x'
+SET dynamic_library_path = '/tmp'
+ALTER SYSTEM SET archive_command = 'id'
+SELECT pg_reload_conf()
+SELECT pg_rotate_logfile()
+CREATE TABLESPACE x LOCATION '/tmp'
+CREATE EVENT TRIGGER x ON ddl_command_end EXECUTE FUNCTION x()
+CREATE SUBSCRIPTION x CONNECTION 'host=/tmp' PUBLICATION x
+CREATE FOREIGN DATA WRAPPER x
+SET ROLE postgres
+SET SESSION AUTHORIZATION postgres
+ALTER ROLE api_hour SUPERUSER
+ALTER ROLE api_hour CREATEROLE
+ALTER ROLE postgres PASSWORD 'x'
+GRANT postgres TO api_hour
+GRANT pg_execute_server_program TO api_hour
+GRANT pg_write_server_files TO api_hour
+CREATE ROLE x
+UPDATE pg_authid SET rolsuper = true
+ALTER FUNCTION pg_read_file(text) OWNER TO api_hour
+GRANT EXECUTE ON FUNCTION pg_read_file(text) TO api_hour
 """
 
 
@@ -157,6 +196,31 @@ def _processes(folder: Path) -> list[str]:
 def postmaster(data: Path) -> int:
     """Return the process id of the server of a data folder."""
     return int((data / "postgresql" / "postmaster.pid").read_text().split()[0])
+
+
+def server_folder(url: str) -> Path:
+    """Return the folder of the server's socket."""
+    return Path(parse_dsn(url)["host"])
+
+
+def as_superuser(data: Path, sql: str, **options: Any) -> tuple[int, str, str]:
+    """Run SQL by the command's option; return its code, output and errors."""
+    with tempfile.TemporaryFile("w+") as given:
+        given.write(sql)
+        given.seek(0)
+        return run(data, "--superuser", stdin=given, **options)
+
+
+def assert_sql_stays_inside(url: str) -> None:
+    """Check that the role of a URL runs no program, touches no file, and cannot become more."""
+    allowed = []
+    with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+        connection.autocommit = True
+        for statement in REFUSED.strip().splitlines():
+            with suppress(psycopg2.errors.InsufficientPrivilege):
+                cursor.execute(statement)
+                allowed.append(statement)
+    assert allowed == []
 
 
 def query(url: str, text: str) -> Any:

@@ -7,6 +7,7 @@ import stat
 import subprocess
 from contextlib import closing, suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psycopg2
 import pytest
@@ -41,12 +42,14 @@ def test_the_first_start_creates_a_cluster_and_later_ones_find_its_data(tmp_path
 
 def test_only_the_password_opens_the_server_and_only_its_owner_can_read_it(data: Path) -> None:
     with embedded.postgresql(data) as server:
-        password = (data / "password").read_text()
+        password = urlsplit(server.url).password or ""
         with pytest.raises(psycopg2.OperationalError, match="password authentication failed"):
             psycopg2.connect(server.url.replace(password, "wrong"))
+        with pytest.raises(psycopg2.OperationalError, match="password authentication failed"):
+            psycopg2.connect(server.url.replace("api_hour", "postgres"))
         assert query(server.url, "SHOW listen_addresses") == ""
         assert query(server.url, "SHOW server_encoding") == "UTF8"
-    assert stat.S_IMODE((data / "password").stat().st_mode) == 0o600
+    assert stat.S_IMODE((data / "credentials").stat().st_mode) == 0o600
     assert stat.S_IMODE(data.stat().st_mode) == 0o700
     assert (data / ".gitignore").read_text() == "*\n"
 
@@ -85,8 +88,7 @@ def test_a_signal_during_initdb_does_not_break_the_next_start(tmp_path: Path, nu
 def test_kill_9_of_the_supervisor_ends_both_and_the_next_start_has_the_data(data: Path) -> None:
     with Supervisor(data, *recorder()) as supervisor:
         assert supervisor.line() == "ready"
-        password = (data / "password").read_text()
-        url = f"postgresql://postgres:{password}@/postgres?host={data}"
+        url = f"postgresql://{(data / 'credentials').read_text()}@/postgres?host={data}"
         query(url, "DROP TABLE IF EXISTS sudden; CREATE TABLE sudden AS SELECT 7 AS answer")
         assert supervisor.exit_code(signal.SIGKILL) == -signal.SIGKILL
         with embedded.postgresql(data) as server:  # at once: it waits for the old server's end
@@ -111,6 +113,8 @@ def test_a_start_waits_for_the_server_of_a_supervisor_that_was_killed(data: Path
 def test_a_killed_server_is_restarted_and_the_end_of_its_log_printed_once(data: Path) -> None:
     with Supervisor(data) as supervisor:
         url = supervisor.line()
+        with pytest.raises(psycopg2.DataError):
+            query(url, "SELECT '\x1b[2J'::int")
         for _ in range(2):
             old = postmaster(data)
             os.kill(old, signal.SIGKILL)
@@ -124,6 +128,7 @@ def test_a_killed_server_is_restarted_and_the_end_of_its_log_printed_once(data: 
         assert supervisor.exit_code(signal.SIGTERM) == 0
         assert supervisor.errors.count("PostgreSQL exited unexpectedly and is restarted:") == 1
         assert "database system is ready to accept connections" in supervisor.errors
+        assert 'invalid input syntax for type integer: " [2J"' in supervisor.errors
 
 
 @pytest.mark.parametrize("state", ["alive", "not reaped"])
@@ -161,12 +166,9 @@ def test_a_folder_that_is_not_a_cluster_is_left_alone(tmp_path: Path) -> None:
     assert errors == f"{tmp_path}/postgresql is not a PostgreSQL cluster: move it away\n"
 
 
-def test_a_missing_password_is_named(data: Path) -> None:
-    password = data / "password"
-    password.rename(data / "elsewhere")
-    try:
-        code, _, errors = run(data, "true")
-    finally:
-        (data / "elsewhere").rename(password)
-    message = f"{password} is missing: restore it, or remove {data}/postgresql\n"
-    assert (code, errors) == (1, message)
+def test_a_missing_password_is_made_again(data: Path) -> None:
+    with embedded.postgresql(data) as server:
+        query(server.url, "DROP TABLE IF EXISTS kept; CREATE TABLE kept AS SELECT 3 AS answer")
+    (data / "credentials").unlink()
+    with embedded.postgresql(data) as server:
+        assert query(server.url, "SELECT answer FROM kept") == 3

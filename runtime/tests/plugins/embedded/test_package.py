@@ -16,6 +16,9 @@ from api_hour.exceptions import ConfigError
 from api_hour.plugins import embedded
 from runtime.tests.plugins.embedded.supervisor import PACKAGE, query, run, wait_until_gone
 
+OF_THE_PACKAGE = ("exceptions", "owned_files", "plugins", "plugins._dsn", "privileges")
+OF_THE_PLUGIN = ("__main__", "cluster", "host", "job", "roles")
+
 
 def test_every_client_understands_the_url_whatever_pgport_says(
     data: Path, monkeypatch: pytest.MonkeyPatch
@@ -126,9 +129,9 @@ print(*sorted(name for name in sys.modules if name.startswith("api_hour")))
     )
     others, own = answer.stdout.splitlines()
     assert set(others.split()) <= {"api_hour", "__main__", "__mp_main__"}
-    modules = [f"{embedded.__name__}.{name}" for name in ("__main__", "cluster", "host", "job")]
-    package = ["api_hour", "api_hour.exceptions", "api_hour.plugins", embedded.__name__]
-    assert own.split() == [*package, *modules]
+    package = ["api_hour", *(f"api_hour.{name}" for name in OF_THE_PACKAGE), embedded.__name__]
+    modules = [f"{embedded.__name__}.{name}" for name in OF_THE_PLUGIN]
+    assert own.split() == sorted([*package, *modules])
 
 
 def test_importing_the_package_loads_none_of_its_modules() -> None:

@@ -1,11 +1,13 @@
 """The loader: what overrides what, and a reload that changes nothing until it is proved."""
 
+import os
 import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import trustme
 
 from api_hour.config import loader as loader_module
 from api_hour.config.loader import Loader
@@ -19,9 +21,6 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
     """Return a function that loads files of etc/hello, given by name, and options."""
     monkeypatch.chdir(tmp_path)  # Gunicorn changes the working directory and the path
     monkeypatch.setattr(sys, "path", list(sys.path))
-
-    # The tests are about other warnings, and may run as root.
-    monkeypatch.setattr(loader_module, "ROOT", -1)
     for variable in ("PORT", "WEB_CONCURRENCY", "GUNICORN_CMD_ARGS", "FORWARDED_ALLOW_IPS"):
         monkeypatch.delenv(variable, raising=False)
 
@@ -366,3 +365,32 @@ def test_the_files_that_were_read_are_known(load: Load, tmp_path: Path) -> None:
     sys.argv = ["api_hour", "hello:Container"]
     (tmp_path / "gunicorn.conf.py").unlink()
     assert Loader(object).generation.origin == "no file in etc/hello or /etc/hello"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+def test_root_trusts_whose_files_it_obeys_and_says_so_once(
+    load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loader_module, "ROOT", 0)
+    assert load("--user=nobody").generation.trusted == {0}
+    os.chown(tmp_path, 54321, -1)
+    generation = load("--user=nobody").generation
+    assert generation.trusted == {0, 54321}
+    [told] = generation.warnings
+    file = f"{tmp_path}/gunicorn.conf.py"
+    owner = f"{tmp_path} belongs to user 54321"
+    assert told == f"root obeys {file}, which others can change: {owner}"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="for another user, others may have to read it")
+def test_a_key_that_all_users_may_read_is_warned_of(
+    load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loader_module, "ROOT", 0)
+    path = tmp_path / "both.pem"
+    trustme.CA().issue_cert("web.test").private_key_and_cert_chain_pem.write_to_path(path)
+    listen = f"api_hour: {{listeners: {{http: {{url: 'tcp://127.0.0.1:1', certificate: {path}}}}}}}"
+    told = f"listener http: all users may read the key {path}: chmod o= {path}"
+    for mode, warnings in ((0o644, (told,)), (0o640, ())):
+        path.chmod(mode)
+        assert load("--user=nobody", yaml=listen).generation.warnings == warnings

@@ -5,9 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from api_hour.config.logging_yaml import load, warnings
+from api_hour.config import yaml_document
+from api_hour.config.logging_yaml import read, try_out, warnings
 from api_hour.exceptions import ConfigError
+from api_hour.logs.setup import Settings
 from runtime.tests.logging_file import FILE
+
+
+def load(path: str | Path, package: str) -> Settings:
+    document = yaml_document.load(path)
+    settings = read(document, package)
+    try_out(document, settings)
+    return settings
+
 
 MISTAKES = {
     "it is not YAML": ("root: [", "etc/hello/logging.yaml:1: "),

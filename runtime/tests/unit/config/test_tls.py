@@ -109,3 +109,9 @@ def test_a_certificate_that_no_client_would_get_is_named(tmp_path: Path) -> None
     pairs = [{"certificate": write(tmp_path, f"{n}.pem", "same.test")} for n in "ab"]
     with pytest.raises(ConfigError, match=r"b\.pem names no host in its subjectAltName that an e"):
         context(certificates=pairs)
+
+
+def test_a_client_gets_one_handshake_for_each_connection(pem: str) -> None:
+    made = context(certificate=pem)
+    assert made is not None
+    assert made.options & ssl.OP_NO_RENEGOTIATION

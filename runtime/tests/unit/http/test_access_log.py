@@ -118,6 +118,29 @@ def test_no_header_can_shift_the_fields_behind_it(kept: Kept) -> None:
     assert read(JSONFormatter().format(logged))["referer"] == 'x" 200 1 0.1 "y'
 
 
+ODD = [
+    *("\x1b[2J", "\x9b2J", "\x00", "\x7f", "\x85", "\r\n", "\t", "\x08", "\u2028", "\u2029"),
+    *("\u202e", "\u2066", "\u200f", "\ufeff", "\U000e0041", '" ', "\\", "' - ["),
+]
+
+
+@pytest.mark.parametrize("field", ["path", "referer", "user_agent"])
+def test_no_field_of_a_client_moves_a_terminal_or_turns_a_line(kept: Kept, field: str) -> None:
+    for odd in ODD:
+        sent = f"/{odd}x"
+        headers = {} if field == "path" else {field.replace("_", "-"): sent}
+        asked = make_mocked_request("GET", sent if field == "path" else "/", headers)
+        AccessLogger(LOGGER, "").log(asked, web.Response(), 0.0)
+        logged = kept.records.pop()
+        line = TextFormatter().format(logged)
+        assert line.isprintable()
+        assert len(re.findall(r'"(?:[^"\\]|\\.)*"', line)) == 3
+        written = JSONFormatter().format(logged)
+        assert written.isascii()
+        assert written.isprintable()
+        assert read(written)[field] == sent
+
+
 BOTH_PATHS = pytest.mark.parametrize("fast", [True, False])
 ACCESS = "gunicorn.access"
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import logging
 import re
 import tracemalloc
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -12,6 +13,7 @@ import pytest
 from aiohttp import web
 
 import api_hour
+from api_hour.http.request_checks import MAX_SEGMENTS
 from runtime.tests.unit.http.endpoints import application, soon
 from testkit.wire import LOOPS, Peer, chunked, ours, peers_leave, request, run_on, with_body
 
@@ -330,6 +332,9 @@ HOSTS = {  # by what the listener was asked for
     "127.0.0.1:8001": 200,
     "[::1]": 200,
     "[fe80::1]:8001": 200,
+    "[::ffff:127.0.0.1]": 200,
+    "LOCALHOST.:8001": 200,
+    "127.0.0.1:": 200,
     "evil.example": 421,
     "evil.example:8001": 421,
     "ops.example.evil.example": 421,
@@ -337,8 +342,37 @@ HOSTS = {  # by what the listener was asked for
     "127.0.0.1.evil.example": 421,
     "127.1": 421,
     "2130706433": 421,
+    "127.0.0.1.nip.io": 421,
+    "127.0.0.1.": 421,  # clients turn it, and the two above, into an address
+    "rebound.localhost": 421,
+    "xn--ops-example": 421,
+    "127.0.0.1:1:1": 400,
+    "127.0.0.1:evil.example": 400,
+    "127.0.0.1:99999999": 400,
+    "ops.example@127.0.0.1": 400,
+    "evil.example, ops.example": 400,
+    "\u0661.0.0.1": 400,
+    "[fe80::1%25eth0]": 400,
     "[::1": 400,
     "": 400,
+}
+RAW_HOSTS = {  # what has a host elsewhere, in two places, or in none
+    b"GET http://evil.example/json HTTP/1.1\r\nHost: ops.example\r\n\r\n": 421,
+    b"GET http://ops.example/json HTTP/1.1\r\nHost: evil.example\r\n\r\n": 421,
+    b"GET http://ops.example@evil.example/json HTTP/1.1\r\nHost: ops.example\r\n\r\n": 421,
+    b"GET http://ops.example:8001/json HTTP/1.1\r\nHost: ops.example:8001\r\n\r\n": 200,
+    b"GET //evil.example/json HTTP/1.1\r\nHost: ops.example\r\n\r\n": 404,
+    b"GET /json HTTP/1.1\r\nHost: ops.example\r\nHost: evil.example\r\n\r\n": 400,
+    b"GET /json HTTP/1.1\r\nX-Forwarded-Host: ops.example\r\nHost: evil.example\r\n\r\n": 421,
+    b"GET /json HTTP/1.1\r\n\r\n": 400,
+    b"GET /json HTTP/1.0\r\n\r\n": 200,  # HAProxy's default check; no browser sends it
+    b"GET /json HTTP/1.0\r\nHost: evil.example\r\n\r\n": 421,
+    b"CONNECT evil.example:80 HTTP/1.1\r\nHost: evil.example:80\r\n\r\n": 421,
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n": 505,
+    b"OPTIONS * HTTP/1.1\r\nHost: evil.example\r\n\r\n": 421,
+    b"OPTIONS /json HTTP/1.1\r\nHost: ops.example\r\nOrigin: http://evil.example\r\n"
+    b"Access-Control-Request-Method: POST\r\n\r\n": 405,
+    b"GET /json HTTP/1.1\r\nHost: ops.example\r\nOrigin: http://evil.example\r\n\r\n": 200,
 }
 
 
@@ -358,8 +392,106 @@ def test_only_the_hosts_of_a_listener_are_answered(run: Any, fast: bool) -> None
             upgrade = "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"
             heard, _ = await service.ask(request("/socket", *upgrade))
             assert heard.startswith(b"HTTP/1.1 421 ")
-            heard, _ = await service.ask(b"GET /json HTTP/1.0\r\n\r\n")  # no browser sends that
-            assert heard.startswith(b"HTTP/1.0 200 ")
+
+    run(scenario())
+
+
+def test_no_request_has_another_host_than_the_one_that_is_checked(run: Any, fast: bool) -> None:
+    async def scenario() -> None:
+        async with ours(application(), fast=fast, hosts=("ops.example",)) as service:
+            for data, status in RAW_HOSTS.items():
+                heard, _ = await service.ask(data)
+                assert int(heard[9:12]) == status, data
+                assert b"access-control" not in heard.lower()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("path", ["/x", "/hello/x", "/%78"])
+def test_a_path_of_very_many_segments_is_refused(run: Any, fast: bool, path: str) -> None:
+    async def scenario() -> None:
+        async with ours(application(), fast=fast) as service:
+            for count, status in ((MAX_SEGMENTS - 3, b"404"), (MAX_SEGMENTS, b"414")):
+                heard, _ = await service.ask(request(path + "/x" * count))
+                assert heard.startswith(b"HTTP/1.1 " + status)
+            heard, _ = await service.ask(request("/json?" + "/x" * MAX_SEGMENTS))
+            assert heard.startswith(b"HTTP/1.1 200 ")
+
+    run(scenario())
+
+
+FORMS = {
+    "no boundary in the body": b"plain text",
+    "a part without a name": b"--b\r\nX-A: b\r\n\r\nx\r\n--b--\r\n",
+    "a wrong boundary": b"--b\r\nContent-Disposition: form-data; name=a\r\n\r\nx\r\n--bb\r\n",
+    "many headers": b"--b\r\n" + b"X-A: b\r\n" * 200 + b"\r\nx\r\n--b--\r\n",
+    "a long header": b"--b\r\nX-A: " + b"b" * 9000 + b"\r\n\r\nx\r\n--b--\r\n",
+    "an unknown charset": b"--b\r\nContent-Disposition: form-data; name=a\r\n"
+    b"Content-Type: text/plain; charset=none\r\n\r\nx\r\n--b--\r\n",
+    "no UTF-8": b"--b\r\nContent-Disposition: form-data; name=a\r\n\r\n\xff\r\n--b--\r\n",
+    "a long default charset": b"--b\r\nContent-Disposition: form-data; name=_charset_\r\n\r\n"
+    + b"x" * 40
+    + b"\r\n--b--\r\n",
+    "parts in a part": b"--b\r\nContent-Type: multipart/mixed; boundary=c\r\n\r\n--c--\r\n"
+    b"--b--\r\n",
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_a_malformed_form_is_the_fault_of_its_client(
+    run: Any, fast: bool, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def endpoint(request: web.Request) -> web.Response:
+        return web.Response(text=str(len(await request.post())))
+
+    async def scenario() -> None:
+        app = web.Application()
+        app.router.add_post("/", endpoint)
+        async with ours(app, fast=fast) as service:
+            form = "Content-Type: multipart/form-data; boundary=b"
+            heard, _ = await service.ask(with_body("/", FORMS[name], form))
+            assert heard.startswith(b"HTTP/1.1 400 ")
+            assert heard.endswith(b"\r\n\r\nThe body is not a form")
+
+    run(scenario())
+    assert not [record for record in caplog.records if record.levelno > logging.INFO]
+
+
+PART = b"--b\r\nContent-Disposition: form-data; name=a\r\n\r\nx\r\n"
+
+
+@pytest.mark.parametrize(
+    ("body", "count", "fields"),
+    [(PART * 100, 100, 100), (b"preamble\r\n" * 1000 + PART, 1000, 1)],
+    ids=["parts", "lines before them"],
+)
+def test_the_loop_goes_on_while_a_form_is_read(
+    run: Any, fast: bool, body: bytes, count: int, fields: int
+) -> None:
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def endpoint(request: web.Request) -> web.Response:
+        counting = asyncio.create_task(other())
+        found = len(await request.post())
+        counting.cancel()
+        return web.Response(text=str(found))
+
+    async def scenario() -> None:
+        app = web.Application()
+        app.router.add_post("/", endpoint)
+        async with ours(app, fast=fast) as service:
+            form = "Content-Type: multipart/form-data; boundary=b"
+            peer = await service.connect()
+            await peer.send(with_body("/", body + b"--b--\r\n", form))
+            await peer.until(lambda peer: b"\r\n\r\n" in peer.heard)
+            assert peer.heard.endswith(b"\r\n\r\n%d" % fields)
+            assert turns >= count
 
     run(scenario())
 

@@ -294,7 +294,8 @@ def test_a_malformed_body_is_refused_without_a_line(
                     for cut in (0, len(data) - 9, len(data) - 3):
                         heard, closed = await service.ask(data[:cut], data[cut:])
                         assert statuses(heard) in (([200],) if reader is unread else ([400],))
-                        assert closed
+                        # What nobody reads is not inflated, and so not known to be wrong.
+                        assert closed or (reader is unread and b"gzip" in data)
             assert not lines()
 
     run(scenario())

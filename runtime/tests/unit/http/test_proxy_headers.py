@@ -1,8 +1,10 @@
 """Only a trusted proxy says for whom a request is, and no client can speak in its place."""
 
 import asyncio
+import ipaddress
 import json
 import logging
+import re
 import socket
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
@@ -18,6 +20,7 @@ import api_hour
 from api_hour.config.settings import PROXY_HEADERS, networks
 from api_hour.container import ServerOptions
 from api_hour.http.proxy_headers import Client, TrustedProxies
+from api_hour.http.request_checks import good_host
 from testkit.wire import ours, request, run_on
 
 TRUSTED = ["10.0.0.0/8", "fd00::/8", "192.0.2.7"]
@@ -212,6 +215,58 @@ def test_whatever_a_client_says_a_proxys_element_stands(said: list[str]) -> None
 def test_whatever_is_said_an_untrusted_peer_is_itself(said: list[str]) -> None:
     assert client(CLIENT, *said) == CLIENT
     assert client(PROXY, *said, CLIENT) == CLIENT
+
+
+SAID = st.sampled_from(
+    [
+        *(
+            CLIENT,
+            PROXY,
+            OTHER,
+            "unknown",
+            "_x",
+            "for=",
+            '"',
+            "\\",
+            ",",
+            ";",
+            "=",
+            " ",
+            "",
+            "https",
+        ),
+        *(
+            "[2001:db8::1]:80",
+            "::ffff:1.2.3.4",
+            "fe80::1%eth0",
+            "http,https",
+            "a.example:1",
+            "[::1",
+        ),
+        *("evil.example/x?", "user@host", "99999", "-1", "0080", "/a/../b", "//evil", "/a%0d%0a"),
+        *('for="x\\"y";proto=https;host=h', "for=1.2.3.4:5;for=6.7.8.9", "proto=HTTPS", "\u0661"),
+    ]
+) | st.text(max_size=9)
+
+
+@settings(max_examples=5 * settings().max_examples)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(PROXY_HEADERS), st.lists(SAID, max_size=4).map("".join)),
+        max_size=6,
+    ),
+    st.lists(st.sampled_from(PROXY_HEADERS), max_size=7),
+)
+def test_whatever_a_trusted_peer_says_is_an_address_or_nothing(
+    lines: list[tuple[str, str]], believed: list[str]
+) -> None:
+    found = told(PROXY, *lines, believed=believed)
+    ipaddress.ip_address(str(found.address))
+    assert found.scheme in (None, "http", "https")
+    assert found.host is None or good_host(found.host)
+    assert found.port is None or re.fullmatch("[0-9]{1,5}", found.port)
+    assert re.fullmatch(r"(/[!-.0->@-~]+)*", found.prefix)
+    assert not {".", ".."} & set(found.prefix.split("/"))
 
 
 @pytest.mark.parametrize(

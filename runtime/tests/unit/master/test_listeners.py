@@ -296,7 +296,7 @@ def test_root_gives_a_socket_file_away_and_only_that_file(tmp_path: Path) -> Non
     address = addresses.read("web", f"unix:{path}?user=65534").addresses[0]
     path.symlink_to(precious)
     with pytest.raises(OSError, match=r"Too many levels|was replaced"):
-        listeners._give_away(address)
+        listeners._give_away(address, address.path)
     assert precious.stat().st_uid == 0
 
 

@@ -1,5 +1,6 @@
 """The socket beside the pid file: whose file it takes, and what it does without descriptors."""
 
+import contextlib
 import os
 import resource
 import socket
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from api_hour.master.poller import Poller
-from api_hour.master.reload_requests import SUFFIX, ReloadRequests
+from api_hour.master.reload_requests import BACKLOG, MAX_WAITING, SUFFIX, ReloadRequests
 
 
 def test_only_a_stale_socket_is_replaced(tmp_path: Path) -> None:
@@ -51,3 +52,27 @@ def test_without_descriptors_requests_wait_and_the_master_does_not_spin(tmp_path
         assert requests.accept()
     requests.remove()
     poller.close()
+
+
+def test_those_who_connect_again_and_again_do_not_hold_up_the_master(tmp_path: Path) -> None:
+    requests, path = ReloadRequests(str(tmp_path / "pid")), str(tmp_path / "pid.sock")
+    clients: list[socket.socket] = []
+
+    def connect_many() -> None:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                client = socket.socket(socket.AF_UNIX)
+                clients.append(client)
+                client.setblocking(False)
+                client.connect(path)
+
+    for turn in range(1, 7):
+        connect_many()
+        assert requests.accept() is (turn * BACKLOG <= MAX_WAITING)
+        waiting = len(requests._waiting)
+        assert waiting == min(turn * BACKLOG, MAX_WAITING)
+    requests.answer("done", ok=True)
+    assert clients[0].recv(100) == b"ok done\n"
+    for client in clients:
+        client.close()
+    requests.remove()

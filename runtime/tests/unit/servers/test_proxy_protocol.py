@@ -1,6 +1,7 @@
 """The PROXY protocol: the client is whom a trusted proxy names, and nobody else is let in."""
 
 import asyncio
+import ipaddress
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import api_hour
@@ -48,6 +49,10 @@ GOOD = {
         "192.0.2.7",
     ),
     "v2, unix": (version_2(1, 0x31, b"/run/a".ljust(108, b"\0") * 2), "/run/a"),
+    "v2, unix, odd": (
+        version_2(1, 0x31, b'\0a" \x1b\xff\xe2\x80\xae'.ljust(108, b"\0") * 2),
+        "%00a%22%20%1B%FF%E2%80%AE",
+    ),
     "v2, local": (version_2(0, 0x11, TCP4), "127.0.0.1"),
     "v2, local without addresses": (version_2(0, 0, b""), "127.0.0.1"),
     "v2, unspecified": (version_2(1, 0, b""), "127.0.0.1"),
@@ -254,5 +259,61 @@ def test_no_bytes_make_anything_but_addresses_or_a_refusal(data: bytes, start: b
                 await proxy_protocol.read(theirs)
             except proxy_protocol.ProxyProtocolError:
                 return
+
+    asyncio.run(scenario())
+
+
+WORDS = st.sampled_from(
+    [
+        *(b"PROXY", b"TCP4", b"TCP6", b"UNKNOWN", b"192.0.2.1", b"2001:db8::1", b"::ffff:1.2.3.4"),
+        *(
+            b"80",
+            b"65536",
+            b"-1",
+            b"0",
+            b"",
+            b"\xd9\xa1",
+            b"1e3",
+            b"127.1",
+            b"::1%lo",
+            b"\r",
+            b"\0",
+        ),
+    ]
+)
+VERSION_1 = st.lists(WORDS, max_size=7).map(lambda words: b" ".join([b"PROXY", *words]) + b"\r\n")
+VERSION_2 = st.builds(
+    lambda head, family, data, claimed: (
+        SIGNATURE + bytes([head, family]) + (claimed or len(data)).to_bytes(2, "big") + data
+    ),
+    st.sampled_from([0x20, 0x21, 0x22, 0x11, 0x2F, 0]),
+    st.sampled_from([0, 0x11, 0x12, 0x21, 0x22, 0x31, 0x32, 0xFF]),
+    st.binary(max_size=300),
+    st.sampled_from([0, 0, 0, 0, 1, 12, 36, 216, 4096, 4097, 65535]),
+)
+
+
+@settings(max_examples=2 * settings().max_examples)
+@given(VERSION_1 | VERSION_2, st.binary(max_size=20))
+def test_a_header_of_parts_makes_addresses_or_a_refusal_and_no_byte_more_is_read(
+    header: bytes, rest: bytes
+) -> None:
+    async def scenario() -> None:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            theirs.setblocking(False)
+            ours.sendall(header + rest)
+            ours.shutdown(socket.SHUT_WR)
+            try:
+                found = await proxy_protocol.read(theirs)
+            except proxy_protocol.ProxyProtocolError:
+                return
+            left = theirs.recv(65536)
+            assert (header + rest).endswith(left)
+            assert len(left) >= len(rest) or header[14:16] != len(header[16:]).to_bytes(2, "big")
+            if found is not None and isinstance(found.peer, tuple):
+                for host, port, *_ in (found.peer, found.local):
+                    ipaddress.ip_address(host)
+                    assert 0 <= port <= 65535
 
     asyncio.run(scenario())

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from api_hour.worker.channel import MAX_LINE, MAX_LINES, MAX_TEXT, Channel, Message
+from api_hour.worker.channel import MAX_LINE, MAX_LINES, MAX_TEXT, REFILL, Channel, Message
 
 
 def test_messages_arrive_in_order_with_their_reasons() -> None:
@@ -67,7 +67,7 @@ def test_what_is_no_message_breaks_the_channel_and_raises_nothing(line: bytes) -
     right.close()
 
 
-def test_a_stream_without_lines_and_a_flood_of_them_break_the_channel() -> None:
+def test_a_stream_without_lines_breaks_the_channel() -> None:
     left, right = Channel.pair()
     for _ in range(MAX_LINE // 1000 + 1):
         right._sock.send(b"x" * 1000)
@@ -75,11 +75,38 @@ def test_a_stream_without_lines_and_a_flood_of_them_break_the_channel() -> None:
     assert left.broken == "sent a line without an end"
     left.close()
     right.close()
+
+
+def test_a_flood_at_once_breaks_the_channel() -> None:
     left, right = Channel.pair()
-    for _ in range(MAX_LINES + 1):
+    right._sock.send(b'["replace", ""]\n' * (MAX_LINES + 1))
+    assert left.receive() == []
+    assert left.broken == "sent more than 500 messages, and 10 a second"
+    left.close()
+    right.close()
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_flood_breaks_the_channel_however_often_the_receiver_looks(cut: bool) -> None:
+    left, right = Channel.pair()
+    received = wakes = 0
+    while not left.broken and wakes < 2 * MAX_LINES:
+        right._sock.send(b"[" if cut else b'["replace", ""]\n')
+        received += len(left.receive())
+        wakes += 1
+    assert left.broken == "sent more than 500 messages, and 10 a second"
+    assert received < MAX_LINES
+    left.close()
+    right.close()
+
+
+def test_the_budget_of_messages_refills() -> None:
+    left, right = Channel.pair()
+    for _ in range(2 * MAX_LINES):
         right.send(Message.REPLACE)
-    assert len(left.receive()) == MAX_LINES
-    assert left.broken == "sent more than 100 messages at once"
+        assert left.receive() == [(Message.REPLACE, "")]
+        left._spent_at -= 2 / REFILL  # as if this were the pace of the sender
+    assert not left.broken
     left.close()
     right.close()
 
