@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -10,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -24,8 +25,9 @@ from api_hour.plugins import embedded
 from testkit.advisories import advisories
 from testkit.disk import mounted
 from testkit.ports import free_port
-from testkit.processes import Program
+from testkit.processes import Program, session
 from testkit.projects import INSTALLING, Project, ask
+from testkit.users import made_user, none_but, open_folder, open_python, rights
 from testkit.waiting import TIMEOUT, until
 from tests.record_clients import Account, posting_records
 from tests.supervisor import Supervisor
@@ -79,17 +81,28 @@ _NOT_SOURCE = shutil.ignore_patterns(".venv", ".data", "dist", "wheels", ".git",
 
 
 @dataclass
+class Host:
+    """Who serves on this machine, the Python that he may run, and a folder that he may enter."""
+
+    account: pwd.struct_passwd
+    programs: Path
+    folder: Path
+
+
+@dataclass
 class Site:
     """A prefix on this machine, and the programs that the installer finds in PATH."""
 
     prefix: Path
     bin: Path
+    host: Host
 
     @property
     def environment(self) -> dict[str, str]:
         """Return the whole environment of its programs."""
-        path = f"{self.bin}:{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
-        return {"PATH": path, "PREFIX": str(self.prefix), "PIP_INDEX_URL": NOWHERE}
+        path = f"{self.bin}:{self.host.programs}:/usr/local/bin:/usr/bin:/bin"
+        own = {"PATH": path, "PREFIX": str(self.prefix), "PIP_INDEX_URL": NOWHERE}
+        return own | {"SERVICE_USER": self.host.account.pw_name}
 
     def run(self, program: Path, *verb: str) -> "subprocess.CompletedProcess[str]":
         """Run an installer without a package index."""
@@ -153,19 +166,37 @@ def source(
 
 
 @pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Run a server; yield its URL."""
-    with embedded.postgresql(tmp_path_factory.mktemp("data"), own=True) as server:
-        yield server.url
+def host() -> Iterator[Host]:
+    """Let a user of its own serve where root tests, and root if that user can run no Python."""
+    with ExitStack() as stack:
+        folder = stack.enter_context(open_folder())
+        account, python = pwd.getpwuid(os.geteuid()), f"{sys.base_prefix}/bin/python3"
+        if os.geteuid() == 0:
+            made = stack.enter_context(made_user())
+            if found := open_python(made.pw_name):
+                account, python = made, found
+        program = folder / "bin" / "python3"
+        program.parent.mkdir()
+        program.write_text(f'#!/bin/sh\nexec "{python}" "$@"\n')
+        program.chmod(0o755)
+        yield Host(account, program.parent, folder)
 
 
 @pytest.fixture(scope="module")
-def first(
-    database: str, source: Source, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, Path]:
+def database(tmp_path_factory: pytest.TempPathFactory, host: Host) -> Iterator[str]:
+    """Run a server; yield its URL, by a second name of its socket that every user may reach."""
+    with embedded.postgresql(tmp_path_factory.mktemp("data"), own=True) as server:
+        (folder,) = re.findall(r"host=([^&]+)", server.url)
+        socket = host.folder / ".s.PGSQL.5432"
+        socket.hardlink_to(Path(folder, socket.name))
+        socket.chmod(0o777)
+        yield server.url.replace(folder, str(host.folder))
+
+
+@pytest.fixture(scope="module")
+def first(database: str, source: Source, host: Host) -> tuple[Path, Path]:
     """Install the first release; return its prefix, and a copy as it was then."""
-    place = tmp_path_factory.mktemp("site")
-    site = Site(place / "opt" / "hello", place / "bin")
+    site = Site(host.folder / "opt" / "hello", host.folder / "none", host)
     site.prefix.mkdir(parents=True)
     (site.prefix / "environment").write_text(f"# the daemon's\nDATABASE_URL={database}\n")
     serve = f"{site.prefix}/current/install.sh serve\n"
@@ -173,15 +204,15 @@ def first(
     said = site.install(source.archive)
     assert f"Nothing serves from {site.prefix}: start it with {how}" in said
     assert site.current == "0.1.0"
-    return site.prefix, shutil.copytree(site.prefix, place / "kept", symlinks=True)
+    return site.prefix, _copy(site.prefix, host.folder / "kept")
 
 
 @pytest.fixture
-def site(tmp_path: Path, database: str, first: tuple[Path, Path]) -> Site:
+def site(tmp_path: Path, database: str, first: tuple[Path, Path], host: Host) -> Site:
     """Return the prefix as the first installation left it, and its database without records."""
     prefix, kept = first
     shutil.rmtree(prefix)
-    shutil.copytree(kept, prefix, symlinks=True)
+    _copy(kept, prefix)
     with _connected(database) as cursor:
         cursor.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
     venv = prefix / "current" / "venv"
@@ -189,7 +220,7 @@ def site(tmp_path: Path, database: str, first: tuple[Path, Path]) -> Site:
     command = [str(venv / "bin" / "dbmate"), "--no-dump-schema", "--migrations-dir"]
     variables = {"DATABASE_URL": database, "PGSSLMODE": "prefer"}
     subprocess.run([*command, str(migrations), "migrate"], env=variables, check=True)
-    return Site(prefix, tmp_path / "bin")
+    return Site(prefix, tmp_path / "bin", host)
 
 
 @pytest.fixture(scope="module")
@@ -309,9 +340,11 @@ def test_the_installer_is_a_clean_script(source: Source) -> None:
 def test_a_release_takes_over_by_usr2_and_goes_back_without_a_lost_request(
     site: Site, source: Source, next_release: Path, failing: dict[str, Path], database: str
 ) -> None:
-    with _served(site, source), _counted(source.http, database) as account:
+    with _served(site, source) as master, _counted(source.http, database) as account:
+        _check_rights(site, master)
         assert "Starting a new master" in site.install(next_release)
         _check_version(site, source, "0.2.0")
+        _check_rights(site, master)
         assert "is already installed" in site.refuses(next_release)
         for step in ("migration", "check", "start"):
             line = site.refuses(failing[step])
@@ -321,6 +354,7 @@ def test_a_release_takes_over_by_usr2_and_goes_back_without_a_lost_request(
             _check_version(site, source, "0.2.0")
         site.rollback()
         _check_version(site, source, "0.1.0")
+        _check_rights(site, master)
         assert site.releases() == ["0.1.0", "0.2.0"]
     print(f"longest by USR2: {account.latencies[-1]:.3f} s of {len(account.created)} requests")
 
@@ -374,8 +408,18 @@ def test_a_first_release_keeps_its_modules_and_has_no_way_back(site: Site) -> No
     assert line == "install.sh: another installation is in progress; 0.1.0 stays current\n"
 
 
-def test_without_a_database_s_address_nothing_is_installed(source: Source, tmp_path: Path) -> None:
-    site = Site(tmp_path / "opt", tmp_path / "bin")
+def test_what_is_installed_is_the_installer_s_and_nobody_else_s(first: tuple[Path, Path]) -> None:
+    releases = [path for place in first for path in (place / "releases").rglob("*")]
+    states = [(path, path.lstat()) for path in releases]
+    assert [path for path, state in states if state.st_uid != os.geteuid()] == []
+    writable = [path for path, state in states if state.st_mode & 0o022 and not path.is_symlink()]
+    assert writable == []
+
+
+def test_without_a_database_s_address_nothing_is_installed(
+    source: Source, tmp_path: Path, host: Host
+) -> None:
+    site = Site(tmp_path / "opt", tmp_path / "bin", host)
     assert site.refuses(source.archive) == (
         f"install.sh: write DATABASE_URL=postgresql://... into {site.prefix}/environment first"
     )
@@ -383,10 +427,11 @@ def test_without_a_database_s_address_nothing_is_installed(source: Source, tmp_p
 
 
 def test_a_full_disk_is_named_and_nothing_of_the_release_is_left(
-    source: Source, tmp_path: Path
+    source: Source, tmp_path: Path, host: Host
 ) -> None:
     with mounted(tmp_path / "opt") as disk:
-        site = Site(disk.folder, tmp_path / "bin")
+        disk.folder.chmod(0o755)
+        site = Site(disk.folder, tmp_path / "bin", host)
         (site.prefix / "environment").write_text("DATABASE_URL=postgresql://127.0.0.1:1/x\n")
         disk.fill()
         said = site.refuses(source.archive)
@@ -435,7 +480,7 @@ def test_only_the_previous_release_is_kept(
     assert "Removing hello 0.1.0" in site.install(source.release(tmp_path / "next", "0.3.0"))
     assert site.releases() == ["0.2.0", "0.3.0"]
     # A stale pid file may have the number of any process, one that knows its name among them.
-    pidfile = site.prefix / "hello.pid"
+    pidfile = site.prefix / "run" / "hello.pid"
     for reader in (["sleep", "600"], ["tail", "--follow", str(pidfile)]):
         with subprocess.Popen(reader, stdout=subprocess.DEVNULL) as stranger:
             pidfile.write_text(f"{stranger.pid}\n")
@@ -448,8 +493,10 @@ def test_only_the_previous_release_is_kept(
 
 
 @pytest.mark.parametrize("verb", ["-h", "--help"])
-def test_the_installer_explains_its_usage(source: Source, tmp_path: Path, verb: str) -> None:
-    site = Site(tmp_path / "opt", tmp_path / "bin")
+def test_the_installer_explains_its_usage(
+    source: Source, tmp_path: Path, host: Host, verb: str
+) -> None:
+    site = Site(tmp_path / "opt", tmp_path / "bin", host)
     said = _good(site.run(source.archive / "install.sh", verb))
     assert re.match(r"Install a release .*\n\n    PREFIX=/opt/hello ./install.sh ", said)
     assert said.count("\n") < 20
@@ -470,14 +517,14 @@ def _good(result: "subprocess.CompletedProcess[str]") -> str:
 
 
 @contextmanager
-def _served(site: Site, source: Source) -> Iterator[None]:
+def _served(site: Site, source: Source) -> Iterator[Program]:
     """Serve by the installer's own verb; at the end, stop whichever master is running."""
-    pidfile = site.prefix / "hello.pid"
+    pidfile = site.prefix / "run" / "hello.pid"
     installer = site.prefix / "current" / "install.sh"
     with Program(installer, "serve", environment=site.environment) as master:
         try:
             master.wait_for("Worker ready", count=2)
-            yield
+            yield master
             assert master.process.wait(TIMEOUT) == 0  # USR2 has replaced it
         finally:
             if pidfile.exists():
@@ -508,6 +555,21 @@ def _connected(database: str) -> Iterator[psycopg2.extensions.cursor]:
             yield cursor
     finally:
         connection.close()
+
+
+def _check_rights(site: Site, master: Program) -> None:
+    """Check that no process of the daemon has more rights than the user who serves."""
+    if os.geteuid() == 0 and site.host.account.pw_uid != 0:
+        allowed = none_but(site.host.account)
+        found = {pid: rights(pid) for pid in session(master.pid)}
+        assert len(found) > 2  # a master and its workers
+        assert {pid: own for pid, own in found.items() if own != allowed} == {}
+
+
+def _copy(prefix: Path, target: Path) -> Path:
+    """Copy a prefix with the owners of its files."""
+    subprocess.run(["cp", "--archive", str(prefix), str(target)], check=True)
+    return target
 
 
 def _check_version(site: Site, source: Source, version: str) -> None:

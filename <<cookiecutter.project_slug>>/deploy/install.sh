@@ -9,6 +9,9 @@
 # holds releases/, the links current and previous, and environment: lines of NAME=value for the
 # daemon. The two linked releases are kept. If a step fails, one line says why, and the current
 # release keeps serving.
+#
+# As root, it lets the system user << cookiecutter.project_slug >>, or SERVICE_USER, do what needs no root: checks<< ", migrations" if cookiecutter.database != "none" >>
+# and serving. That user owns PREFIX/run; all else must be root's and writable by nobody else.
 <% if cookiecutter.database != "none" %>
 # A rollback does not undo migrations: the previous release must work with them.
 <% endif %>
@@ -18,12 +21,15 @@ set -euo pipefail
 name=<< cookiecutter.project_slug >>
 here=$(cd -P "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 prefix=${PREFIX:-/opt/$name}
+user=${SERVICE_USER:-$name} # who does what needs no root, if root runs this
 timeout=90 # seconds for a new master to be ready; boot_timeout ends it sooner
 created='' switched='' before='' listener='' # what undo() has to undo
+as_user=()                                   # the command that gives up root's rights for another
 
 main() {
     [[ $prefix == /* ]] || prefix=$PWD/$prefix
     [[ -d $here/wheels ]] || prefix=${here%/releases/*} # already installed
+    run=$prefix/run
     case ${1:-install} in
         install) install ;;
         rollback) rollback ;;
@@ -35,8 +41,6 @@ main() {
 
 install() {
     [[ -d $here/wheels ]] || fail "run the install.sh of an unpacked archive"
-    umask 022 # the daemon may run as another user
-    mkdir -p "$prefix/releases"
     begin
 <% if cookiecutter.database != "none" %>
     require_url
@@ -49,6 +53,7 @@ install() {
         fail "${release#*/} is already installed: give the new release another version"
     created=$release
     unpack
+    enter "$prefix/$release"
 <% if cookiecutter.database != "none" %>
     migrate
 <% endif %>
@@ -61,16 +66,20 @@ rollback() {
     begin
     release=$(link_target previous)
     [[ -n $release ]] || fail "there is no previous release"
+    enter "$prefix/$release"
     check
     switch_over
 }
 
 # Started through the link: at USR2 the master starts the release that the link then points to.
 serve() {
+    refuse_foreign_files
+    find_user
     read_environment
-    cd "$prefix/current"
-    export NOTIFY_SOCKET=$prefix/notify
-    exec "$prefix/current/venv/bin/python" -P -m api_hour "$name:Container" --pid "$prefix/$name.pid"
+    enter "$prefix/current"
+    export NOTIFY_SOCKET=$run/notify
+    exec "${service[@]}" "$prefix/current/venv/bin/python" -P -m api_hour "$name:Container" \
+        --pid "$run/$name.pid" 3< "$environment"
 }
 
 # Print the comment at the top of this file.
@@ -79,18 +88,129 @@ usage() {
 }
 
 begin() {
-    exec 9> "$prefix/releases/.lock"
+    umask 022 # the daemon runs as another user
+    refuse_foreign_files
+    mkdir -p "$prefix/releases"
+    exec 9<> "$prefix/releases/.lock"
     flock --nonblock 9 || fail "another installation is in progress"
     trap undo EXIT
+    [[ ! -e $prefix/$name.pid ]] ||
+        fail "an earlier install.sh started the daemon of $prefix/$name.pid: stop it, remove that file" \
+            "if it is still there, and try again"
+    find_user
     read_environment
 }
 
+# Before root looks at what PREFIX holds: fail if it may be somebody else's word.
+refuse_foreign_files() {
+    local file
+    ((EUID == 0)) || return 0 # whose rights are no more than those of the files' owners
+    for file in '' environment releases releases/.lock current previous; do
+        refuse_foreign "$prefix/$file"
+    done
+}
+
+# Fail if anybody but root decides which file a path is, or what is in it: every step of it, links
+# followed, must be root's and writable by nobody else. In a folder such as /tmp nobody renames or
+# removes what is another's, but anybody may take a name that is free.
+refuse_foreign() {
+    local rest=$1/ folder='' place found uid mode owner links=0
+    while [[ -n $rest ]]; do
+        place=${rest%%/*} rest=${rest#*/}
+        case $place in
+            '' | .) continue ;;
+            ..) folder=${folder%/*} && continue ;;
+        esac
+        place=$folder/$place
+        found=$(LC_ALL=C stat --format '%u %a %U' -- "$place" 2>&1) || {
+            [[ $found == *'No such file or directory' ]] || refuse "$found"
+            [[ ! -k $folder/ ]] || refuse "anybody may make $place before root does: make it first"
+            return 0
+        }
+        uid=${found%% *} owner=${found##* } mode=${found#* }
+        mode=${mode% *}
+        [[ $uid == 0 ]] || refuse "$place belongs to $owner (user $uid), and root trusts root alone:" \
+            "take another PREFIX, run this as that user, or give it to root (chown -h root: $place)"
+        if [[ -L $place ]]; then
+            ((++links < 40)) || refuse "$place is a link to itself"
+            rest=$(readlink -- "$place")/$rest
+            [[ $rest != /* ]] || folder=''
+            continue
+        fi
+        ((!(8#$mode & 8#022))) || [[ -d $place && -k $place ]] || refuse \
+            "others than root may write to $place (mode $mode): take another PREFIX, or forbid it" \
+            "(chmod go-w $place)"
+        folder=$place
+    done
+}
+
+# fail() names the current release, which it reads from PREFIX.
+refuse() {
+    echo "install.sh: $*" >&2
+    exit 1
+}
+
+# Choose who does what needs no root, and has PREFIX/run. Root opens nothing in that folder.
+find_user() {
+    local gid home
+    if ((EUID == 0)); then
+        id -u -- "$user" > /dev/null 2>&1 || make_user
+        uid=$(id -u -- "$user") gid=$(id -g -- "$user")
+        home=$(getent passwd "$user" | cut -d : -f 6)
+<% if cookiecutter.systemd %>
+        ((uid < 61184 || uid > 65519)) || # of DynamicUser=
+            fail "the user $user exists only while its service runs: stop that, or set SERVICE_USER"
+<% endif %>
+        ((uid)) || [[ -n ${SERVICE_USER:-} ]] || fail "$name is root: name another SERVICE_USER"
+        ((!uid)) || as_user=(
+            env "HOME=$home" "USER=$user" "LOGNAME=$user" setpriv "--reuid=$uid" "--regid=$gid"
+            --init-groups --inh-caps=-all --bounding-set=-all --no-new-privs --
+        )
+        [[ -e $run || -L $run ]] || { mkdir -m 700 "$run" && chown "$uid:$gid" "$run"; }
+    else
+        uid=$EUID user=$(id -un)
+        [[ -e $run || -L $run ]] || mkdir -m 700 "$run"
+    fi
+    [[ -d $run && ! -L $run && $(stat -c %u "$run") == "$uid" ]] ||
+        fail "$run must be a folder of $user, who serves: name its owner in SERVICE_USER, or" \
+            "stop the service and remove it"
+    # What is in environment acts on no process of root: neither LD_PRELOAD nor PATH.
+    # shellcheck disable=SC2016 # for the child to expand
+    service=("${as_user[@]}" bash -c '
+        while IFS= read -r line || [[ -n $line ]]; do
+            [[ -z $line || $line == "#"* ]] || export "$line"
+        done <&3
+        exec "$@" 3<&- 9>&-
+    ' "$name")
+}
+
+make_user() {
+    local output
+    [[ -z ${SERVICE_USER:-} ]] || fail "there is no user $user: make it, or name another SERVICE_USER"
+    output=$(PATH=$PATH:/usr/sbin useradd --system --user-group --no-create-home \
+        --home-dir /nonexistent --shell /usr/sbin/nologin "$user" 2>&1) ||
+        fail "no system user $user could be made: ${output##*$'\n'}; make it, or set SERVICE_USER"
+    echo "Made the system user $user, who serves"
+}
+
+# Refuse what would be ignored in silence. The file may be for root's eyes only.
 read_environment() {
-    local line
-    [[ -e $prefix/environment ]] || return 0
+    local line number=0
+    environment=$prefix/environment
+    [[ -e $environment ]] || environment=/dev/null
     while IFS= read -r line || [[ -n $line ]]; do
-        if [[ $line =~ ^[A-Za-z_][A-Za-z_0-9]*= ]]; then export "${line?}"; fi
-    done < "$prefix/environment"
+        ((++number))
+        [[ -z $line || $line == '#'* || $line =~ ^[A-Za-z_][A-Za-z_0-9]*= ]] ||
+            fail "$environment:$number: write NAME=value, or # before a comment"
+    done < "$environment"
+}
+
+# Fail if the service's user cannot get there; a message of the daemon would not say why.
+enter() {
+    cd "$1"
+    "${as_user[@]}" test -x "$1/venv/bin/python" ||
+        fail "$user may not run $1/venv/bin/python: let others into all folders of its path, and of" \
+            "the Python to which it links ($(readlink -f "$1/venv/bin/python"))"
 }
 
 unpack() {
@@ -112,7 +232,7 @@ unpack() {
 
 <% if cookiecutter.database != "none" %>
 require_url() {
-    [[ -n ${DATABASE_URL:-} ]] || ! has_migrations ||
+    [[ -n ${DATABASE_URL:-} ]] || grep -q ^DATABASE_URL=. "$environment" || ! has_migrations ||
         fail "write DATABASE_URL=postgresql://... into $prefix/environment first"
 }
 
@@ -127,8 +247,8 @@ migrate() {
     local output file venv=$prefix/$release/venv
     local files=("$venv"/lib/python*/site-packages/"$name"/migrations)
     export PGSSLMODE=${PGSSLMODE:-prefer}
-    output=$("$venv/bin/dbmate" --no-dump-schema --migration-lock --migrations-dir "${files[0]}" \
-        migrate 2>&1) && return
+    output=$("${service[@]}" "$venv/bin/dbmate" --no-dump-schema --migration-lock \
+        --migrations-dir "${files[0]}" migrate 2>&1 3< "$environment") && return
     file=$(echo "$output" | sed -n 's/^Applying: //p' | tail -n 1)
     fail "the migration${file:+ $file} failed: $(echo "$output" | tail -n 1)"
 }
@@ -136,8 +256,8 @@ migrate() {
 <% endif %>
 check() {
     echo "Checking $name ${release#*/}"
-    cd "$prefix/$release"
-    step check venv/bin/python -P -m api_hour "$name:Container" --check
+    step check "${service[@]}" venv/bin/python -P -m api_hour "$name:Container" --check \
+        3< "$environment"
 }
 
 switch_over() {
@@ -145,7 +265,7 @@ switch_over() {
     switched=yes
     set_link current "$release"
     local master
-    if master=$(live_pid "$prefix/$name.pid"); then
+    if master=$(live_pid "$run/$name.pid"); then
         upgrade "$master"
 <% if cookiecutter.systemd %>
     elif is_active; then
@@ -184,32 +304,42 @@ is_linked() {
 
 # Start a new master beside this one, on its sockets; stop this one once all new workers are ready.
 upgrade() {
-    local master=$1 new_pidfile=$prefix/$name.pid.2 new_pid='' started left
+    local master=$1 new_pid='' started='' ready=' ' sender message end=$((SECONDS + timeout))
     echo "Starting a new master beside $master"
-    rm -f "$prefix/notify" "$new_pidfile"
+    "${as_user[@]}" rm -f "$run/notify" "$run/$name.pid.2"
     # Without descriptor 9 there, the lock ends with this process.
-    "$prefix/current/venv/bin/python" -c "$notify_listener" "$prefix/notify" "$timeout" \
-        > "$prefix/notify.log" 9>&- &
+    exec 8< <(exec "${as_user[@]}" "$prefix/current/venv/bin/python" -c "$notify_listener" \
+        "$run/notify" "$timeout" 9>&-)
     listener=$!
-    until [[ -S $prefix/notify ]]; do sleep 0.05; done
-    kill -USR2 "$master"
-    for ((left = timeout * 20; left > 0; left--)); do
-        sleep 0.05
-        new_pid=$(live_pid "$new_pidfile") || true
+    read -r -t "$timeout" _ <&8 || fail "nothing can listen on $run/notify"
+    send USR2 "$master"
+    until [[ -n $new_pid && $ready == *" $new_pid "* ]]; do
+        if ((SECONDS > end)); then
+            [[ -z $new_pid ]] || send TERM "$new_pid"
+            fail "the new master was not ready within $timeout s: see its log"
+        fi
+        if read -r -t 0.05 sender message <&8; then
+            [[ $message != STATUS=Starting ]] || started=$sender
+            [[ ! $message =~ ^STATUS=([0-9]+)\ of\ ([0-9]+)\ workers\ ready ||
+                ${BASH_REMATCH[1]} != "${BASH_REMATCH[2]}" ]] || ready+="$sender "
+        else
+            sleep 0.05
+        fi
+        new_pid=$(live_pid "$run/$name.pid.2") || true
         # It may have come and gone in between.
-        started=$(sed -n 's/ STATUS=Starting$//p' "$prefix/notify.log" | tail -n 1)
         [[ -z $started || -n $new_pid || -e /proc/$started ]] ||
             fail "the new master exited: see its log"
-        [[ -z $new_pid ]] ||
-            ! grep -Eq "^$new_pid STATUS=([0-9]+) of \1 workers ready" "$prefix/notify.log" || break
     done
-    if ((left == 0)); then
-        [[ -z $new_pid ]] || kill "$new_pid"
-        fail "the new master was not ready within $timeout s: see its log"
-    fi
     finish_switch
-    kill "$master"
-    until [[ $(live_pid "$prefix/$name.pid") == "$new_pid" ]]; do sleep 0.05; done
+    send TERM "$master"
+    until [[ $(live_pid "$run/$name.pid") == "$new_pid" ]]; do sleep 0.05; done
+}
+
+# What is in PREFIX/run is the word of the service's user, so the signal is, too: the kernel refuses
+# it for a process of anybody else.
+send() {
+    # shellcheck disable=SC2016 # for the child to expand
+    "${as_user[@]}" bash -c 'kill -s "$0" "$1"' "$1" "$2"
 }
 
 # Print each sd_notify(3) message with the process id of its sender.
@@ -219,6 +349,7 @@ signal.alarm(int(sys.argv[2]))  # even if the installer is killed
 messages = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 messages.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
 messages.bind(sys.argv[1])
+print("Listening", flush=True)
 while True:
     data, extra, _, _ = messages.recvmsg(4096, socket.CMSG_SPACE(12))
     for line in data.decode().splitlines():
@@ -258,21 +389,25 @@ link_target() {
 # Renaming a link over the other one is atomic.
 set_link() {
     if [[ -n $2 ]]; then
-        ln -sfn "$2" "$prefix/.$1" && mv -fT "$prefix/.$1" "$prefix/$1"
+        ln -sfT "$2" "$prefix/.$1" && mv -fT "$prefix/.$1" "$prefix/$1"
     else
         rm -f "$prefix/$1"
     fi
 }
 
 # Print the number in a pid file if it is that of a master of this prefix. A stale file may hold the
-# number of any process, and none but ours is ever signalled: the command line tells.
+# number of any process, and none but ours is ever signalled: its owner and its command line tell.
 live_pid() {
     local pid argument ours='' served=''
-    pid=$(cat "$1" 2> /dev/null) && [[ $pid =~ ^[1-9][0-9]*$ && -r /proc/$pid/cmdline ]] || return 1
+    # It may be a link, or a pipe at which a reader waits for ever.
+    pid=$("${as_user[@]}" dd if="$1" bs=20 count=1 iflag=nonblock,nofollow 2> /dev/null | tr -d '\0') ||
+        return 1
+    [[ $pid =~ ^[1-9][0-9]*$ && $pid != 1 && $pid != "$$" && -r /proc/$pid/cmdline ]] || return 1
+    [[ $(stat -c %u "/proc/$pid" 2> /dev/null) == "$uid" ]] || return 1
     while IFS= read -r -d '' argument; do
         [[ $argument != "$name:Container" ]] || ours=yes
         argument=${argument#--pid=}
-        [[ ${argument##*/} != "$name.pid" || ! ${argument%/*} -ef $prefix ]] || served=yes
+        [[ ${argument##*/} != "$name.pid" || ! ${argument%/*} -ef $run ]] || served=yes
     done < "/proc/$pid/cmdline"
     [[ $ours && $served ]] && echo "$pid"
 }
@@ -286,12 +421,12 @@ step() {
 fail() {
     local kept=$before
     [[ -n $kept ]] || kept=$(link_target current)
-    echo "install.sh: $1${kept:+; ${kept#*/} stays current}" >&2
+    echo "install.sh: $*${kept:+; ${kept#*/} stays current}" >&2
     exit 1
 }
 
 undo() {
-    [[ -z $listener ]] || kill "$listener" 2> /dev/null || true
+    [[ -z $listener ]] || send TERM "$listener" 2> /dev/null || true
     if [[ -n $switched ]]; then
         set_link current "$before"
 <% if cookiecutter.systemd %>

@@ -74,6 +74,8 @@ def surroundings(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> di
         "PIP_NO_COMPILE": "0",  # despite its name: no bytecode
         "PIP_NO_INDEX": "1",
         "PIP_FIND_LINKS": str(packages),
+        # What root installs here, no other user may enter.
+        "SERVICE_USER": "root",
         # Two runs of pytest must not share a folder: each removes files of the other.
         "PYTEST_DEBUG_TEMPROOT": str(tmp_path_factory.mktemp("temporary")),
     }
