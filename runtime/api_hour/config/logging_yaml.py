@@ -58,7 +58,8 @@ def read(document: Document, package: str) -> Settings:
         return {}
     settings: Settings = msgspec.to_builtins(convert.convert(document, _File))
     for keys, section in _references(settings):
-        if at(settings, keys) not in settings[section]:
+        name = at(settings, keys)
+        if not isinstance(name, str) or name not in settings[section]:
             choices = " or ".join(map(repr, settings[section])) or f"one of {section}"
             message = f"{document.name(keys)} must be {choices}, got {document.got(keys)}"
             raise document.error(keys, message)

@@ -21,6 +21,7 @@ from api_hour.logs import request_id
 CLOSED = ("Connection closed.",)  # what aiohttp's RuntimeError says to who reads after the end
 SERVER = "api_hour"  # the header of that name; versions would tell whom to attack, and how
 MAX_CAUSES = 100  # of an error; "raise e from e" makes a circle of them
+MAX_PREAMBLE = 100  # lines before the first part of a body; browsers send none
 MAPPED = "::ffff:"  # before an IPv4 address
 
 
@@ -140,13 +141,17 @@ class Request(web.Request):
 
 
 class _Parts(MultipartReader):
-    """The parts of a body; the loop goes on at each line before, between and after them.
+    """The parts of a body; the loop goes on between them, because a small one takes long, too."""
 
-    A small part takes long, too, and there is no end of the lines before the first one.
-    """
+    _before = 0  # lines before the first part
 
     async def _readline(self) -> bytes:
-        await asyncio.sleep(0)
+        if self._at_bof:
+            self._before += 1
+            if self._before > MAX_PREAMBLE:
+                raise ValueError(f"no part begins within {MAX_PREAMBLE} lines")
+        else:
+            await asyncio.sleep(0)
         return await super()._readline()
 
 

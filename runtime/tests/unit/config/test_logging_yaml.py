@@ -30,6 +30,11 @@ MISTAKES = {
         FILE.replace("formatter: !env LOG_FORMAT:text", "formatter: jsn"),
         "etc/hello/logging.yaml:5: handlers.console.formatter must be 'text' or 'json', got 'jsn'",
     ),
+    "the form is a list": (
+        FILE.replace("formatter: !env LOG_FORMAT:text", "formatter: [text]"),
+        "etc/hello/logging.yaml:5: handlers.console.formatter must be 'text' or 'json', "
+        "got a list of 1",
+    ),
     "the form comes from the environment": (
         FILE.replace("LOG_FORMAT:text", "NOT_SET_ANYWHERE:jsn"),
         "etc/hello/logging.yaml:5: handlers.console.formatter must be 'text' or 'json', "

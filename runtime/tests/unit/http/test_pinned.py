@@ -16,6 +16,7 @@ import aiohttp
 import pytest
 import yarl
 from aiohttp import (
+    MultipartReader,
     http_exceptions,
     http_parser,
     http_writer,
@@ -27,6 +28,7 @@ from aiohttp import (
 )
 from aiohttp._websocket.reader_py import WebSocketDataQueue
 from aiohttp.base_protocol import BaseProtocol
+from aiohttp.http_parser import DeflateBuffer
 
 from api_hour import http
 from api_hour.http.parser import _held
@@ -45,9 +47,11 @@ PINNED: dict[Any, str] = {
     http_parser.HttpRequestParserPy: "feed_data message_consumed",
     http_writer: "_serialize_headers",
     http_writer.StreamWriter: "_eof output_size",
+    MultipartReader: "_at_bof _readline",
+    DeflateBuffer: "out",
     streams: "EMPTY_PAYLOAD",
-    streams.StreamReader: "_buffer _exception _loop _read_nowait_chunk _waiter is_eof total_bytes "
-    "total_raw_bytes",
+    streams.StreamReader: "_buffer _exception _loop _read_nowait_chunk _wait _waiter is_eof "
+    "total_bytes total_compressed_bytes total_raw_bytes",
     WebSocketDataQueue: "_buffer",
     web.WebSocketResponse: "_reader _waiting",
     web.BaseRequest: "ATTRS _cache _cancel _client_max_size _client_max_fields _finish _headers "
