@@ -84,7 +84,9 @@ def test_a_socket_is_a_listener_of_the_configuration(project: Path, units: Path,
     socket = section(units / LISTENERS[name], "Socket")
     listeners = daemon_settings(project)["listeners"]
     assert isinstance(listeners, dict)
-    assert f"tcp://{socket['ListenStream']}" == listeners[name]
+    listener = listeners[name]  # a URL, or a mapping with more about it
+    url = listener["url"] if isinstance(listener, dict) else listener
+    assert f"tcp://{socket['ListenStream']}" == url
     assert socket["FileDescriptorName"] == name
     assert socket["Service"] == "my_daemon.service"
     assert int(socket["Backlog"]) == Config().settings["backlog"].get()
