@@ -419,10 +419,15 @@ def test_what_is_installed_is_the_installer_s_and_nobody_else_s(first: tuple[Pat
 def test_without_a_database_s_address_nothing_is_installed(
     source: Source, tmp_path: Path, host: Host
 ) -> None:
-    site = Site(tmp_path / "opt", tmp_path / "bin", host)
+    site = Site(host.folder / "without", tmp_path / "bin", host)
     assert site.refuses(source.archive) == (
         f"install.sh: write DATABASE_URL=postgresql://... into {site.prefix}/environment first"
     )
+    url = "postgresql://hello:se/cret@127.0.0.1:1/x"
+    (site.prefix / "environment").write_text(f"DATABASE_URL={url}\n")
+    line = site.refuses(source.archive)
+    assert "the migration failed: DATABASE_URL: cannot parse the PostgreSQL DSN" in line
+    assert "cret" not in line
     assert site.releases() == []
 
 

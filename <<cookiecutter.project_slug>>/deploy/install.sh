@@ -247,8 +247,10 @@ migrate() {
     local output file venv=$prefix/$release/venv
     local files=("$venv"/lib/python*/site-packages/"$name"/migrations)
     export PGSSLMODE=${PGSSLMODE:-prefer}
-    output=$("${service[@]}" "$venv/bin/dbmate" --no-dump-schema --migration-lock \
-        --migrations-dir "${files[0]}" migrate 2>&1 3< "$environment") && return
+    # This command refuses a DATABASE_URL of which dbmate would repeat the password.
+    output=$("${service[@]}" "$venv/bin/python" -P -m api_hour.plugins.embedded -- \
+        "$venv/bin/dbmate" --no-dump-schema --migration-lock --migrations-dir "${files[0]}" migrate \
+        2>&1 3< "$environment") && return
     file=$(echo "$output" | sed -n 's/^Applying: //p' | tail -n 1)
     fail "the migration${file:+ $file} failed: $(echo "$output" | tail -n 1)"
 }
