@@ -2,8 +2,9 @@
 
 aiohttp inflates a body as it arrives, also one that was refused, and reads a refused one to its
 end: a megabyte of gzip would keep the loop busy for seconds. Here the parser leaves bodies as they
-are. What an endpoint reads is inflated piece by piece, and the loop goes on in between. Brotli is
-refused: its decoder fills a window of megabytes, from a hundred bytes, before it gives the first.
+are. What an endpoint reads is inflated piece by piece, and the loop goes on in between. Brotli and
+Zstandard are refused, whether a package for them is installed or not: a hundred bytes make their
+decoders take a window of many megabytes before they give the first.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from aiohttp.http_parser import DeflateBuffer
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestPayloadError
 
+CODINGS = "gzip", "deflate"
 PIECE = 65536  # bytes: what is taken of the body at a time, and what one step makes of it
 # The size of what was inflated in relation to what has arrived, as Apache's
 # DeflateInflateRatioLimit. The first piece is free: short texts of one letter exceed it.
@@ -66,10 +68,11 @@ class CompressedBody(StreamReader):
             taken = b""
         else:
             taken = await self._received.read(PIECE)
-        if self._coding == "br":
+        if self._coding not in CODINGS:
             self._exception = web.HTTPUnsupportedMediaType(
-                text="A body with Content-Encoding br is not supported: send gzip or deflate",
-                headers={hdrs.ACCEPT_ENCODING: "gzip, deflate"},
+                text=f"A body with Content-Encoding {self._coding} is not supported: "
+                "send gzip or deflate",
+                headers={hdrs.ACCEPT_ENCODING: ", ".join(CODINGS)},
             )
             raise self._exception
         try:

@@ -205,8 +205,8 @@ class Cluster:
         alive: we hold the lock.
         """
         for file in (self.folder / "postmaster.pid", self.socket_folder / ".s.PGSQL.5432.lock"):
-            with suppress(OSError, IndexError):
-                pid = int(file.read_text().split()[0])
+            with suppress(OSError, IndexError, ValueError, OverflowError):
+                pid = int(host.read_own(file, self._who.uid).split()[0])
                 if host.working_directory(pid) != str(self.folder):
                     file.unlink()
 
@@ -260,7 +260,7 @@ class Cluster:
     def _ready(self) -> bool:
         """Return the status that the server keeps in the eighth line of its pid file."""
         with suppress(FileNotFoundError):
-            lines = (self.folder / "postmaster.pid").read_text().splitlines()
+            lines = host.read_own(self.folder / "postmaster.pid", self._who.uid).splitlines()
             ours = self._process is not None and lines[:1] == [str(self._process.pid)]
             return ours and len(lines) > 7 and lines[7].strip() == "ready"
         return False

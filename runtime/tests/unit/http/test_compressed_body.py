@@ -175,16 +175,20 @@ def test_the_answer_says_what_was_too_much(fast: bool) -> None:
     run(scenario())
 
 
-def test_brotli_is_refused_with_what_to_send(fast: bool) -> None:
+@pytest.mark.parametrize("coding", ["br", "zstd"])
+def test_another_coding_is_refused_with_what_to_send(fast: bool, coding: str) -> None:
     data = b"whatever it holds"
 
     async def scenario() -> None:
         async with ours(application(), fast=fast) as service:
-            heard, _ = await ask(service, with_body("/read", data, coded("br")))
+            heard, _ = await ask(service, with_body("/read", data, coded(coding)))
             assert heard.startswith(b"HTTP/1.1 415 ")
             assert b"Accept-Encoding: gzip, deflate\r\n" in heard
-            assert heard.endswith(b"Content-Encoding br is not supported: send gzip or deflate")
-            heard, _ = await ask(service, with_body("/unread", data, coded("br")))
+            assert heard.endswith(
+                b"A body with Content-Encoding %b is not supported: send gzip or deflate"
+                % coding.encode()
+            )
+            heard, _ = await ask(service, with_body("/unread", data, coded(coding)))
             assert heard.startswith(b"HTTP/1.1 200 ")
 
     run(scenario())
