@@ -704,6 +704,7 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
                 if pid == self.reexec_pid:
                     self.reexec_pid = 0
                     log.warning("The new master (pid: %s) is gone; this one goes on", pid)
+                    self._reporter.report("The new master is gone", healthy=True)  # to install.sh
                 if self._reloader is not None and pid == self._reloader.pid:
                     self._on_reloader_exit(in_words(status))
                 if worker := self.WORKERS.pop(pid, None):
