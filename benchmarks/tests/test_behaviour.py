@@ -108,7 +108,7 @@ def test_a_server_that_does_not_start_on_a_full_disk_has_no_losses(entrant: Entr
 def test_the_clients_wait_while_every_process_is_stopped_and_lose_nothing(entrant: Entrant) -> None:
     fact = trials.freeze(entrant, replace(SHORT, freezes=2, frozen=1.0, watch=2.0))
     assert (fact.ended, fact.losses.lost) == (0, {})
-    assert fact.losses.longest > fact.seconds
+    assert fact.losses.longest > fact.seconds / 2  # who asked while they were stopped
 
 
 @pytest.mark.parametrize(
