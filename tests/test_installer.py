@@ -31,6 +31,25 @@ echo "Writable: $(find "$PWD/" -writable)"
 echo "Open: $(find "/proc/$$/fd" -lname '*environment' -o -lname '*lock')"
 env | sed 's/=.*/:&/; s/=/ /'
 """
+# A listener that hears of the new master at once.
+LISTENER = """#!/bin/sh
+PATH=/usr/bin:/bin
+case "$*" in "-I -c "*)
+    new=${4%/*}/hello.pid.2
+    echo Listening
+    until [ -s "$new" ]; do sleep 0.05; done
+    echo "$(cat "$new") STATUS=1 of 1 workers ready"
+    exec sleep 60
+esac
+"""
+# A master that starts a new one at USR2, and ignores TERM.
+MASTER = """
+trap '' TERM
+trap 'sh -c "sleep 600; :" "$@" & echo $! > "$0/hello.pid.2"' USR2
+echo $$ > "$0/hello.pid"
+echo Ready
+while :; do sleep 0.05; done
+"""
 Spoil = Callable[[Path, pwd.struct_passwd], Path]
 
 
@@ -57,11 +76,14 @@ class Site:
         """Return the installer of the archive."""
         return self.folder / "archive" / "install.sh"
 
-    def do(self, *verb: str, **variables: str) -> "subprocess.CompletedProcess[str]":
-        """Run the installer of the archive."""
+    def do(
+        self, *verb: str, folder: Path | None = None, **variables: str
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run the installer of the archive, in a folder."""
         own = {"PATH": "/usr/local/bin:/usr/bin:/bin", "PREFIX": str(self.prefix)}
         return subprocess.run(
             [str(self.installer), *verb],
+            cwd=folder,
             env=own | {"SERVICE_USER": self.account.pw_name} | variables,
             user=self.account.pw_uid if self.as_user else None,
             group=self.account.pw_gid if self.as_user else None,
@@ -72,15 +94,15 @@ class Site:
             timeout=TIMEOUT,
         )
 
-    def succeeds(self, *verb: str, **variables: str) -> str:
+    def succeeds(self, *verb: str, folder: Path | None = None, **variables: str) -> str:
         """Run the installer, which must succeed without a word on stderr; return the output."""
-        result = self.do(*verb, **variables)
+        result = self.do(*verb, folder=folder, **variables)
         assert (result.returncode, result.stderr) == (0, "")
         return result.stdout
 
-    def refuses(self, *verb: str, **variables: str) -> str:
+    def refuses(self, *verb: str, folder: Path | None = None, **variables: str) -> str:
         """Run the installer, which must fail; return the one line of its message."""
-        result = self.do(*verb, **variables)
+        result = self.do(*verb, folder=folder, **variables)
         assert result.returncode == 1, result
         (line,) = result.stderr.splitlines()
         return line
@@ -235,6 +257,42 @@ def test_links_and_dots_of_roots_are_followed(site: Site) -> None:
     link.unlink()
     link.symlink_to("link")
     assert f"{link} is a link to itself" in site.refuses("serve", PREFIX=str(link))
+
+
+def test_nothing_in_the_folder_of_the_caller_is_run(site: Site) -> None:
+    """Python looks there for the module of -m, before its own folders."""
+    trap, sprung = site.folder / "trap", site.folder / "sprung"
+    trap.mkdir()
+    for module in ("venv", "ensurepip", "pip", "os", "socket"):
+        (trap / f"{module}.py").write_text(f"open({str(sprung)!r}, 'w')\n")
+    trap.chmod(0o1777)
+    units = site.installer.parent / "etc" / "systemd" / "system"
+    units.mkdir(parents=True)
+    (units / "hello.service").touch()
+    (site.installer.parent / "wheels" / "hello-0.3.0-py3-none-any.whl").touch()
+    line = site.refuses(folder=trap, PREFIX="../opt/hello")
+    assert "the pip failed" in line  # of which there is no wheel
+    assert line.endswith("; 0.2.0 stays current")
+    assert not sprung.exists()
+
+
+def test_an_upgrade_does_not_wait_for_ever_for_the_old_master(site: Site) -> None:
+    site.succeeds("serve")
+    text = site.installer.read_text()
+    assert text.count("timeout=90 ") == 1
+    site.installer.write_text(text.replace("timeout=90 ", "timeout=3 "))
+    (site.prefix / "releases" / "0.1.0" / "venv" / "bin" / "python").write_text(LISTENER)
+
+    def become() -> None:
+        os.setgid(site.account.pw_gid)
+        os.setuid(site.account.pw_uid)
+
+    arguments = [str(site.run), "hello:Container", f"--pid={site.run}/hello.pid"]
+    with Program("sh", "-c", MASTER, *arguments, before_exec=become) as master:
+        master.wait_for("Ready")
+        line = site.refuses("rollback")
+        assert f"the old master {master.pid} did not stop within 3 s" in line
+        assert line.endswith("; 0.1.0 stays current")
 
 
 def test_the_daemon_has_its_users_rights_and_no_others(site: Site) -> None:

@@ -73,6 +73,7 @@ rollback() {
 
 # Started through the link: at USR2 the master starts the release that the link then points to.
 serve() {
+    cd / # Python would import what anybody put into the caller's folder
     refuse_foreign_files
     find_user
     read_environment
@@ -88,6 +89,7 @@ usage() {
 }
 
 begin() {
+    cd /      # Python would import what anybody put into the caller's folder
     umask 022 # the daemon runs as another user
     refuse_foreign_files
     mkdir -p "$prefix/releases"
@@ -222,8 +224,8 @@ unpack() {
     sed -i "s|/opt/$name|$prefix|g" "$prefix/$release"/etc/systemd/system/*
 <% endif %>
     local venv=$prefix/$release/venv pip=("$here"/wheels/pip-*.whl)
-    step venv python3 -m venv --without-pip "$venv"
-    step pip "$venv/bin/python" "${pip[0]}/pip" --isolated --quiet install --no-index --no-deps \
+    step venv python3 -I -m venv --without-pip "$venv"
+    step pip "$venv/bin/python" -I "${pip[0]}/pip" --isolated --quiet install --no-index --no-deps \
         "$here"/wheels/*.whl
     # Import modules from the release's own folder: through the link they could change at run time.
     echo 'import os, sys; sys.path[:] = map(os.path.realpath, sys.path)' \
@@ -285,7 +287,7 @@ switch_over() {
 # The switch is complete: there is nothing to undo any longer.
 finish_switch() {
     [[ -z $before ]] || set_link previous "$before"
-    created='' switched=''
+    created='' switched='' before=''
 }
 
 # No rollback reaches further than the previous release.
@@ -310,7 +312,7 @@ upgrade() {
     echo "Starting a new master beside $master"
     "${as_user[@]}" rm -f "$run/notify" "$run/$name.pid.2"
     # Without descriptor 9 there, the lock ends with this process.
-    exec 8< <(exec "${as_user[@]}" "$prefix/current/venv/bin/python" -c "$notify_listener" \
+    exec 8< <(exec "${as_user[@]}" "$prefix/current/venv/bin/python" -I -c "$notify_listener" \
         "$run/notify" "$timeout" 9>&-)
     listener=$!
     read -r -t "$timeout" _ <&8 || fail "nothing can listen on $run/notify"
@@ -334,7 +336,12 @@ upgrade() {
     done
     finish_switch
     send TERM "$master"
-    until [[ $(live_pid "$run/$name.pid") == "$new_pid" ]]; do sleep 0.05; done
+    end=$((SECONDS + timeout))
+    until [[ $(live_pid "$run/$name.pid") == "$new_pid" ]]; do
+        ((SECONDS <= end)) || fail "the old master $master did not stop within $timeout s, and the new" \
+            "master $new_pid did not take its pid file: see their logs"
+        sleep 0.05
+    done
 }
 
 # What is in PREFIX/run is the word of the service's user, so the signal is, too: the kernel refuses
