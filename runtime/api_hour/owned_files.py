@@ -14,7 +14,8 @@ others have a say in what follows:
   say, they cannot lead root out of what is theirs.
 * The file is opened last, without following a link, and looked at by its descriptor. It must be
   root's (or its ``owner``'s), and have no second name: a hard link in a folder of theirs may be a
-  name of any file.
+  name of any file. A pipe in a folder of theirs is refused, whoever owns it: they would decide when
+  it is read, and root would wait for them.
 
 ``trusted`` are users whose word root takes in any case, because it runs their configuration or
 their code: their files and folders count as root's, also where their group may write. A process
@@ -124,6 +125,7 @@ def open_owned(
         try:
             found = os.fstat(descriptor)
             _refuse_file(place, found, what, {*trusted, owner})
+            _refuse_pipe(place, found, what, trusted)
             if not anywhere:
                 _refuse_writable(place, found, what)
             if flags & os.O_TRUNC and stat.S_ISREG(found.st_mode):
@@ -257,6 +259,17 @@ def _refuse_file(place: Place, found: os.stat_result, what: str, owners: Collect
         raise ForeignFile(what, f"{place.path} belongs to user {found.st_uid}")
     if stat.S_ISREG(found.st_mode) and found.st_nlink > 1:
         raise ForeignFile(what, f"{place.path} has a second name somewhere")
+
+
+def _refuse_pipe(place: Place, found: os.stat_result, what: str, trusted: Collection[int]) -> None:
+    """Raise ForeignFile for what others have put there to let its writer wait for them."""
+    if stat.S_ISREG(found.st_mode) or stat.S_ISCHR(found.st_mode):
+        return
+    fault = place.fault
+    if os.fstat(place.folder).st_mode & stat.S_ISVTX and found.st_uid not in trusted:
+        fault = f"it belongs to user {found.st_uid}"
+    if fault:
+        raise ForeignFile(what, f"{place.path} is neither a file nor a terminal: {fault}")
 
 
 def _refuse_writable(place: Place, found: os.stat_result, what: str) -> None:

@@ -104,6 +104,29 @@ def test_a_file_of_others_is_refused_and_so_is_a_hard_link(
     (theirs / "hard").unlink()
 
 
+def test_a_pipe_is_opened_only_where_others_cannot_put_one(tmp_path: Path, theirs: Path) -> None:
+    safe, sticky = given(tmp_path / "safe", 0), given(tmp_path / "sticky", 0, 0o1777)
+    shared = given(tmp_path / "shared", 0, 0o775)
+    for folder, user, accepted in (
+        (theirs, MALLORY, False),
+        (theirs, 0, False),
+        (shared, MALLORY, False),
+        (sticky, MALLORY, False),
+        (sticky, 0, True),
+        (safe, MALLORY, True),
+    ):
+        pipe = folder / f"pipe{user}"
+        os.mkfifo(pipe)
+        os.chown(pipe, user, user)
+        reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+        if accepted:
+            as_a_log(pipe, owner=MALLORY)
+        else:
+            with pytest.raises(ForeignFile, match=f"{pipe} is neither a file nor a terminal: "):
+                as_a_log(pipe, owner=MALLORY)
+        os.close(reader)
+
+
 def test_the_whole_chain_of_folders_is_looked_at(tmp_path: Path, theirs: Path) -> None:
     below = given(theirs / "below", 0)
     for path in (theirs / "file", below / "file"):
