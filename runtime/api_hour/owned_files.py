@@ -24,6 +24,7 @@ that is not root opens with its own rights, and needs no such rule: here nothing
 
 import errno
 import os
+import re
 import stat
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -35,6 +36,7 @@ ROOT = 0
 MAX_LINKS = 40  # that Linux follows in one path
 ATTEMPTS = 10  # to open a file that others create and remove at the same time
 PATH = getattr(os, "O_PATH", os.O_RDONLY)  # on Linux, no right to read a folder is needed
+DESCRIPTORS = re.compile(r"/proc/[0-9]+/fd")  # a folder of Linux
 OTHERS = stat.S_IWGRP | stat.S_IWOTH  # with access control lists, the bits of the group are theirs
 CURE = "name a file of root's, in folders that belong to root and that nobody else may write to"
 
@@ -54,7 +56,7 @@ class Place(NamedTuple):
     name: str
     path: str
     fault: str = ""  # in which folder others have a say; "" if they have none
-    is_open: bool = False  # a descriptor of this process, as /dev/stdout is
+    is_open: bool = False  # a descriptor of root's process, as /dev/stdout or /proc/1/fd/1 is
 
     @property
     def reach(self) -> str:
@@ -114,13 +116,16 @@ def open_owned(
     """
     if os.geteuid() != ROOT:
         return os.open(path, flags | os.O_CLOEXEC, mode)
-    with located(path, what, trusted=trusted) as place:
+    with located(path, what, trusted=trusted) as place, _naming(path):
         if place.is_open:
-            return os.open(place.name, flags | os.O_CLOEXEC, mode, dir_fd=place.folder)
+            nonblocking = flags | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+            descriptor = os.open(place.name, nonblocking, mode, dir_fd=place.folder)
+            os.set_blocking(descriptor, not flags & os.O_NONBLOCK)
+            return descriptor
         if not anywhere:
             _refuse_fault(place, what)
         if flags & os.O_NOFOLLOW and os.path.islink(path):
-            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
         descriptor, is_new = _open(place, flags, mode)
         try:
             found = os.fstat(descriptor)
@@ -168,16 +173,40 @@ def located(path: str, what: str, *, trusted: Collection[int] = (ROOT,)) -> Iter
             found = os.fstat(there)
             if not stat.S_ISLNK(found.st_mode):
                 at, folder = place.path, there
-            elif at == f"/proc/{os.getpid()}/fd" and not rest:
+            elif not rest and _is_descriptor(at, folder, found, fault):
                 place = place._replace(is_open=True)
             else:
                 links += 1
                 _refuse_link(place, found, what, trusted, links)
-                target = os.readlink("", dir_fd=there)
+                with _naming(place.path):
+                    target = os.readlink("", dir_fd=there)
                 rest = _names(target) + rest
                 if target.startswith("/"):
                     at, folder = "/", _step(opened, "/")
         yield place
+
+
+@contextmanager
+def _naming(path: str) -> Iterator[None]:
+    """Let an OSError of the block say which file it is about."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = path
+        raise
+
+
+def _is_descriptor(at: str, folder: int, link: os.stat_result, fault: str) -> bool:
+    """Return whether a link in the folder ``at`` is an open file of a process of root's.
+
+    With a program like ``sudo``, whoever starts it chooses what is open in it: he can let it have a
+    file that he may only read. So another process must have it open for writing, as the mode of
+    the link says.
+    """
+    if not DESCRIPTORS.fullmatch(at) or os.fstat(folder).st_dev != os.stat("/proc").st_dev:
+        return False
+    is_own = at == f"/proc/{os.getpid()}/fd"
+    return is_own or (not fault and bool(link.st_mode & stat.S_IWUSR))
 
 
 def _names(path: str) -> list[str]:
@@ -188,11 +217,8 @@ def _names(path: str) -> list[str]:
 def _step(opened: ExitStack, name: str, folder: int | None = None, path: str = "/") -> int:
     """Return a descriptor of what stands in a folder: of a link, if it is one."""
     flags = PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
+    with _naming(path):
         descriptor = os.open(name, flags, dir_fd=folder)
-    except OSError as error:
-        error.filename = path
-        raise
     opened.callback(os.close, descriptor)
     return descriptor
 
@@ -205,24 +231,20 @@ def _open(place: Place, flags: int, mode: int) -> tuple[int, bool]:
     making = flags & os.O_CREAT
     plain = flags & ~(os.O_CREAT | os.O_EXCL | os.O_TRUNC)
     plain |= os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-    try:
-        for _ in range(ATTEMPTS):
-            if not flags & os.O_EXCL:
-                try:
-                    return os.open(place.name, plain, dir_fd=place.folder), False
-                except FileNotFoundError:
-                    if not making:
-                        raise
+    for _ in range(ATTEMPTS):
+        if not flags & os.O_EXCL:
             try:
-                new = plain | os.O_CREAT | os.O_EXCL
-                return os.open(place.name, new, mode, dir_fd=place.folder), True
-            except FileExistsError:
-                if flags & os.O_EXCL:
+                return os.open(place.name, plain, dir_fd=place.folder), False
+            except FileNotFoundError:
+                if not making:
                     raise
-        raise OSError(errno.EBUSY, "comes and goes")
-    except OSError as error:
-        error.filename = place.path
-        raise
+        try:
+            new = plain | os.O_CREAT | os.O_EXCL
+            return os.open(place.name, new, mode, dir_fd=place.folder), True
+        except FileExistsError:
+            if flags & os.O_EXCL:
+                raise
+    raise OSError(errno.EBUSY, "comes and goes")
 
 
 def _fault(path: str, found: os.stat_result, trusted: Collection[int]) -> str:
