@@ -56,6 +56,7 @@ class Place(NamedTuple):
     name: str
     path: str
     fault: str = ""  # in which folder others have a say; "" if they have none
+    is_shared: bool = False  # all of those folders are root's, and only their groups may write
     is_open: bool = False  # a descriptor of root's process, as /dev/stdout or /proc/1/fd/1 is
 
     @property
@@ -111,8 +112,8 @@ def open_owned(
     Raises ForeignFile, which begins with ``what``, if others have a say in which file that is, or
     may write to it. With ``anywhere`` the folders may be anybody's, and others may write as well:
     enough for a log, which is only written to. Nothing happens to what is refused.
-    A file that is made here, or in whose place nobody could put another, is given to the user and
-    the group of ``give``.
+    A file that is made here is given to the user and the group of ``give``. One that exists keeps
+    its group, and is given to the user as ``_give`` says.
     """
     if os.geteuid() != ROOT:
         return os.open(path, flags | os.O_CLOEXEC, mode)
@@ -135,8 +136,8 @@ def open_owned(
                 _refuse_writable(place, found, what)
             if flags & os.O_TRUNC and stat.S_ISREG(found.st_mode):
                 os.ftruncate(descriptor, 0)
-            if give and stat.S_ISREG(found.st_mode) and (is_new or not place.fault):
-                os.fchown(descriptor, *give)
+            if give and stat.S_ISREG(found.st_mode):
+                _give(descriptor, give, place, None if is_new else found)
             os.set_blocking(descriptor, not flags & os.O_NONBLOCK)
         except BaseException:
             os.close(descriptor)
@@ -158,12 +159,16 @@ def located(path: str, what: str, *, trusted: Collection[int] = (ROOT,)) -> Iter
             opened.callback(os.close, descriptor)
             yield Place(descriptor, name, path)
             return
-        at, folder, fault = "/", _step(opened, "/"), ""
+        at, folder, fault, is_shared = "/", _step(opened, "/"), "", True
         rest, links = _names(os.path.abspath(path)), 0
         while rest:
-            fault = fault or _fault(at, os.fstat(folder), trusted)
+            status = os.fstat(folder)
+            if found_fault := _fault(at, status, trusted):
+                fault = fault or found_fault
+                is_shared = is_shared and not (status.st_uid or status.st_mode & stat.S_IWOTH)
             name = rest.pop(0)
-            place = Place(folder, name, os.path.normpath(os.path.join(at, name)), fault)
+            path = os.path.normpath(os.path.join(at, name))
+            place = Place(folder, name, path, fault, is_shared)
             try:
                 there = _step(opened, name, folder, place.path)
             except FileNotFoundError:
@@ -245,6 +250,21 @@ def _open(place: Place, flags: int, mode: int) -> tuple[int, bool]:
             if flags & os.O_EXCL:
                 raise
     raise OSError(errno.EBUSY, "comes and goes")
+
+
+def _give(descriptor: int, to: tuple[int, int], place: Place, found: os.stat_result | None) -> None:
+    """Give a file away that was made here, or one that was ``found``.
+
+    If nobody could have put it there, that is what was meant. A group that may write to folders of
+    root's can move other files to its name: the log of another daemon, perhaps. So there it must be
+    as logrotate creates it, root's and empty: what it will hold, such a group could have had by a
+    file of its own at the other name.
+    """
+    user, group = to
+    if found is None:
+        os.fchown(descriptor, user, group)
+    elif not place.fault or (place.is_shared and found.st_uid == ROOT and not found.st_size):
+        os.fchown(descriptor, user, -1)
 
 
 def _fault(path: str, found: os.stat_result, trusted: Collection[int]) -> str:

@@ -228,6 +228,41 @@ def test_an_error_names_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         as_a_log(tmp_path / "new", give=(SERVICE, SERVICE))
 
 
+def test_an_empty_file_as_logrotate_creates_it_is_given_away_and_keeps_its_group(
+    tmp_path: Path, theirs: Path
+) -> None:
+    safe, shared = given(tmp_path / "safe", 0), given(tmp_path / "shared", 0, 0o775)
+    below = given(shared / "below", 0)
+    of_all = given(tmp_path / "all", 0, 0o777)
+    in_theirs = given(theirs / "below", 0, 0o775)
+    group = 54323
+    for folder, text, owner in (
+        (safe, "", SERVICE),
+        (safe, "text", SERVICE),
+        (shared, "", SERVICE),
+        (shared, "text", 0),  # perhaps the log of another daemon, moved there
+        (below, "", SERVICE),
+        (of_all, "", 0),
+        (in_theirs, "", 0),
+    ):
+        path = folder / f"log{text}"
+        path.write_text(text)
+        os.chown(path, 0, group)
+        path.chmod(0o640)
+        as_a_log(path, owner=SERVICE, give=(SERVICE, SERVICE))
+        after = path.stat()
+        assert (after.st_uid, after.st_gid) == (owner, group), path
+        assert after.st_mode & 0o777 == 0o640
+        new = folder / "new"
+        as_a_log(new, owner=SERVICE, give=(SERVICE, SERVICE))
+        assert (new.stat().st_uid, new.stat().st_gid) == (SERVICE, SERVICE)
+        new.unlink()
+    (shared / "logtext").rename(shared / "truncated")
+    # What a caller truncates was not empty.
+    as_a_log(shared / "truncated", os.O_WRONLY | os.O_TRUNC, give=(SERVICE, SERVICE))
+    assert (shared / "truncated").stat().st_uid == 0
+
+
 def test_flags_mean_what_they_mean_to_open(tmp_path: Path) -> None:
     path = tmp_path / "file"
     with pytest.raises(FileNotFoundError, match=str(path)):
