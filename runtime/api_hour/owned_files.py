@@ -14,7 +14,8 @@ others have a say in what follows:
   say, they cannot lead root out of what is theirs.
 * The file is opened last, without following a link, and looked at by its descriptor. It must be
   root's (or its ``owner``'s), and have no second name: a hard link in a folder of theirs may be a
-  name of any file.
+  name of any file. A pipe in a folder of theirs is refused, whoever owns it: they would decide when
+  it is read, and root would wait for them.
 
 ``trusted`` are users whose word root takes in any case, because it runs their configuration or
 their code: their files and folders count as root's, also where their group may write. A process
@@ -23,6 +24,7 @@ that is not root opens with its own rights, and needs no such rule: here nothing
 
 import errno
 import os
+import re
 import stat
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -34,6 +36,7 @@ ROOT = 0
 MAX_LINKS = 40  # that Linux follows in one path
 ATTEMPTS = 10  # to open a file that others create and remove at the same time
 PATH = getattr(os, "O_PATH", os.O_RDONLY)  # on Linux, no right to read a folder is needed
+DESCRIPTORS = re.compile(r"/proc/[0-9]+/fd")  # a folder of Linux
 OTHERS = stat.S_IWGRP | stat.S_IWOTH  # with access control lists, the bits of the group are theirs
 CURE = "name a file of root's, in folders that belong to root and that nobody else may write to"
 
@@ -53,7 +56,8 @@ class Place(NamedTuple):
     name: str
     path: str
     fault: str = ""  # in which folder others have a say; "" if they have none
-    is_open: bool = False  # a descriptor of this process, as /dev/stdout is
+    is_shared: bool = False  # all of those folders are root's, and only their groups may write
+    is_open: bool = False  # a descriptor of root's process, as /dev/stdout or /proc/1/fd/1 is
 
     @property
     def reach(self) -> str:
@@ -108,28 +112,32 @@ def open_owned(
     Raises ForeignFile, which begins with ``what``, if others have a say in which file that is, or
     may write to it. With ``anywhere`` the folders may be anybody's, and others may write as well:
     enough for a log, which is only written to. Nothing happens to what is refused.
-    A file that is made here, or in whose place nobody could put another, is given to the user and
-    the group of ``give``.
+    A file that is made here is given to the user and the group of ``give``. One that exists keeps
+    its group, and is given to the user as ``_give`` says.
     """
     if os.geteuid() != ROOT:
         return os.open(path, flags | os.O_CLOEXEC, mode)
-    with located(path, what, trusted=trusted) as place:
+    with located(path, what, trusted=trusted) as place, _naming(path):
         if place.is_open:
-            return os.open(place.name, flags | os.O_CLOEXEC, mode, dir_fd=place.folder)
+            nonblocking = flags | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+            descriptor = os.open(place.name, nonblocking, mode, dir_fd=place.folder)
+            os.set_blocking(descriptor, not flags & os.O_NONBLOCK)
+            return descriptor
         if not anywhere:
             _refuse_fault(place, what)
         if flags & os.O_NOFOLLOW and os.path.islink(path):
-            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
         descriptor, is_new = _open(place, flags, mode)
         try:
             found = os.fstat(descriptor)
             _refuse_file(place, found, what, {*trusted, owner})
+            _refuse_pipe(place, found, what, trusted)
             if not anywhere:
                 _refuse_writable(place, found, what)
             if flags & os.O_TRUNC and stat.S_ISREG(found.st_mode):
                 os.ftruncate(descriptor, 0)
-            if give and stat.S_ISREG(found.st_mode) and (is_new or not place.fault):
-                os.fchown(descriptor, *give)
+            if give and stat.S_ISREG(found.st_mode):
+                _give(descriptor, give, place, None if is_new else found)
             os.set_blocking(descriptor, not flags & os.O_NONBLOCK)
         except BaseException:
             os.close(descriptor)
@@ -151,12 +159,16 @@ def located(path: str, what: str, *, trusted: Collection[int] = (ROOT,)) -> Iter
             opened.callback(os.close, descriptor)
             yield Place(descriptor, name, path)
             return
-        at, folder, fault = "/", _step(opened, "/"), ""
+        at, folder, fault, is_shared = "/", _step(opened, "/"), "", True
         rest, links = _names(os.path.abspath(path)), 0
         while rest:
-            fault = fault or _fault(at, os.fstat(folder), trusted)
+            status = os.fstat(folder)
+            if found_fault := _fault(at, status, trusted):
+                fault = fault or found_fault
+                is_shared = is_shared and not (status.st_uid or status.st_mode & stat.S_IWOTH)
             name = rest.pop(0)
-            place = Place(folder, name, os.path.normpath(os.path.join(at, name)), fault)
+            path = os.path.normpath(os.path.join(at, name))
+            place = Place(folder, name, path, fault, is_shared)
             try:
                 there = _step(opened, name, folder, place.path)
             except FileNotFoundError:
@@ -166,16 +178,40 @@ def located(path: str, what: str, *, trusted: Collection[int] = (ROOT,)) -> Iter
             found = os.fstat(there)
             if not stat.S_ISLNK(found.st_mode):
                 at, folder = place.path, there
-            elif at == f"/proc/{os.getpid()}/fd" and not rest:
+            elif not rest and _is_descriptor(at, folder, found, fault):
                 place = place._replace(is_open=True)
             else:
                 links += 1
                 _refuse_link(place, found, what, trusted, links)
-                target = os.readlink("", dir_fd=there)
+                with _naming(place.path):
+                    target = os.readlink("", dir_fd=there)
                 rest = _names(target) + rest
                 if target.startswith("/"):
                     at, folder = "/", _step(opened, "/")
         yield place
+
+
+@contextmanager
+def _naming(path: str) -> Iterator[None]:
+    """Let an OSError of the block say which file it is about."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = path
+        raise
+
+
+def _is_descriptor(at: str, folder: int, link: os.stat_result, fault: str) -> bool:
+    """Return whether a link in the folder ``at`` is an open file of a process of root's.
+
+    With a program like ``sudo``, whoever starts it chooses what is open in it: he can let it have a
+    file that he may only read. So another process must have it open for writing, as the mode of
+    the link says.
+    """
+    if not DESCRIPTORS.fullmatch(at) or os.fstat(folder).st_dev != os.stat("/proc").st_dev:
+        return False
+    is_own = at == f"/proc/{os.getpid()}/fd"
+    return is_own or (not fault and bool(link.st_mode & stat.S_IWUSR))
 
 
 def _names(path: str) -> list[str]:
@@ -186,11 +222,8 @@ def _names(path: str) -> list[str]:
 def _step(opened: ExitStack, name: str, folder: int | None = None, path: str = "/") -> int:
     """Return a descriptor of what stands in a folder: of a link, if it is one."""
     flags = PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
+    with _naming(path):
         descriptor = os.open(name, flags, dir_fd=folder)
-    except OSError as error:
-        error.filename = path
-        raise
     opened.callback(os.close, descriptor)
     return descriptor
 
@@ -203,24 +236,35 @@ def _open(place: Place, flags: int, mode: int) -> tuple[int, bool]:
     making = flags & os.O_CREAT
     plain = flags & ~(os.O_CREAT | os.O_EXCL | os.O_TRUNC)
     plain |= os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-    try:
-        for _ in range(ATTEMPTS):
-            if not flags & os.O_EXCL:
-                try:
-                    return os.open(place.name, plain, dir_fd=place.folder), False
-                except FileNotFoundError:
-                    if not making:
-                        raise
+    for _ in range(ATTEMPTS):
+        if not flags & os.O_EXCL:
             try:
-                new = plain | os.O_CREAT | os.O_EXCL
-                return os.open(place.name, new, mode, dir_fd=place.folder), True
-            except FileExistsError:
-                if flags & os.O_EXCL:
+                return os.open(place.name, plain, dir_fd=place.folder), False
+            except FileNotFoundError:
+                if not making:
                     raise
-        raise OSError(errno.EBUSY, "comes and goes")
-    except OSError as error:
-        error.filename = place.path
-        raise
+        try:
+            new = plain | os.O_CREAT | os.O_EXCL
+            return os.open(place.name, new, mode, dir_fd=place.folder), True
+        except FileExistsError:
+            if flags & os.O_EXCL:
+                raise
+    raise OSError(errno.EBUSY, "comes and goes")
+
+
+def _give(descriptor: int, to: tuple[int, int], place: Place, found: os.stat_result | None) -> None:
+    """Give a file away that was made here, or one that was ``found``.
+
+    If nobody could have put it there, that is what was meant. A group that may write to folders of
+    root's can move other files to its name: the log of another daemon, perhaps. So there it must be
+    as logrotate creates it, root's and empty: what it will hold, such a group could have had by a
+    file of its own at the other name.
+    """
+    user, group = to
+    if found is None:
+        os.fchown(descriptor, user, group)
+    elif not place.fault or (place.is_shared and found.st_uid == ROOT and not found.st_size):
+        os.fchown(descriptor, user, -1)
 
 
 def _fault(path: str, found: os.stat_result, trusted: Collection[int]) -> str:
@@ -257,6 +301,17 @@ def _refuse_file(place: Place, found: os.stat_result, what: str, owners: Collect
         raise ForeignFile(what, f"{place.path} belongs to user {found.st_uid}")
     if stat.S_ISREG(found.st_mode) and found.st_nlink > 1:
         raise ForeignFile(what, f"{place.path} has a second name somewhere")
+
+
+def _refuse_pipe(place: Place, found: os.stat_result, what: str, trusted: Collection[int]) -> None:
+    """Raise ForeignFile for what others have put there to let its writer wait for them."""
+    if stat.S_ISREG(found.st_mode) or stat.S_ISCHR(found.st_mode):
+        return
+    fault = place.fault
+    if os.fstat(place.folder).st_mode & stat.S_ISVTX and found.st_uid not in trusted:
+        fault = f"it belongs to user {found.st_uid}"
+    if fault:
+        raise ForeignFile(what, f"{place.path} is neither a file nor a terminal: {fault}")
 
 
 def _refuse_writable(place: Place, found: os.stat_result, what: str) -> None:

@@ -9,6 +9,7 @@ import logging
 import os
 import stat
 from collections.abc import Collection
+from contextlib import suppress
 from typing import IO, Any, NamedTuple
 
 from api_hour import owned_files
@@ -72,6 +73,24 @@ class LogFile(logging.FileHandler):
 def safe(kind: type[Any]) -> type[Any]:
     """Return a handler's class that opens its file by ``open_log``, also when it rotates it."""
     return type(kind.__name__, (kind,), {"_open": LogFile._open})
+
+
+def may_wait(handler: logging.Handler) -> bool:
+    """Return whether a handler writes to a pipe, a terminal or a device by the name of a file.
+
+    Opens it then, if that was to happen with the first record. False for a class that writes in a
+    way of its own.
+    """
+    is_plain = type(handler).emit.__module__ in ("logging", "logging.handlers")
+    if not isinstance(handler, logging.FileHandler) or not is_plain:
+        return False
+    with suppress(OSError):  # a delayed one, of which nothing exists yet
+        if handler.stream is not None:
+            return not stat.S_ISREG(os.fstat(handler.stream.fileno()).st_mode)
+        if not stat.S_ISREG(os.stat(handler.baseFilename).st_mode):
+            handler.stream = handler._open()
+            return True
+    return False
 
 
 def reopen(handler: logging.FileHandler) -> None:

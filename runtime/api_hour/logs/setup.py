@@ -191,9 +191,13 @@ def _replace_blocking_handlers(logger: logging.Logger) -> None:
 
 def _unblocked(old: Any) -> Any:
     """Return a handler that writes to the same stream without waiting; others as they are."""
-    if type(old) is not logging.StreamHandler or not hasattr(old.stream, "fileno"):
+    if type(old) is logging.StreamHandler and hasattr(old.stream, "fileno"):
+        new = NonBlockingHandler(old.stream)
+    elif files.may_wait(old):
+        new = NonBlockingHandler(old.stream)
+        old.close()  # the new one has a descriptor of its own
+    else:
         return old
-    new = NonBlockingHandler(old.stream)
     new.setFormatter(old.formatter)
     new.setLevel(old.level)
     new.filters = old.filters

@@ -1,6 +1,8 @@
 """Files that root opens: nobody else has a say in which file that is."""
 
 import os
+import socket
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -104,6 +106,29 @@ def test_a_file_of_others_is_refused_and_so_is_a_hard_link(
     (theirs / "hard").unlink()
 
 
+def test_a_pipe_is_opened_only_where_others_cannot_put_one(tmp_path: Path, theirs: Path) -> None:
+    safe, sticky = given(tmp_path / "safe", 0), given(tmp_path / "sticky", 0, 0o1777)
+    shared = given(tmp_path / "shared", 0, 0o775)
+    for folder, user, accepted in (
+        (theirs, MALLORY, False),
+        (theirs, 0, False),
+        (shared, MALLORY, False),
+        (sticky, MALLORY, False),
+        (sticky, 0, True),
+        (safe, MALLORY, True),
+    ):
+        pipe = folder / f"pipe{user}"
+        os.mkfifo(pipe)
+        os.chown(pipe, user, user)
+        reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+        if accepted:
+            as_a_log(pipe, owner=MALLORY)
+        else:
+            with pytest.raises(ForeignFile, match=f"{pipe} is neither a file nor a terminal: "):
+                as_a_log(pipe, owner=MALLORY)
+        os.close(reader)
+
+
 def test_the_whole_chain_of_folders_is_looked_at(tmp_path: Path, theirs: Path) -> None:
     below = given(theirs / "below", 0)
     for path in (theirs / "file", below / "file"):
@@ -162,6 +187,80 @@ def test_a_descriptor_of_this_process_is_opened_as_it_is(theirs: Path, tmp_path:
     with pytest.raises(OSError, match="No such device"):  # nobody reads, and nobody is waited for
         as_a_log(tmp_path / "pipe")
     strictly(Path("/dev/null"))
+
+
+def test_an_open_file_of_another_process_is_opened_if_that_is_roots(
+    tmp_path: Path, target: Path
+) -> None:
+    os.link(target, tmp_path / "second")
+    with target.open() as only_read:
+        for user in (0, MALLORY):
+            command = ["sleep", "600"]
+            with subprocess.Popen(
+                command, stdin=only_read, stdout=subprocess.PIPE, user=user
+            ) as other:
+                output, read = (Path(f"/proc/{other.pid}/fd/{number}") for number in (1, 0))
+                try:
+                    if user == 0:
+                        descriptor = open_owned(str(output), NEW, "the log", anywhere=True)
+                        assert os.get_blocking(descriptor)
+                        os.write(descriptor, b"one line\n")
+                        os.close(descriptor)
+                        assert other.stdout is not None
+                        assert other.stdout.readline() == b"one line\n"
+                        with pytest.raises(ForeignFile, match="has a second name"):
+                            as_a_log(read)
+                    else:
+                        with pytest.raises(ForeignFile, match="is not followed"):
+                            as_a_log(output)
+                finally:
+                    other.kill()
+    (tmp_path / "second").unlink()
+
+
+def test_an_error_names_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as unopenable:
+        for path in (tmp_path, Path(f"/proc/self/fd/{unopenable.fileno()}")):
+            with pytest.raises(OSError, match=f"'{path}'"):
+                as_a_log(path)
+    monkeypatch.setattr("api_hour.owned_files.os.fchown", lambda *_: os.close(-1))
+    with pytest.raises(OSError, match=f"'{tmp_path}/new'"):
+        as_a_log(tmp_path / "new", give=(SERVICE, SERVICE))
+
+
+def test_an_empty_file_as_logrotate_creates_it_is_given_away_and_keeps_its_group(
+    tmp_path: Path, theirs: Path
+) -> None:
+    safe, shared = given(tmp_path / "safe", 0), given(tmp_path / "shared", 0, 0o775)
+    below = given(shared / "below", 0)
+    of_all = given(tmp_path / "all", 0, 0o777)
+    in_theirs = given(theirs / "below", 0, 0o775)
+    group = 54323
+    for folder, text, owner in (
+        (safe, "", SERVICE),
+        (safe, "text", SERVICE),
+        (shared, "", SERVICE),
+        (shared, "text", 0),  # perhaps the log of another daemon, moved there
+        (below, "", SERVICE),
+        (of_all, "", 0),
+        (in_theirs, "", 0),
+    ):
+        path = folder / f"log{text}"
+        path.write_text(text)
+        os.chown(path, 0, group)
+        path.chmod(0o640)
+        as_a_log(path, owner=SERVICE, give=(SERVICE, SERVICE))
+        after = path.stat()
+        assert (after.st_uid, after.st_gid) == (owner, group), path
+        assert after.st_mode & 0o777 == 0o640
+        new = folder / "new"
+        as_a_log(new, owner=SERVICE, give=(SERVICE, SERVICE))
+        assert (new.stat().st_uid, new.stat().st_gid) == (SERVICE, SERVICE)
+        new.unlink()
+    (shared / "logtext").rename(shared / "truncated")
+    # What a caller truncates was not empty.
+    as_a_log(shared / "truncated", os.O_WRONLY | os.O_TRUNC, give=(SERVICE, SERVICE))
+    assert (shared / "truncated").stat().st_uid == 0
 
 
 def test_flags_mean_what_they_mean_to_open(tmp_path: Path) -> None:

@@ -1,14 +1,16 @@
 """Whatever ``logging.yaml`` says, its filters act and somebody hears the records."""
 
 import logging
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
 
-from api_hour.logs import setup
+from api_hour.logs import setup, streams
 
 
 class Hides(logging.Filter):
@@ -64,6 +66,46 @@ def test_a_handler_behind_one_that_collects_never_waits(gunicorn: Any) -> None:
     setup.apply(given, gunicorn)
     [handler] = logging.root.handlers
     assert type(handler.target).__name__ == "NonBlockingHandler"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("named_by", ["errorlog", "logging.yaml", "logging.yaml, delayed"])
+def test_a_pipe_that_is_named_as_a_file_is_not_waited_for(
+    gunicorn: Any, tmp_path: Path, named_by: str
+) -> None:
+    pipe, given = tmp_path / "pipe", settings()
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    if named_by == "errorlog":
+        gunicorn.cfg.set("errorlog", str(pipe))
+        gunicorn.setup(gunicorn.cfg)
+        given, logger = {}, gunicorn.error_log
+    else:
+        file = {"class": "logging.FileHandler", "filename": str(pipe), "delay": "," in named_by}
+        given["handlers"]["console"] = file
+        logger = logging.root
+    setup.apply(given, gunicorn)
+    handler = logger.handlers[-1]  # the others are pytest's
+    assert type(handler).__name__ == "NonBlockingHandler"
+    with pipe.open("ab", buffering=0) as full:
+        os.set_blocking(full.fileno(), False)
+        while full.write(b"x" * 4096):
+            pass
+    logger.error("nobody reads")
+    while os.read(reader, 1 << 16).endswith(b"x"):
+        streams.drain()
+    os.close(reader)
+
+
+def test_a_regular_file_stays_a_file(gunicorn: Any, tmp_path: Path) -> None:
+    given = settings()
+    for name, delay in (("one", False), ("two", True)):
+        file = {"class": "logging.FileHandler", "filename": str(tmp_path / name), "delay": delay}
+        given["handlers"][name] = file
+    given["root"]["handlers"] = ["one", "two"]
+    setup.apply(given, gunicorn)
+    assert all(isinstance(handler, logging.FileHandler) for handler in logging.root.handlers)
+    assert (tmp_path / "one").exists()
+    assert not (tmp_path / "two").exists()
 
 
 def test_a_file_that_fails_half_way_leaves_gunicorns_handlers(
