@@ -4,10 +4,17 @@ the command line, read into one Generation.
 What wins, from the least: the defaults < main.yaml < WEB_CONCURRENCY and PORT < gunicorn.conf.py <
 GUNICORN_CMD_ARGS < the command line. Each value is applied together with its place, so that an
 error names both. The loader never imports the project's code: workers do.
+
+Root runs ``gunicorn.conf.py``, so it matters who may have put a file there, and the question comes
+before the file is read. What an option names is the operator's choice. What is found without one
+must be root's, or that of the owner of its folder; where all users may write, only root's own
+counts. So nobody plants a file in ``/tmp``, and a developer's own folder still works. A reload
+takes no file of a user whom the start did not trust, whoever named it.
 """
 
 import ast
 import difflib
+import errno
 import inspect
 import io
 import os
@@ -103,6 +110,7 @@ class Loader(Application):  # type: ignore[misc]
         # another release by then, and the master has changed its environment.
         self._start_folder: str = util.getcwd()
         self._environment = MappingProxyType(dict(os.environ))
+        self._trusted_at_start: frozenset[int] | None = None  # users; None until it is read
         super().__init__(prog=prog)
 
     def do_load_config(self) -> None:
@@ -161,7 +169,10 @@ class Loader(Application):  # type: ignore[misc]
             warnings=tuple(self._warnings),
             origin=", ".join(self._files) or f"no file in etc/{self._name} or /etc/{self._name}",
             trusted=trusted,
+            veiled=dict(self._veiled),
         )
+        if self._trusted_at_start is None:
+            self._trusted_at_start = trusted
 
     def enter_start_folder(self) -> str:
         """Go where the daemon was started, or to the root if that is gone; return where.
@@ -204,6 +215,11 @@ class Loader(Application):  # type: ignore[misc]
         variable = self._environment.get("GUNICORN_CMD_ARGS", "")
         in_variable = command_line.parse_variable(variable) if variable else {}
         folder, python, label = self._find_files(in_variable, options)
+        for name in FILES[:2]:
+            if (folder / name).exists():
+                if "config_dir" not in {**in_variable, **options}:
+                    _refuse_planted(folder, name, "--config-dir")
+                self._refuse_newcomers(folder / name)
         self._section, self._document = yaml_document.load(folder / "main.yaml").split("api_hour")
         self._logging = yaml_document.load(folder / "logging.yaml")
         self._logs = logging_yaml.read(self._logging, self._name)
@@ -260,6 +276,8 @@ class Loader(Application):  # type: ignore[misc]
             self._enter_chdir({} if "chdir" in given else python, label)
         folder = self._config_folder(given.get("config_dir"))
         if not location and (location := _default_file(folder)):
+            if "config_dir" not in given or Path(location).parent != folder:
+                _refuse_planted(Path(location).parent, CONFIG_FILE, "--config")
             python, label = self._run_python(location)
             self._enter_chdir({} if "chdir" in given else python, label)
             if not folder.is_dir():
@@ -269,8 +287,11 @@ class Loader(Application):  # type: ignore[misc]
     def _config_folder(self, given: str | None) -> Path:
         """Return ``given``, else etc/NAME in the working directory, else /etc/NAME."""
         if given is None:
-            local = Path.cwd() / "etc" / self._name
-            return local if local.is_dir() else Path("/etc", self._name)
+            for base in (Path.cwd(), Path("/")):
+                if (folder := base / "etc" / self._name).is_dir():
+                    _refuse_planted(base, f"etc/{self._name}", "--config-dir")
+                    break
+            return folder
         folder = Path(self._folder, given)
         if not folder.is_dir():
             raise ConfigError(f"--config-dir {given}: there is no such folder")
@@ -300,6 +321,7 @@ class Loader(Application):  # type: ignore[misc]
             )
         if not os.path.exists(path):
             raise ConfigError(f"{shown} does not exist: name another with --config")
+        self._refuse_newcomers(path)
         values = _run(shown, lambda: runpy.run_path(path), path)
         self._files.append(shown)
         self._paths.append(path)
@@ -440,14 +462,25 @@ class Loader(Application):  # type: ignore[misc]
         trusted, faults = {ROOT}, list[str]()
         code = [self.cfg.chdir] if self.cfg.uid == ROOT else []  # else a worker without rights
         for path in [*self._paths, *code] if os.geteuid() == ROOT else ():
-            real = Path(path).resolve()
-            trusted |= {place.stat().st_uid for place in (real, *real.parents)}
+            self._refuse_newcomers(path)
+            trusted |= _owners(path).keys()
             try:
-                owned_files.refuse_foreign(str(real), path)
+                owned_files.refuse_foreign(os.path.realpath(path), path)
             except owned_files.ForeignFile as error:
                 faults.append(f"root obeys {path}, which others can change: {error.fault}")
         self._warnings += faults[:1]
         return frozenset(trusted)
+
+    def _refuse_newcomers(self, path: str | Path) -> None:
+        """Raise ConfigError at a reload for what belongs to a user whom the start did not trust."""
+        if os.geteuid() != ROOT or self._trusted_at_start is None:
+            return
+        for user, place in _owners(path).items():
+            if user not in self._trusted_at_start:
+                raise ConfigError(
+                    f"{path} is not read: {place} belongs to user {user}, whose files root did not "
+                    "obey at the start; give it to root, or restart the daemon to trust this user"
+                )
 
     # Listeners
 
@@ -566,6 +599,61 @@ def _default_file(folder: Path) -> str | None:
     """Return the gunicorn.conf.py beside main.yaml, else that of the working directory."""
     files = [folder / CONFIG_FILE, Path.cwd() / CONFIG_FILE]
     return next((str(file) for file in files if file.is_file()), None)
+
+
+def _refuse_planted(folder: Path, path: str, option: str) -> None:
+    """Raise ConfigError if others may have put there what root finds as ``path`` in ``folder``.
+
+    Every name on the way to it counts, and of a link both it and where it leads; not the folders
+    before ``folder``, which root has chosen. ``option`` is how an operator says that it is meant.
+    """
+    if os.geteuid() != ROOT:
+        return
+    at, rest, links = folder.resolve(), path.split("/"), 0
+    while rest:
+        name = rest.pop(0)
+        if name in ("", ".", ".."):
+            at = at.parent if name == ".." else at
+            continue
+        place = at / name
+        found = place.lstat()
+        if fault := _planted(place, found, at.stat()):
+            raise ConfigError(
+                f"{folder / path} is not read: {fault}; remove it, or name it with {option} if "
+                "root shall obey it"
+            )
+        if not stat.S_ISLNK(found.st_mode):
+            at = place
+            continue
+        if (links := links + 1) > owned_files.MAX_LINKS:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(place))
+        target = os.readlink(place)
+        at = Path("/") if target.startswith("/") else at
+        rest = [*target.split("/"), *rest]
+
+
+def _planted(place: Path, found: os.stat_result, folder: os.stat_result) -> str:
+    """Return how another user may have put something into a folder; empty if none may have.
+
+    In a folder without the sticky bit others may still replace what is root's: that is warned of
+    only, because the folders of a ConfigMap and of some shared file systems are like that.
+    """
+    is_folder = stat.S_ISDIR(found.st_mode)
+    if folder.st_mode & stat.S_IWOTH:
+        if found.st_uid != ROOT:
+            owner = f"{place} belongs to user {found.st_uid}"
+            return f"{owner}, and all users may write to {place.parent}"
+        if not is_folder and found.st_nlink > 1:
+            return f"{place} has a second name, and all users may write to {place.parent}"
+    elif not is_folder and found.st_uid not in (ROOT, folder.st_uid):
+        return f"{place} belongs to user {found.st_uid}, and its folder to user {folder.st_uid}"
+    return ""
+
+
+def _owners(path: str | Path) -> dict[int, Path]:
+    """Return who owns a file and the folders of its real path: by user, what is theirs."""
+    real = Path(path).resolve()
+    return {place.stat().st_uid: place for place in (*reversed(real.parents), real)}
 
 
 def _run(shown: str, run: Callable[[], Values], file: str = "") -> Values:

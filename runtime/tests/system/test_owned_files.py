@@ -187,6 +187,23 @@ def test_root_serves_the_project_of_a_user_and_says_so_once(stage: Stage) -> Non
     assert log.read_text().count(told) == log.read_text().count("root obeys") == 1
 
 
+def test_a_configuration_that_others_have_put_there_is_not_run_at_a_reload(stage: Stage) -> None:
+    (stage.sticky / "hello.py").write_text(PROJECT)
+    planted, ran = stage.sticky / "gunicorn.conf.py", stage.folder / "ran"
+    with Daemon(stage.sticky, "hello:Container", "--user=nobody", *FREE) as daemon:
+        daemon.ready()
+        stage.foreign(planted).write_text(f"open({str(ran)!r}, 'w')")
+        mark = daemon.mark()
+        daemon.send(signal.SIGHUP)
+        told = f"Reload failed, the running workers stay: {planted} is not read: {planted} belongs"
+        daemon.wait_for(f"{told} to user {MALLORY}, and all users may write to ", after=mark)
+        assert not ran.exists()
+        planted.unlink()
+        daemon.send(signal.SIGHUP)
+        daemon.wait_for("Reloaded: ", after=mark)
+        assert daemon.stop() == 0
+
+
 def test_a_log_is_not_given_away_where_it_is_a_device_or_already_open(
     stage: Stage, request: pytest.FixtureRequest
 ) -> None:

@@ -12,6 +12,8 @@ import trustme
 from api_hour.config import loader as loader_module
 from api_hour.config.loader import Loader
 from api_hour.exceptions import ConfigError
+from api_hour.logs import setup
+from api_hour.master import arbiter
 
 Load = Callable[..., Loader]
 
@@ -380,6 +382,159 @@ def test_root_trusts_whose_files_it_obeys_and_says_so_once(
     file = f"{tmp_path}/gunicorn.conf.py"
     owner = f"{tmp_path} belongs to user 54321"
     assert told == f"root obeys {file}, which others can change: {owner}"
+
+
+def test_what_cannot_be_opened_is_told_without_the_value_of_a_variable(load: Load) -> None:
+    yaml = "api_hour: {logger_class: !env VALUE, worker_tmp_dir: !env VALUE}"
+    generation = load(yaml=yaml, VALUE="/hidden").generation
+    the_log = r"or logger_class\): logger_class is <!env VALUE>$"
+    with pytest.raises(ConfigError, match=the_log), setup.opening(generation.veiled):
+        generation.cfg.logger_class  # noqa: B018 - Gunicorn loads the class
+    no_file = r"or logger_class\): logger_class is <!env VALUE>: No such file or directory$"
+    with pytest.raises(ConfigError, match=no_file), setup.opening(generation.veiled):
+        os.stat("/hidden/log")
+    with pytest.raises(ConfigError, match=r"cannot be made in <!env VALUE>: No such file"):
+        arbiter._refuse_unusable(generation)
+    generation = load("--worker-tmp-dir=/plain", yaml=yaml, VALUE="/hidden").generation
+    with pytest.raises(ConfigError, match="cannot be made in /plain: No such file"):
+        arbiter._refuse_unusable(generation)
+
+
+MALLORY = 54321  # a user without an account
+RAN = "import pathlib\npathlib.Path(__file__).with_name('ran').touch()"
+# Where a file is found: the modes of its folder, the owners of the folder and of the file.
+PLANTED = {
+    "sticky": (0o1777, 0, MALLORY, "all users may write to "),
+    "sticky, of its owner": (0o1777, MALLORY, MALLORY, "all users may write to "),
+    "writable": (0o777, 0, MALLORY, "all users may write to "),
+    "another's": (0o755, 0, MALLORY, "its folder to user 0"),
+    "group": (0o775, 1000, MALLORY, "its folder to user 1000"),
+}
+MEANT = {
+    "sticky, of root": (0o1777, 0, 0, {0}),
+    "writable, of root": (0o777, 0, 0, {0}),
+    "a developer's": (0o775, 1000, 1000, {0, 1000}),
+    "root's in a developer's": (0o755, 1000, 0, {0, 1000}),
+}
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+
+
+class Found:
+    """A file that is found without an option, and what root does with it."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(loader_module, "ROOT", 0)
+        monkeypatch.setattr(sys, "path", list(sys.path))
+        self.start = folder / "start"
+        self.start.mkdir()
+        self.monkeypatch = monkeypatch
+
+    def put(self, name: str, mode: int, owner: int, user: int) -> Path:
+        path = self.start / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(RAN if path.suffix == ".py" else "api_hour: {max_surge: 7}\n")
+        if path.suffix != ".py" and "logging" in name:
+            path.write_text("root: {level: INFO, handlers: []}\nhandlers: {}\n")
+        os.chown(path, user, user)
+        os.chown(path.parent, owner, owner)
+        path.parent.chmod(mode)
+        return path
+
+    def load(self, *options: str) -> Loader:
+        self.monkeypatch.chdir(self.start)
+        command = ["api_hour", "hello:Container", "--user=nobody", *options]
+        self.monkeypatch.setattr(sys, "argv", command)
+        return Loader(object)
+
+
+@pytest.fixture
+def found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Found:
+    return Found(tmp_path, monkeypatch)
+
+
+FOUND = ["gunicorn.conf.py", "etc/hello/gunicorn.conf.py", "etc/hello/main.yaml"]
+
+
+@as_root
+@pytest.mark.parametrize("name", [*FOUND, "etc/hello/logging.yaml"])
+@pytest.mark.parametrize("case", PLANTED)
+def test_root_does_not_read_what_others_have_put_where_it_looks(
+    found: Found, case: str, name: str
+) -> None:
+    *where, fault = PLANTED[case]
+    path = found.put(name, *where)
+    option = "--config" if name.endswith(".py") else "--config-dir"
+    with pytest.raises(ConfigError) as caught:
+        found.load()
+    told = f"{path} is not read: {path} belongs to user {MALLORY}, and {fault}"
+    assert str(caught.value).startswith(told)
+    assert str(caught.value).endswith(
+        f"; remove it, or name it with {option} if root shall obey it"
+    )
+    assert not path.with_name("ran").exists()
+    value = path if option == "--config" else path.parent
+    assert MALLORY in found.load(f"{option}={value}").generation.trusted
+
+
+@as_root
+@pytest.mark.parametrize("name", FOUND)
+@pytest.mark.parametrize("case", MEANT)
+def test_root_reads_its_own_files_and_those_of_a_developer(
+    found: Found, case: str, name: str
+) -> None:
+    *where, trusted = MEANT[case]
+    path = found.put(name, *where)
+    loader = found.load()
+    assert loader.generation.trusted == trusted
+    assert path.with_name("ran").exists() or loader.cfg.max_surge == 7
+    assert bool(loader.generation.warnings) == (case != "sticky, of root")
+
+
+@as_root
+def test_root_follows_no_link_and_enters_no_folder_that_others_have_put_there(
+    found: Found, tmp_path: Path
+) -> None:
+    path = found.put("etc/hello/main.yaml", 0o755, MALLORY, MALLORY)
+    os.chown(found.start / "etc", MALLORY, MALLORY)
+    found.start.chmod(0o1777)
+    etc = f"{found.start}/etc belongs to user {MALLORY}, and all users may write to {found.start};"
+    for _ in ("with files", "empty, so that /etc/hello does not count"):
+        with pytest.raises(ConfigError, match=etc):
+            found.load()
+        path.unlink(missing_ok=True)
+    path.parent.rmdir()
+    link, target = found.start / "gunicorn.conf.py", tmp_path / "of_root.py"
+    target.write_text(RAN)
+    link.symlink_to(target)
+    assert found.load().generation.origin == "gunicorn.conf.py"
+    (tmp_path / "start" / "ran").unlink()
+    os.chown(link, MALLORY, MALLORY, follow_symlinks=False)
+    with pytest.raises(ConfigError, match=f"{link} belongs to user {MALLORY}, and all users"):
+        found.load()
+    link.unlink()
+    os.link(target, link)
+    with pytest.raises(ConfigError, match=f"{link} has a second name, and all users"):
+        found.load()
+    assert not (found.start / "ran").exists()
+
+
+@as_root
+@pytest.mark.parametrize("name", FOUND)
+def test_a_reload_reads_no_file_of_a_user_whom_the_start_did_not_trust(
+    found: Found, name: str
+) -> None:
+    loader = found.load()
+    path = found.put(name, 0o755, MALLORY, MALLORY)
+    for options in ([], [f"--config-dir={path.parent}"]):
+        found.monkeypatch.setattr(sys, "argv", [*sys.argv, *options])
+        with pytest.raises(ConfigError) as caught:
+            loader.next_generation(loader.generation)
+        assert f" belongs to user {MALLORY}, whose files root did not obey" in str(caught.value)
+        assert str(path) in str(caught.value)
+        assert str(caught.value).endswith("or restart the daemon to trust this user")
+    assert not path.with_name("ran").exists()
+    loader = found.load()  # as a restart does
+    assert loader.next_generation(loader.generation).trusted == {0, MALLORY}
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="for another user, others may have to read it")
