@@ -8,7 +8,7 @@ import os
 import ssl
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from api_hour.config.addresses import ListenerSettings
@@ -31,6 +31,7 @@ class Generation:
     warnings: Sequence[str] = ()  # one line for each setting that has no effect
     origin: str = ""  # the files that were read, or that there are none
     trusted: frozenset[int] = frozenset([ROOT])  # users whose word root takes
+    veiled: Mapping[str, Any] = field(default_factory=dict)  # settings that an error shows so
 
     def enter(self) -> None:
         """Make the release folder the working directory and the first entry of ``sys.path``."""

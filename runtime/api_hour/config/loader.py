@@ -169,6 +169,7 @@ class Loader(Application):  # type: ignore[misc]
             warnings=tuple(self._warnings),
             origin=", ".join(self._files) or f"no file in etc/{self._name} or /etc/{self._name}",
             trusted=trusted,
+            veiled=dict(self._veiled),
         )
         if self._trusted_at_start is None:
             self._trusted_at_start = trusted

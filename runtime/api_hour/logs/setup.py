@@ -19,6 +19,7 @@ from api_hour.exceptions import ConfigError
 from api_hour.logs import NonBlockingHandler, TextFormatter, files, observers
 
 PROCESS_MANAGER = ("api_hour.master", "api_hour.worker")  # loggers
+OPENED = ("errorlog", "accesslog", "syslog_addr", "logger_class")  # settings
 Settings = Mapping[str, Any]  # logging.yaml in dictConfig's form; empty without one
 
 
@@ -44,14 +45,20 @@ class GunicornLogger(Protocol):
 
 
 @contextmanager
-def opening() -> Iterator[None]:
-    """Raise ConfigError if Gunicorn's logger, which is set up in the block, cannot be."""
+def opening(veiled: Settings) -> Iterator[None]:
+    """Raise ConfigError if Gunicorn's logger, which is set up in the block, cannot be.
+
+    ``veiled`` are settings of ``!env`` and ``!file``, as they may be shown.
+    """
     try:
         yield
     except (OSError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        if hidden := [f"{name} is {veiled[name]}" for name in OPENED if name in veiled]:
+            known = error.strerror if isinstance(error, OSError) else ""  # without a path
+            reason = ": ".join(filter(None, [", ".join(hidden), known]))
         raise ConfigError(
-            "the log cannot be opened (errorlog, accesslog, syslog_addr or logger_class): "
-            + str(error).partition("\n")[0]
+            f"the log cannot be opened ({', '.join(OPENED[:-1])} or {OPENED[-1]}): {reason}"
         ) from None
 
 

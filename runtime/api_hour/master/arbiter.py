@@ -166,7 +166,7 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         self._reloader: subprocess.Popen[bytes] | None = None  # ends when this end of its pipe does
         self._reloader_ended_at = 0.0  # by time.time(); 0 while it runs
         self._reloader_backoff = Backoff(MAX_PAUSE)
-        with setup.opening():
+        with setup.opening(app.generation.veiled):
             super().__init__(app)
         self._pid_path = os.path.abspath(self.cfg.pidfile) if self.cfg.pidfile else ""
 
@@ -952,9 +952,10 @@ def _refuse_unusable(generation: Generation) -> None:
     try:
         tempfile.TemporaryFile(dir=cfg.worker_tmp_dir).close()
     except OSError as error:
+        folder = generation.veiled.get("worker_tmp_dir") or cfg.worker_tmp_dir
         raise ConfigError(
             "worker_tmp_dir: the files of the heartbeats cannot be made in "
-            f"{cfg.worker_tmp_dir or 'the folder of temporary files'}: {error.strerror}: name a "
+            f"{folder or 'the folder of temporary files'}: {error.strerror}: name a "
             "folder that exists and that this user may write to, for example /dev/shm"
         ) from None
 

@@ -131,7 +131,8 @@ class Worker(GunicornWorker):  # type: ignore[misc]
         """Turn the forked process into a worker, and run it to its end."""
         streams.drain_in_background()
         if any(getattr(self.log.cfg, name) != getattr(self.cfg, name) for name in OF_LOGS):
-            with setup.opening():  # the first worker of a generation, which it has to prove
+            # The first worker of a generation, which it has to prove.
+            with setup.opening(self.generation.veiled):
                 self.log.setup(self.cfg)
         setup.apply(self.generation.logs, self.log)
         self._drop_privileges()

@@ -12,6 +12,8 @@ import trustme
 from api_hour.config import loader as loader_module
 from api_hour.config.loader import Loader
 from api_hour.exceptions import ConfigError
+from api_hour.logs import setup
+from api_hour.master import arbiter
 
 Load = Callable[..., Loader]
 
@@ -380,6 +382,22 @@ def test_root_trusts_whose_files_it_obeys_and_says_so_once(
     file = f"{tmp_path}/gunicorn.conf.py"
     owner = f"{tmp_path} belongs to user 54321"
     assert told == f"root obeys {file}, which others can change: {owner}"
+
+
+def test_what_cannot_be_opened_is_told_without_the_value_of_a_variable(load: Load) -> None:
+    yaml = "api_hour: {logger_class: !env VALUE, worker_tmp_dir: !env VALUE}"
+    generation = load(yaml=yaml, VALUE="/hidden").generation
+    the_log = r"or logger_class\): logger_class is <!env VALUE>$"
+    with pytest.raises(ConfigError, match=the_log), setup.opening(generation.veiled):
+        generation.cfg.logger_class  # noqa: B018 - Gunicorn loads the class
+    no_file = r"or logger_class\): logger_class is <!env VALUE>: No such file or directory$"
+    with pytest.raises(ConfigError, match=no_file), setup.opening(generation.veiled):
+        os.stat("/hidden/log")
+    with pytest.raises(ConfigError, match=r"cannot be made in <!env VALUE>: No such file"):
+        arbiter._refuse_unusable(generation)
+    generation = load("--worker-tmp-dir=/plain", yaml=yaml, VALUE="/hidden").generation
+    with pytest.raises(ConfigError, match="cannot be made in /plain: No such file"):
+        arbiter._refuse_unusable(generation)
 
 
 MALLORY = 54321  # a user without an account
