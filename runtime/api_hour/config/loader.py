@@ -7,9 +7,10 @@ error names both. The loader never imports the project's code: workers do.
 
 Root runs ``gunicorn.conf.py``, so it matters who may have put a file there, and the question comes
 before the file is read. What an option names is the operator's choice. What is found without one
-must be root's, or that of the owner of its folder; where all users may write, only root's own
-counts. So nobody plants a file in ``/tmp``, and a developer's own folder still works. A reload
-takes no file of a user whom the start did not trust, whoever named it.
+must be root's where all users may write, and root's or the folder's owner's where a group may;
+elsewhere nobody but these two can have put it there. So nobody plants a file in ``/tmp``, and a
+developer's own folder still works. A reload takes no file of a user whom the start did not trust,
+whoever named it.
 """
 
 import ast
@@ -638,14 +639,14 @@ def _planted(place: Path, found: os.stat_result, folder: os.stat_result) -> str:
     In a folder without the sticky bit others may still replace what is root's: that is warned of
     only, because the folders of a ConfigMap and of some shared file systems are like that.
     """
-    is_folder = stat.S_ISDIR(found.st_mode)
+    is_folder, may_group = stat.S_ISDIR(found.st_mode), folder.st_mode & stat.S_IWGRP
     if folder.st_mode & stat.S_IWOTH:
         if found.st_uid != ROOT:
             owner = f"{place} belongs to user {found.st_uid}"
             return f"{owner}, and all users may write to {place.parent}"
         if not is_folder and found.st_nlink > 1:
             return f"{place} has a second name, and all users may write to {place.parent}"
-    elif not is_folder and found.st_uid not in (ROOT, folder.st_uid):
+    elif may_group and not is_folder and found.st_uid not in (ROOT, folder.st_uid):
         return f"{place} belongs to user {found.st_uid}, and its folder to user {folder.st_uid}"
     return ""
 

@@ -55,7 +55,7 @@ def opening(veiled: Settings) -> Iterator[None]:
     except (OSError, RuntimeError) as error:
         reason = str(error).partition("\n")[0]
         if hidden := [f"{name} is {veiled[name]}" for name in OPENED if name in veiled]:
-            known = isinstance(error, OSError) and error.strerror  # without a path
+            known = error.strerror if isinstance(error, OSError) else ""  # without a path
             reason = ": ".join(filter(None, [", ".join(hidden), known]))
         raise ConfigError(
             f"the log cannot be opened ({', '.join(OPENED[:-1])} or {OPENED[-1]}): {reason}"

@@ -407,7 +407,6 @@ PLANTED = {
     "sticky": (0o1777, 0, MALLORY, "all users may write to "),
     "sticky, of its owner": (0o1777, MALLORY, MALLORY, "all users may write to "),
     "writable": (0o777, 0, MALLORY, "all users may write to "),
-    "another's": (0o755, 0, MALLORY, "its folder to user 0"),
     "group": (0o775, 1000, MALLORY, "its folder to user 1000"),
 }
 MEANT = {
@@ -415,6 +414,7 @@ MEANT = {
     "writable, of root": (0o777, 0, 0, {0}),
     "a developer's": (0o775, 1000, 1000, {0, 1000}),
     "root's in a developer's": (0o755, 1000, 0, {0, 1000}),
+    "a developer's in root's": (0o755, 0, 1000, {0, 1000}),
 }
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
 
