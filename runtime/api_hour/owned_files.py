@@ -44,8 +44,8 @@ CURE = "name a file of root's, in folders that belong to root and that nobody el
 class ForeignFile(ConfigError):
     """Others have a say in a file: ``fault`` says who, and where."""
 
-    def __init__(self, what: str, fault: str) -> None:
-        super().__init__(f"{what}: {fault}; {CURE}")
+    def __init__(self, what: str, fault: str, cure: str = CURE) -> None:
+        super().__init__(f"{what}: {fault}; {cure}")
         self.fault = fault
 
 
@@ -182,9 +182,11 @@ def located(path: str, what: str, *, trusted: Collection[int] = (ROOT,)) -> Iter
                 place = place._replace(is_open=True)
             else:
                 links += 1
-                _refuse_link(place, found, what, trusted, links)
                 with _naming(place.path):
                     target = os.readlink("", dir_fd=there)
+                _refuse_link(place, found, target, what, trusted)
+                if links > MAX_LINKS:
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), place.path)
                 rest = _names(target) + rest
                 if target.startswith("/"):
                     at, folder = "/", _step(opened, "/")
@@ -283,15 +285,16 @@ def _refuse_fault(place: Place, what: str) -> None:
 
 
 def _refuse_link(
-    place: Place, found: os.stat_result, what: str, trusted: Collection[int], links: int
+    place: Place, found: os.stat_result, target: str, what: str, trusted: Collection[int]
 ) -> None:
-    fault = place.fault
+    fault, cure = place.fault, CURE
     if found.st_uid not in trusted:
         fault = f"it belongs to user {found.st_uid}"
+    elif fault:  # as far as root can tell it is what the operator has made
+        meant = os.path.normpath(os.path.join(os.path.dirname(place.path), target))
+        cure = f"name what it leads to, {meant}, if you mean that"
     if fault:
-        raise ForeignFile(what, f"the link {place.path} is not followed: {fault}")
-    if links > MAX_LINKS:
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), place.path)
+        raise ForeignFile(what, f"the link {place.path} is not followed: {fault}", cure)
 
 
 def _refuse_file(place: Place, found: os.stat_result, what: str, owners: Collection[int]) -> None:

@@ -77,6 +77,19 @@ def test_a_link_of_others_is_not_followed_anywhere_in_the_path(
     assert not (tmp_path / "made").exists()
 
 
+def test_a_link_of_root_where_a_group_may_write_is_named_with_what_it_leads_to(
+    tmp_path: Path, target: Path
+) -> None:
+    shared = given(tmp_path / "shared", 0, 0o775)
+    for name, leads in (("absolute", target), ("relative", Path("../target"))):
+        link = linked(shared / name, leads, 0)
+        cure = f"the link {link} is not followed: .*; name what it leads to, {target}, if"
+        with pytest.raises(ForeignFile, match=cure):
+            as_a_log(link)
+    with pytest.raises(ForeignFile, match=r"belongs to user .*; name a file of root's"):
+        as_a_log(linked(shared / "foreign", target, MALLORY))
+
+
 @pytest.mark.parametrize("opened", [strictly, as_a_log])
 def test_links_of_root_are_followed(opened: Callable[..., None], tmp_path: Path) -> None:
     (tmp_path / "deep" / "er").mkdir(parents=True)
