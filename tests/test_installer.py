@@ -290,6 +290,11 @@ def test_an_upgrade_does_not_wait_for_ever_for_the_old_master(site: Site) -> Non
     arguments = [str(site.run), "hello:Container", f"--pid={site.run}/hello.pid"]
     with Program("sh", "-c", MASTER, *arguments, before_exec=become) as master:
         master.wait_for("Ready")
+        environment = site.prefix / "environment"
+        before = environment.read_text()
+        environment.write_text(f"{before}NEWS=1\n")
+        assert f"{environment} has changed since the daemon started" in site.refuses("rollback")
+        environment.write_text(before)
         line = site.refuses("rollback")
         assert f"the old master {master.pid} did not stop within 3 s" in line
         assert line.endswith("; 0.1.0 stays current")
@@ -337,6 +342,12 @@ def test_a_line_of_the_environment_that_sets_nothing_is_refused(site: Site, line
         said = site.refuses(verb)
         assert f"{site.prefix}/environment:2: write NAME=value, or # before a comment" in said
         assert (line in said) is (line in "NAME=value")
+
+
+@pytest.mark.parametrize("line", ['A="b"', "A='b'", "A=b\r"])
+def test_quotes_and_ends_of_windows_do_not_become_a_part_of_a_value(site: Site, line: str) -> None:
+    (site.prefix / "environment").write_text(f"FIRST=1\n{line}\n")
+    assert f"{site.prefix}/environment:2: write the value without quotes" in site.refuses("serve")
 
 
 @pytest.mark.parametrize("owner", ["root", "another"])

@@ -199,7 +199,8 @@ def first(database: str, source: Source, host: Host) -> tuple[Path, Path]:
     site = Site(host.folder / "opt" / "hello", host.folder / "none", host)
     site.prefix.mkdir(parents=True)
     (site.prefix / "environment").write_text(f"# the daemon's\nDATABASE_URL={database}\n")
-    serve = f"{site.prefix}/current/install.sh serve\n"
+    user = f"SERVICE_USER={host.account.pw_name}"
+    serve = f"{user} {site.prefix}/current/install.sh serve\n"
     how = "systemctl enable --now " if Path("/run/systemd/system").is_dir() else serve
     said = site.install(source.archive)
     assert f"Nothing serves from {site.prefix}: start it with {how}" in said

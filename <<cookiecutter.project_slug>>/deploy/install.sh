@@ -92,7 +92,8 @@ begin() {
     cd /      # Python would import what anybody put into the caller's folder
     umask 022 # the daemon runs as another user
     refuse_foreign_files
-    mkdir -p "$prefix/releases"
+    mkdir -p "$prefix/releases" 2> /dev/null && [[ -w $prefix/releases ]] || fail \
+        "$prefix is not yours: run this as root, or name a folder of your own in PREFIX"
     exec 9<> "$prefix/releases/.lock"
     flock --nonblock 9 || fail "another installation is in progress"
     trap undo EXIT
@@ -101,6 +102,7 @@ begin() {
             "if it is still there, and try again"
     find_user
     read_environment
+    refuse_changed_environment
 }
 
 # Before root looks at what PREFIX holds: fail if it may be somebody else's word.
@@ -116,7 +118,7 @@ refuse_foreign_files() {
 # followed, must be root's and writable by nobody else. In a folder such as /tmp nobody renames or
 # removes what is another's, but anybody may take a name that is free.
 refuse_foreign() {
-    local rest=$1/ folder='' place found uid mode owner links=0
+    local rest=$1/ folder='' place found uid mode owner ours links=0
     while [[ -n $rest ]]; do
         place=${rest%%/*} rest=${rest#*/}
         case $place in
@@ -131,8 +133,9 @@ refuse_foreign() {
         }
         uid=${found%% *} owner=${found##* } mode=${found#* }
         mode=${mode% *}
+        [[ $place/ != "$prefix"/* ]] || ours=", or give it to root (chown -h root: $place)"
         [[ $uid == 0 ]] || refuse "$place belongs to $owner (user $uid), and root trusts root alone:" \
-            "take another PREFIX, run this as that user, or give it to root (chown -h root: $place)"
+            "take another PREFIX, or run this as that user${ours:-}"
         if [[ -L $place ]]; then
             ((++links < 40)) || refuse "$place is a link to itself"
             rest=$(readlink -- "$place")/$rest
@@ -189,6 +192,7 @@ find_user() {
 make_user() {
     local output
     [[ -z ${SERVICE_USER:-} ]] || fail "there is no user $user: make it, or name another SERVICE_USER"
+    [[ ! -e $run ]] || fail "there is no user $user: name the owner of $run in SERVICE_USER"
     output=$(PATH=$PATH:/usr/sbin useradd --system --user-group --no-create-home \
         --home-dir /nonexistent --shell /usr/sbin/nologin "$user" 2>&1) ||
         fail "no system user $user could be made: ${output##*$'\n'}; make it, or set SERVICE_USER"
@@ -200,10 +204,24 @@ read_environment() {
     local line number=0
     environment=$prefix/environment
     [[ -e $environment ]] || environment=/dev/null
+    [[ -r $environment ]] || fail "you may not read $environment: run this as root"
     while IFS= read -r line || [[ -n $line ]]; do
         ((++number))
         [[ -z $line || $line == '#'* || $line =~ ^[A-Za-z_][A-Za-z_0-9]*= ]] ||
             fail "$environment:$number: write NAME=value, or # before a comment"
+        [[ $line != *=\"*\" && $line != *=\'*\' && $line != *$'\r' ]] ||
+            fail "$environment:$number: write the value without quotes, and end lines as Unix does"
+    done < "$environment"
+}
+
+# A new master begins with the environment of the old one, so what has changed would be ignored.
+refuse_changed_environment() {
+    local line master
+    master=$(live_pid "$run/$name.pid") || return 0
+    while IFS= read -r line || [[ -n $line ]]; do
+        [[ -z $line || $line == '#'* ]] || grep -qzxF -e "$line" "/proc/$master/environ" ||
+            fail "$environment has changed since the daemon started, and only a start reads it: stop" \
+                "the daemon (kill $master), and try again"
     done < "$environment"
 }
 
@@ -324,6 +342,8 @@ upgrade() {
         fi
         if read -r -t 0.05 sender message <&8; then
             [[ $message != STATUS=Starting ]] || started=$sender
+            [[ $sender != "$master" || $message != "STATUS=The new master is gone" ]] ||
+                fail "the new master exited: see its log"
             [[ ! $message =~ ^STATUS=([0-9]+)\ of\ ([0-9]+)\ workers\ ready ||
                 ${BASH_REMATCH[1]} != "${BASH_REMATCH[2]}" ]] || ready+="$sender "
         else
@@ -378,16 +398,17 @@ unit() {
 
 <% endif %>
 start_command() {
+    local serve="${SERVICE_USER:+SERVICE_USER=$SERVICE_USER }$prefix/current/install.sh serve"
 <% if cookiecutter.systemd %>
     local shown
     shown=$(unit) || shown='no systemd'
     case $shown in
         *"WorkingDirectory=$prefix/current"*) echo "systemctl start $name" ;;
-        *WorkingDirectory=/* | 'no systemd') echo "$prefix/current/install.sh serve" ;;
+        *WorkingDirectory=/* | 'no systemd') echo "$serve" ;;
         *) echo "systemctl enable --now $prefix/current/etc/systemd/system/*" ;;
     esac
 <% else %>
-    echo "$prefix/current/install.sh serve"
+    echo "$serve"
 <% endif %>
 }
 
