@@ -92,8 +92,9 @@ begin() {
     cd /      # Python would import what anybody put into the caller's folder
     umask 022 # the daemon runs as another user
     refuse_foreign_files
-    mkdir -p "$prefix/releases" 2> /dev/null && [[ -w $prefix/releases ]] || fail \
-        "$prefix is not yours: run this as root, or name a folder of your own in PREFIX"
+    mkdir -p "$prefix/releases" 2> /dev/null || true
+    [[ -w $prefix/releases ]] ||
+        fail "you may not write to $prefix: run this as root, or name a folder of your own in PREFIX"
     exec 9<> "$prefix/releases/.lock"
     flock --nonblock 9 || fail "another installation is in progress"
     trap undo EXIT
