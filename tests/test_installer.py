@@ -4,11 +4,14 @@ The releases here are empty but for a program instead of Python, which says what
 test_release.py has real ones.
 """
 
+import fcntl
 import os
+import pty
 import pwd
 import shutil
 import stat
 import subprocess
+import termios
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,8 +20,8 @@ import pytest
 
 from testkit.processes import Program
 from testkit.projects import bake
-from testkit.users import RIGHTS, free_name, made_user, none_but, open_folder
-from testkit.waiting import TIMEOUT
+from testkit.users import RIGHTS, free_name, made_user, none_but, open_folder, open_python
+from testkit.waiting import TIMEOUT, until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights to give up")
 FILES = ("environment", "releases", "releases/.lock", "current", "previous")
@@ -49,6 +52,34 @@ trap 'sh -c "sleep 600; :" "$@" & echo $! > "$0/hello.pid.2"' USR2
 echo $$ > "$0/hello.pid"
 echo Ready
 while :; do sleep 0.05; done
+"""
+# It notes what it may do with the terminal of whoever started the installer, and serves until TERM.
+INTRUDER = """
+import fcntl, os, signal, sys, termios
+def note(text):
+    with open(os.environ["REPORT"], "a") as file:
+        print(text, file=file)
+def end(*_):
+    note("terminated")
+    os._exit(7)
+signal.signal(signal.SIGTERM, end)
+for number in (0, 1, 2):
+    for act in (
+        lambda: os.open("/dev/tty", os.O_RDWR),
+        lambda: fcntl.ioctl(number, termios.TIOCSTI, b"x"),
+        lambda: fcntl.ioctl(number, termios.TIOCSCTTY, 0),
+    ):
+        try:
+            act()
+            note("may act")
+        except OSError:
+            pass
+    if os.isatty(number) and fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE != os.O_WRONLY:
+        note("may read")
+note("looked")
+print("Looked", flush=True)
+if "--check" not in sys.argv or "SLOW" in os.environ:
+    signal.pause()
 """
 Spoil = Callable[[Path, pwd.struct_passwd], Path]
 
@@ -298,6 +329,62 @@ def test_an_upgrade_does_not_wait_for_ever_for_the_old_master(site: Site) -> Non
         line = site.refuses("rollback")
         assert f"the old master {master.pid} did not stop within 3 s" in line
         assert line.endswith("; 0.1.0 stays current")
+
+
+@pytest.fixture
+def report(site: Site) -> Path:
+    """Return the file of what an intruder notes, who is the program of all releases."""
+    python = open_python(site.account.pw_name)
+    if python is None:
+        pytest.skip("no other user may run a Python")
+    intruder, report = site.folder / "intruder.py", site.folder / "report"
+    intruder.write_text(INTRUDER)
+    report.touch()
+    report.chmod(0o666)
+    for version in ("0.1.0", "0.2.0"):
+        program = site.prefix / "releases" / version / "venv" / "bin" / "python"
+        program.write_text(f'#!/bin/sh\nexec {python} {intruder} "$@"\n')
+    (site.prefix / "environment").write_text(f"REPORT={report}\n")
+    return report
+
+
+@pytest.mark.parametrize("verb", ["serve", "rollback"])
+@pytest.mark.parametrize("end", ["Ctrl-C", "Ctrl-backslash", "hangup"])
+def test_what_the_user_runs_has_no_terminal_and_ends_with_roots(
+    site: Site, report: Path, verb: str, end: str
+) -> None:
+    with (site.prefix / "environment").open("a") as environment:
+        environment.write("SLOW=yes\n")
+    keyboard, terminal = pty.openpty()
+    shell = f"trap : INT QUIT; {site.installer} {verb}; echo $? > {site.folder}/status"
+    process = subprocess.Popen(
+        ["bash", "-c", shell],
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        env=os.environ | {"PREFIX": str(site.prefix), "SERVICE_USER": site.account.pw_name},
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    os.close(terminal)
+    try:
+        until(lambda: "looked" in report.read_text(), "the program did not start")
+        assert "may" not in report.read_text()
+        if end == "hangup":
+            os.close(keyboard)
+        else:
+            os.write(keyboard, b"\x03" if end == "Ctrl-C" else b"\x1c")
+        process.wait(TIMEOUT)
+        until(lambda: "terminated" in report.read_text(), "the program did not end")
+        assert report.read_text().split() == ["looked", "terminated"]
+        if end != "hangup":
+            status = (site.folder / "status").read_text()
+            assert status == "7\n" if verb == "serve" else status != "0\n"
+            assert (site.prefix / "current").readlink() == Path("releases/0.2.0")
+    finally:
+        process.kill()
+        if end != "hangup":
+            os.close(keyboard)
 
 
 def test_the_daemon_has_its_users_rights_and_no_others(site: Site) -> None:

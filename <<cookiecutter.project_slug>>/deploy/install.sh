@@ -25,6 +25,7 @@ user=${SERVICE_USER:-$name} # who does what needs no root, if root runs this
 timeout=90 # seconds for a new master to be ready; boot_timeout ends it sooner
 created='' switched='' before='' listener='' # what undo() has to undo
 as_user=()                                   # the command that gives up root's rights for another
+terminal=''                                  # whether root has one, which is not for that user
 
 main() {
     [[ $prefix == /* ]] || prefix=$PWD/$prefix
@@ -79,8 +80,11 @@ serve() {
     read_environment
     enter "$prefix/current"
     export NOTIFY_SOCKET=$run/notify
-    exec "${service[@]}" "$prefix/current/venv/bin/python" -P -m api_hour "$name:Container" \
-        --pid "$run/$name.pid" 3< "$environment"
+    service+=("$prefix/current/venv/bin/python" -P -m api_hour "$name:Container"
+        --pid "$run/$name.pid")
+    exec 3< "$environment"
+    [[ -n $terminal ]] || exec "${service[@]}"
+    "${service[@]}"
 }
 
 # Print the comment at the top of this file.
@@ -172,6 +176,7 @@ find_user() {
             env "HOME=$home" "USER=$user" "LOGNAME=$user" setpriv "--reuid=$uid" "--regid=$gid"
             --init-groups --inh-caps=-all --bounding-set=-all --no-new-privs --
         )
+        ((!uid)) || ! has_terminal || leave_terminal
         [[ -e $run || -L $run ]] || { mkdir -m 700 "$run" && chown "$uid:$gid" "$run"; }
     else
         uid=$EUID user=$(id -un)
@@ -182,12 +187,41 @@ find_user() {
             "stop the service and remove it"
     # What is in environment acts on no process of root: neither LD_PRELOAD nor PATH.
     # shellcheck disable=SC2016 # for the child to expand
-    service=("${as_user[@]}" bash -c '
+    service=(${terminal:+attend} "${as_user[@]}" bash -c '
         while IFS= read -r line || [[ -n $line ]]; do
             [[ -z $line || $line == "#"* ]] || export "$line"
         done <&3
         exec "$@" 3<&- 9>&-
     ' "$name")
+}
+
+has_terminal() {
+    local stat
+    stat=$(< "/proc/$$/stat")
+    [[ ! ${stat##*)} =~ ^(\ [^ ]+){4}\ 0\  ]] # the fifth field after the name, see proc(5)
+}
+
+# Whoever has root's terminal can push keystrokes into root's shell, and whoever has a descriptor to
+# read from it can take them away. In a session of its own a process has no terminal.
+leave_terminal() {
+    terminal=yes as_user=(setsid --wait "${as_user[@]}")
+    exec < /dev/null
+    [[ ! -t 1 ]] || exec > /dev/fd/1 # the same, but only to write
+    [[ ! -t 2 ]] || exec 2> /dev/fd/2
+}
+
+# Run a command of the service's user in its own session, where no Ctrl-C and no end of the terminal
+# reaches it: pass them on, and wait until it has ended. As a child it leads no process group, so
+# setsid does not fork, and $! is the command itself.
+attend() {
+    local status=0 signalled=yes
+    trap 'signalled=yes; send TERM "$!" || true' INT QUIT TERM HUP
+    env --default-signal=INT,QUIT "$@" & # bash ignores them in the background
+    while [[ -n $signalled ]]; do
+        signalled='' status=0
+        wait "$!" || status=$?
+    done
+    return "$status"
 }
 
 make_user() {
