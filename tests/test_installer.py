@@ -140,7 +140,7 @@ class Site:
 
     def serves(self, **variables: str) -> dict[str, list[str]]:
         """Return what the daemon reports."""
-        return reported(self.succeeds("serve", **variables))
+        return reported(self.succeeds("serve", folder=None, **variables))
 
 
 @pytest.fixture(scope="module")
