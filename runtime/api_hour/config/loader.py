@@ -300,6 +300,16 @@ class Loader(Application):  # type: ignore[misc]
             raise ConfigError(f"--config-dir {given} holds none of {', '.join(FILES)}")
         return folder
 
+    def chdir(self) -> None:
+        """Go to the folder of the settings, and let ``gunicorn.conf.py`` import from it.
+
+        In a folder like ``/tmp`` root imports nothing, now or later: anybody may put modules there.
+        """
+        os.chdir(self.cfg.chdir)
+        shared = stat.S_IWOTH | stat.S_ISVTX
+        if os.geteuid() != ROOT or os.stat(".").st_mode & shared != shared:
+            super().chdir()
+
     def _enter_chdir(self, values: Values, label: Label) -> None:
         if "chdir" in values:
             self._set("chdir", values["chdir"], label)

@@ -148,6 +148,8 @@ class Worker(GunicornWorker):  # type: ignore[misc]
         groups: list[int] = []
         if self.cfg.initgroups:
             groups = os.getgrouplist(pwd.getpwuid(user).pw_name, group)
+        if user != os.geteuid():
+            os.setsid()  # without a terminal, whose keystrokes are its owner's word
         if groups or (user, group) != (os.geteuid(), os.getegid()):
             privileges.drop(user, group, groups)
 

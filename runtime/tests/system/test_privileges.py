@@ -90,6 +90,7 @@ def test_workers_have_no_right_of_root(
         assert rights(master)[:3] == ({0}, {0}, {*ROOTS})
         for worker in daemon.workers():
             assert rights(worker) == ({uid}, {gid}, {*groups}, "")
+            assert os.getsid(worker) == worker  # so it has no terminal of root's
 
     with Daemon(readable, *arguments, command=command) as daemon:
         daemon.ready()

@@ -549,3 +549,13 @@ def test_a_key_that_all_users_may_read_is_warned_of(
     for mode, warnings in ((0o644, (told,)), (0o640, ())):
         path.chmod(mode)
         assert load("--user=nobody", yaml=listen).generation.warnings == warnings
+
+
+@as_root
+@pytest.mark.parametrize(("mode", "imports"), [(0o1777, False), (0o755, True)])
+def test_root_imports_nothing_from_a_folder_like_tmp(
+    found: Found, mode: int, imports: bool
+) -> None:
+    found.start.chmod(mode)
+    found.load()
+    assert (str(found.start) in sys.path) is imports
