@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from api_hour.owned_files import ForeignFile, open_owned
 from runtime.tests.system.test_privileges import PROJECT
 from testkit.processes import API_HOUR, Daemon, Program
 from testkit.waiting import TIMEOUT, until
@@ -220,3 +221,33 @@ def test_a_log_is_not_given_away_where_it_is_a_device_or_already_open(
         assert "failed" not in daemon.output
     after = os.stat("/dev/null")
     assert (before.st_uid, before.st_mode) == (after.st_uid, after.st_mode)
+
+
+def test_an_open_file_of_another_process_is_opened_if_that_is_roots(tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.write_text("of root\n")
+    os.link(target, tmp_path / "second")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    with target.open() as only_read:
+        for user in (0, MALLORY):
+            command = ["sleep", "600"]
+            with subprocess.Popen(
+                command, stdin=only_read, stdout=subprocess.PIPE, user=user
+            ) as other:
+                output, read = (f"/proc/{other.pid}/fd/{number}" for number in (1, 0))
+                try:
+                    if user == 0:
+                        descriptor = open_owned(output, flags, "the log", anywhere=True)
+                        assert os.get_blocking(descriptor)
+                        os.write(descriptor, b"one line\n")
+                        os.close(descriptor)
+                        assert other.stdout is not None
+                        assert other.stdout.readline() == b"one line\n"
+                        with pytest.raises(ForeignFile, match="has a second name"):
+                            open_owned(read, flags, "the log", anywhere=True)
+                    else:
+                        with pytest.raises(ForeignFile, match="is not followed"):
+                            open_owned(output, flags, "the log", anywhere=True)
+                finally:
+                    other.kill()
+    assert target.read_text() == "of root\n"

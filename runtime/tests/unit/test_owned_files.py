@@ -2,7 +2,6 @@
 
 import os
 import socket
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -200,35 +199,6 @@ def test_a_descriptor_of_this_process_is_opened_as_it_is(theirs: Path, tmp_path:
     with pytest.raises(OSError, match="No such device"):  # nobody reads, and nobody is waited for
         as_a_log(tmp_path / "pipe")
     strictly(Path("/dev/null"))
-
-
-def test_an_open_file_of_another_process_is_opened_if_that_is_roots(
-    tmp_path: Path, target: Path
-) -> None:
-    os.link(target, tmp_path / "second")
-    with target.open() as only_read:
-        for user in (0, MALLORY):
-            command = ["sleep", "600"]
-            with subprocess.Popen(
-                command, stdin=only_read, stdout=subprocess.PIPE, user=user
-            ) as other:
-                output, read = (Path(f"/proc/{other.pid}/fd/{number}") for number in (1, 0))
-                try:
-                    if user == 0:
-                        descriptor = open_owned(str(output), NEW, "the log", anywhere=True)
-                        assert os.get_blocking(descriptor)
-                        os.write(descriptor, b"one line\n")
-                        os.close(descriptor)
-                        assert other.stdout is not None
-                        assert other.stdout.readline() == b"one line\n"
-                        with pytest.raises(ForeignFile, match="has a second name"):
-                            as_a_log(read)
-                    else:
-                        with pytest.raises(ForeignFile, match="is not followed"):
-                            as_a_log(output)
-                finally:
-                    other.kill()
-    (tmp_path / "second").unlink()
 
 
 def test_an_error_names_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
