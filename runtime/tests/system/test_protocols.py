@@ -339,7 +339,7 @@ def test_datagrams_are_all_answered(run: Run, project: Path) -> None:
 def test_websockets_are_closed_with_service_restart(run: Run, project: Path, code: str) -> None:
     """The library websockets answers 503 to a handshake that its close() finds under way.
 
-    asyncio drops a connection that it has accepted, and not yet handed over, when its server closes.
+    asyncio drops a connection that it has accepted and not handed over when its server closes.
     """
     daemon = start(run, project, code)
     url = f"ws://127.0.0.1:{daemon.port()}"
