@@ -3,18 +3,17 @@
 ``make test-unit`` asks for few, ``make test-long`` for many.
 """
 
-import os
-
 import pytest
 from hypothesis import HealthCheck, settings
 
 from api_hour.logs import rate_limit
+from runtime.tests.examples import count
 
 settings.register_profile(
     "patient",  # an example may take as long as a busy machine needs
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
-    max_examples=int(os.environ.get("EXAMPLES", "100")),
+    max_examples=count(100),
 )
 settings.load_profile("patient")
 

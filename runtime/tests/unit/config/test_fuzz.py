@@ -14,19 +14,19 @@ from typing import Any
 import pytest
 import yaml
 from gunicorn.config import KNOWN_SETTINGS
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from api_hour.config import logging_yaml, yaml_document
 from api_hour.config.loader import Loader
 from api_hour.exceptions import ConfigError
+from runtime.tests.examples import UNSHRUNK, bounded, count
 from runtime.tests.logging_file import FILE
 
-EXAMPLES = int(os.environ.get("EXAMPLES", "30"))
+EXAMPLES = count(30)
 CPU = 10.0  # seconds of this process for one file; five times what the largest one takes
 LENGTH = 20_000  # characters of an error, which may quote the longest fragment
 MEMORY = 1_000_000  # KiB; garbage waits for its collection in a process that has much else
-PHASES = [Phase.explicit, Phase.generate]  # a failure is short enough
 
 FRAGMENTS = [
     *("api_hour:", "listeners:", "http:", "a:", "- ", "  ", "\n", "\n  ", "{", "}", "[", "]", ", "),
@@ -167,13 +167,7 @@ def test_whatever_is_written_is_settings_or_one_line(project: Path, name: str, k
             logging_yaml.try_out(document, found)
         return found
 
-    @settings(
-        max_examples=EXAMPLES,
-        deadline=None,
-        database=None,
-        phases=PHASES,
-        suppress_health_check=list(HealthCheck),
-    )
+    @bounded(EXAMPLES, UNSHRUNK)
     @given(contents)
     def check(content: bytes) -> None:
         try_files(read, project, name, content)

@@ -6,7 +6,6 @@ tries many more examples than a usual run.
 
 import asyncio
 import logging
-import os
 import re
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
@@ -15,18 +14,17 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import api_hour
 from api_hour.config.settings import PROXY_HEADERS
+from runtime.tests.examples import UNSHRUNK, bounded, count
 from runtime.tests.unit.http.fast.cases import CASES
 from testkit.waiting import until_async
 from testkit.wire import LOOPS, Service, ours, request
 
-EXAMPLES = int(os.environ.get("EXAMPLES", "50"))
-# A failure is a few hundred bytes, which need no day to become fewer.
-PHASES = [Phase.explicit, Phase.generate]
+EXAMPLES = count(50)
 STATUS = re.compile(rb"HTTP/1\.[01] (\d{3}) ")
 GOOD = request("/")
 EVERYBODY = ["0.0.0.0/0", "::/0", "unix"]
@@ -216,13 +214,7 @@ def test_no_bytes_of_a_client_make_a_fault(servers: Servers, kind: str) -> None:
         kind
     ]
 
-    @settings(
-        max_examples=EXAMPLES,
-        deadline=None,
-        database=None,
-        phases=PHASES,
-        suppress_health_check=list(HealthCheck),
-    )
+    @bounded(EXAMPLES, UNSHRUNK)
     @given(st.sampled_from(sorted(SETTINGS)), data, st.lists(st.integers(0, 400), max_size=3))
     def check(name: str, data: bytes, cuts: list[int]) -> None:
         servers.check(name, data, cuts)

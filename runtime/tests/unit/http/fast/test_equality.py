@@ -8,7 +8,6 @@ words and a version of its own.
 
 import asyncio
 import logging
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AsyncExitStack
@@ -17,16 +16,17 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from api_hour import JSON
+from runtime.tests.examples import SAME, bounded, count
 from runtime.tests.unit.http.endpoints import application, soon
 from runtime.tests.unit.http.fast import cases
 from runtime.tests.unit.http.fast.cases import CASES, PROBE, STRICTER
 from testkit.wire import LOOPS, Service, chunked, ours, request, run_on, theirs, with_body
 
-EXAMPLES = int(os.environ.get("EXAMPLES", "150"))
+EXAMPLES = count(150)
 KINDS = ["GET", "METHOD", "VERSION", "BODY", "HEADER"]
 PLAIN = sorted(CASES.keys() - STRICTER)
 CLOSES = {"unknown upgrade"}  # for what comes in its segment: see http/parser.py
@@ -132,14 +132,7 @@ def test_a_request_in_two_pieces_gets_the_same_answer(kind: str, fast: bool) -> 
 
 def explore(check: Callable[..., None], *strategies: Any) -> None:
     """Check examples, the same ones every time."""
-    bounded = settings(
-        max_examples=EXAMPLES,
-        deadline=None,
-        derandomize=True,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-    )
-    given(*strategies)(bounded(check))()  # type: ignore[no-untyped-call]
+    given(*strategies)(bounded(EXAMPLES, SAME)(check))()  # type: ignore[no-untyped-call]
 
 
 CUTS = st.lists(st.integers(0, 10_000), max_size=3)

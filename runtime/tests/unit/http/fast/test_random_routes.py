@@ -1,7 +1,6 @@
 """The fast path finds what aiohttp's dispatcher finds, in any application, for any method."""
 
 import asyncio
-import os
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -10,28 +9,18 @@ from typing import Any, cast
 
 import pytest
 from aiohttp import hdrs, web
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from yarl import URL
 
 from api_hour.http.fast.route_table import RouteTable
+from runtime.tests.examples import SAME, bounded, count
 from testkit.wire import ours, request, theirs
 
-EXAMPLES = int(os.environ.get("EXAMPLES", "150"))
+EXAMPLES = count(150)
 METHODS = [*sorted(hdrs.METH_ALL), "PROPFIND"]
 
 Registration = Callable[[web.Application], None]
-
-
-def bounded(count: int) -> settings:
-    """Return the settings of a test with ``count`` examples, the same ones every time."""
-    return settings(
-        max_examples=count,
-        deadline=None,
-        derandomize=True,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-    )
 
 
 def handler(name: str) -> Any:
@@ -183,7 +172,7 @@ def resolve(app: web.Application, method: str, path: str) -> Any:
         return error
 
 
-@bounded(EXAMPLES * 2)
+@bounded(EXAMPLES * 2, SAME)
 @example(HIDING, 0, ["/a", "/b"])
 @example([add_route("*", "/", "any"), add_route("*", "/{x:.*}", "rest")], 2, ["/", "/a"])
 @example([add_resource("/a", ["POST"], "one"), add_route("*", "/{x}", "two")], 0, ["/a"])
@@ -241,7 +230,7 @@ def test_a_route_that_is_added_later_is_found_or_left_to_the_dispatcher() -> Non
     assert table.plain.get("GET/a") or table.find("GET", "/a") is None
 
 
-@bounded(max(EXAMPLES // 2, 1))
+@bounded(max(EXAMPLES // 2, 1), SAME)
 @example(HIDING, 0, ["/a"], "GET")
 @example([add_get("/{x:(?P<z>b)?.*}", "none", True)], 0, ["/a"], "GET")
 @given(PARTS_AND_DOMAINS, LAYERS, st.lists(ASKED, min_size=1, max_size=4), st.sampled_from(METHODS))
