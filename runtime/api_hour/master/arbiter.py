@@ -210,7 +210,7 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         _refuse_unusable(self._current)
         log.info("Starting API-Hour %s on Gunicorn %s", __version__, gunicorn_version)
         log.info("Configuration: %s", self._current.origin)
-        systemd.notify(STATUS="Starting")  # install.sh learns of a master that ends right away
+        systemd.notify(STATUS="Starting")
         if "GUNICORN_PID" in os.environ:
             self.master_pid = int(os.environ["GUNICORN_PID"])
             self.proc_name, self.master_name = self.proc_name + ".2", "Master.2"
