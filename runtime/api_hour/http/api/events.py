@@ -1,0 +1,8 @@
+"""Server-Sent Events"""
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Event(Generic[T]):
+    """stub"""
