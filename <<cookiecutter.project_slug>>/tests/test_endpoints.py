@@ -63,6 +63,7 @@ async def test_a_list_is_read_page_by_page(client: Client) -> None:
 async def test_a_bad_body_gets_an_error_that_names_the_fault(client: Client, case: str) -> None:
     body, content_type, status, word = BAD_BODIES[case]
     response = await client.post("/records", data=body, headers={"Content-Type": content_type})
+    assert response.content_type == "application/problem+json"
     error = (await response.json())["error"]
     assert (response.status, error["status"]) == (status, status)
     assert word in str(error)

@@ -1,6 +1,8 @@
-"""Errors: what an endpoint raises becomes an answer in JSON, and the log gets the rest."""
+"""Errors: what an endpoint raises becomes a problem (RFC 9457), and the log gets the rest."""
 
 import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 from aiohttp import hdrs, web
@@ -8,10 +10,15 @@ from aiohttp.typedefs import Handler
 
 from api_hour.exceptions import DatabaseUnavailable, PoolExhausted, QueryTimeout
 from api_hour.http.request import body_error, has_left, is_of_client
-from api_hour.http.responses import JSON, describe, error_body
+from api_hour.http.responses import PROBLEM, describe, error_body
 
 E = TypeVar("E", bound=web.HTTPException)
 
+MAX_ECHO = 200  # characters of the client's own text that an answer repeats
+MAX_MESSAGE = 500  # characters of a fault, which may hold a project's own choices and words
+MAX_DETAIL = 1000  # characters of a detail that is made from several faults
+MAX_FAULTS = 100  # in one answer
+WHOLES = {"header": "The headers", "cookie": "The cookies"}  # the others: "The body", "The query"
 RETRY_AFTER = {hdrs.RETRY_AFTER: "1"}  # seconds
 ANSWERS: dict[type[Exception], tuple[type[web.HTTPException], str]] = {
     DatabaseUnavailable: (web.HTTPServiceUnavailable, "The database is unavailable"),
@@ -22,9 +29,23 @@ ANSWERS: dict[type[Exception], tuple[type[web.HTTPException], str]] = {
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is wrong with one field of a request."""
+
+    place: str  # "body", "query", "header", "cookie", "form" or "path"
+    field: str  # "hosts[1].port"; empty for the whole place
+    message: str  # says it of the field: "must be an integer, got a string"
+    own: bool = False  # ``message`` is a sentence by itself: "the name root is taken"
+
+    def __str__(self) -> str:
+        subject = self.field[:MAX_ECHO] or WHOLES.get(self.place, f"The {self.place}")
+        return f"{subject}{':' if self.own else ''} {self.message[:MAX_MESSAGE]}"
+
+
 @web.middleware
 async def json_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer what an endpoint raises with ``{"error": {"status": 404, "message": "..."}}``.
+    """Answer what an endpoint raises with a problem in JSON, as RFC 9457 has it.
 
     An HTTPException keeps its headers and cookies; redirects are left alone. A database error
     becomes a 503 or a 504. Any other exception is logged and becomes a 500 without details.
@@ -36,7 +57,7 @@ async def json_errors(request: web.Request, handler: Handler) -> web.StreamRespo
             message = _message(error)
             if error.status >= 500:
                 logger.warning("%s: %s %s", describe(request), error.status, message)
-            as_json(error, message)
+            problem(error, message)
         raise
     except (Exception, SystemExit, KeyboardInterrupt) as error:
         if request.writer.output_size:  # too late to answer: aiohttp closes the connection
@@ -48,13 +69,38 @@ async def json_errors(request: web.Request, handler: Handler) -> web.StreamRespo
         raise _answer(request, error) from error
 
 
-def as_json(error: E, message: str, field: str | None = None) -> E:
-    """Give ``error`` a JSON body, and return it."""
+def problem(error: E, message: str | None = None, faults: Sequence[Fault] = ()) -> E:
+    """Give ``error`` a body of the type application/problem+json, and return it.
+
+    ``message``: one sentence for the client; by default it is made from the ``faults``, and without
+    any it is the reason phrase. No more than ``MAX_FAULTS`` of them are sent.
+    """
     for name in (hdrs.CONTENT_LENGTH, hdrs.CONTENT_ENCODING):
         error.headers.popall(name, None)
-    error.headers[hdrs.CONTENT_TYPE] = JSON._media
-    error.body = error_body(error.status, message, field)
+    error.headers[hdrs.CONTENT_TYPE] = PROBLEM
+    entries = [
+        {
+            "in": fault.place,
+            "field": fault.field[:MAX_ECHO],
+            "message": fault.message[:MAX_MESSAGE],
+        }
+        for fault in faults[:MAX_FAULTS]
+    ]
+    if message is None:
+        message = _detail(faults) if faults else error.reason
+    error.body = error_body(error.status, message, entries)
     return error
+
+
+def _detail(faults: Sequence[Fault]) -> str:
+    """Return one sentence about all of ``faults``, or about as many as fit."""
+    said = str(faults[0])
+    for number, fault in enumerate(faults[1:], 1):
+        sentence = f"{said}; {fault}"
+        if len(sentence) > MAX_DETAIL:
+            return f"{said}; and {len(faults) - number} more"
+        said = sentence
+    return said
 
 
 def _answer(request: web.Request, error: BaseException) -> web.HTTPException:
@@ -63,10 +109,10 @@ def _answer(request: web.Request, error: BaseException) -> web.HTTPException:
         if isinstance(error, kind):
             logger.warning("%s: %s: %s", describe(request), type(error).__name__, error)
             retry = RETRY_AFTER if answer is web.HTTPServiceUnavailable else None
-            return as_json(answer(headers=retry), message)
+            return problem(answer(headers=retry), message)
     logger.error("%s: the endpoint failed", describe(request), exc_info=error)
     internal = web.HTTPInternalServerError()
-    return as_json(internal, internal.reason)
+    return problem(internal)
 
 
 def _refusal(error: BaseException) -> web.HTTPException:
@@ -74,7 +120,7 @@ def _refusal(error: BaseException) -> web.HTTPException:
     status, message = body_error(error)
     refused = web.HTTPRequestTimeout() if status == 408 else web.HTTPBadRequest()
     refused.force_close()
-    return as_json(refused, message)
+    return problem(refused, message)
 
 
 def _message(error: web.HTTPException) -> str:

@@ -9,11 +9,9 @@ from aiohttp import hdrs, web
 
 from api_hour import validation
 from api_hour.http.compressed_body import TooCompressed
-from api_hour.http.errors import as_json
+from api_hour.http.errors import MAX_ECHO, Fault, problem
 
 T = TypeVar("T")
-
-MAX_ECHO = 200  # characters of the client's own text that an answer repeats
 
 
 @overload
@@ -36,7 +34,7 @@ async def read_json(request: web.Request, type: Any = Any, *, limit: int | None 
     except msgspec.ValidationError as error:
         raise _invalid(error, type) from None
     except (ValueError, RecursionError) as error:
-        raise as_json(web.HTTPBadRequest(), _malformed(body, error)) from None
+        raise problem(web.HTTPBadRequest(), _malformed(body, error)) from None
 
 
 def _check_media(request: web.Request) -> None:
@@ -49,7 +47,7 @@ def _check_media(request: web.Request) -> None:
         message = f"The body must be in UTF-8, not {charset[:MAX_ECHO]}"
     else:
         return
-    raise as_json(web.HTTPUnsupportedMediaType(), message)
+    raise problem(web.HTTPUnsupportedMediaType(), message)
 
 
 async def _read(request: web.Request) -> bytes:
@@ -63,12 +61,12 @@ async def _read(request: web.Request) -> bytes:
             raise web.HTTPRequestEntityTooLarge(limit)
         return body
     except TooCompressed as error:
-        raise as_json(error, str(error.text)) from None
+        raise problem(error, str(error.text)) from None
     except web.HTTPRequestEntityTooLarge as error:
-        raise as_json(error, f"The body is larger than {limit} bytes") from None
+        raise problem(error, f"The body is larger than {limit} bytes") from None
     except (web.RequestPayloadError, ConnectionError):
         request.content.feed_eof()  # otherwise aiohttp reads on, and logs the same error again
-        incomplete = as_json(web.HTTPBadRequest(), "The body did not arrive whole")
+        incomplete = problem(web.HTTPBadRequest(), "The body did not arrive whole")
         incomplete.force_close()
         raise incomplete from None
 
@@ -97,8 +95,8 @@ def _malformed(body: bytes, error: Exception) -> str:
 def _invalid(error: msgspec.ValidationError, type: Any) -> web.HTTPException:
     violation = validation.read(error, type)
     field = violation.where + (f".{violation.field}" if violation.field else "")
-    field = field.removeprefix(".")[:MAX_ECHO]
-    subject = f"A key of {field or 'the body'}" if violation.of_key else field or "The body"
-    rule = f": {violation.rule}" if violation.own else f" {violation.rule}"
+    of_key = "has a key that " if violation.of_key else ""
     got = f", got {violation.got}" if violation.got else ""
-    return as_json(web.HTTPUnprocessableEntity(), subject + rule + got, field or None)
+    message = of_key + violation.rule + got
+    fault = Fault("body", field.removeprefix("."), message, own=violation.own)
+    return problem(web.HTTPUnprocessableEntity(), faults=[fault])

@@ -4,7 +4,7 @@ The only module that knows the JSON library.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ujson
@@ -15,6 +15,7 @@ from aiohttp.typedefs import LooseHeaders
 from aiohttp.web_response import REASON_PHRASES
 from multidict import CIMultiDict
 
+PROBLEM = "application/problem+json"  # RFC 9457
 logger = logging.getLogger(__name__)
 
 
@@ -111,7 +112,7 @@ class _LazyResponse(web.Response):
         self.set_status(500)
         self.cookies.clear()
         self.headers.clear()
-        self.headers[hdrs.CONTENT_TYPE] = JSON._media
+        self.headers[hdrs.CONTENT_TYPE] = PROBLEM
         self.body = error_body(500, self.reason)
 
 
@@ -144,10 +145,24 @@ class HTML(_LazyResponse):
         return self._data.encode()
 
 
-def error_body(status: int, message: str, field: str | None = None) -> bytes:
-    """Return the JSON body of an error; ``field`` names the field of the request at fault."""
-    detail = {"status": status, "message": message}
-    return dumps({"error": detail if field is None else {**detail, "field": field}})
+def error_body(status: int, detail: str, errors: Sequence[Mapping[str, str]] = (), /) -> bytes:
+    """Return the body of a problem: the fields of RFC 9457, then ``error``, which says it shorter.
+
+    ``errors``: the faults of the request, each with ``in``, ``field`` and ``message``.
+    """
+    body: dict[str, object] = {
+        "type": "about:blank",
+        "title": REASON_PHRASES.get(status, ""),
+        "status": status,
+        "detail": detail,
+    }
+    error: dict[str, object] = {"status": status, "message": detail}
+    if errors:
+        body["errors"] = errors
+        if field := errors[0]["field"]:
+            error["field"] = field
+    body["error"] = error
+    return dumps(body)
 
 
 def describe(request: web.BaseRequest) -> str:

@@ -5,7 +5,7 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from aiohttp import web
+from aiohttp import web, web_response
 from aiohttp.test_utils import TestServer
 
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
@@ -37,6 +37,20 @@ def one(handler: Handler, *middlewares: Any) -> web.Application:
     app = web.Application(middlewares=middlewares)
     app.router.add_route("*", "/", handler)
     return app
+
+
+def told(status: int, detail: str, field: str = "", message: str = "") -> dict[str, Any]:
+    """Return the body of an error; with a ``message`` it is about one fault of the body."""
+    error: dict[str, Any] = {"status": status, "message": detail}
+    faults = [{"in": "body", "field": field, "message": message}] if message else []
+    return {
+        "type": "about:blank",
+        "title": web_response.REASON_PHRASES[status],
+        "status": status,
+        "detail": detail,
+        **({"errors": faults} if faults else {}),
+        "error": error | ({"field": field} if field else {}),
+    }
 
 
 def parts(answer: bytes) -> tuple[int, dict[str, str], Any]:

@@ -6,9 +6,9 @@ import pytest
 from aiohttp import web
 
 import api_hour
-from api_hour.http.errors import as_json
-from api_hour.http.responses import dumps
-from runtime.tests.unit.http.exchange import GET, KEPT, exchange, one, parts
+from api_hour.http.errors import Fault, problem
+from api_hour.http.responses import PROBLEM, dumps
+from runtime.tests.unit.http.exchange import GET, KEPT, exchange, one, parts, told
 from testkit.wire import ours
 
 
@@ -44,8 +44,8 @@ def test_a_4xx_that_is_raised_goes_out_as_json_and_is_not_logged(
 ) -> None:
     sent, headers, body = parts(exchange(failing(error), GET))
     assert sent == status
-    assert headers["Content-Type"] == "application/json; charset=utf-8"
-    assert body == {"error": {"status": status, "message": message}}
+    assert headers["Content-Type"] == PROBLEM
+    assert body == told(status, message)
     assert headers.get("Retry-After") == error.headers.get("Retry-After")
     assert caplog.records == []
 
@@ -62,7 +62,7 @@ def test_a_route_that_does_not_exist_is_answered_as_json(
 ) -> None:
     sent, headers, body = parts(exchange(failing(), request_bytes))
     assert sent == status
-    assert body == {"error": {"status": status, "message": message}}
+    assert body == told(status, message)
     assert headers.get("Allow") == ("GET,HEAD" if status == 405 else None)
 
 
@@ -94,9 +94,54 @@ def test_an_error_that_is_returned_is_left_alone() -> None:
 
 
 def test_an_error_that_is_json_already_is_left_alone() -> None:
-    error = as_json(web.HTTPUnprocessableEntity(), "name is missing", "name")
-    expected = {"status": 422, "message": "name is missing", "field": "name"}
-    assert parts(exchange(failing(error), GET))[2] == {"error": expected}
+    text = dumps({"code": "E7"}).decode()
+    error = web.HTTPConflict(text=text, content_type="application/json")
+    _, headers, body = parts(exchange(failing(error), GET))
+    assert (headers["Content-Type"], body) == ("application/json; charset=utf-8", {"code": "E7"})
+
+
+def test_a_problem_names_each_fault_and_its_place() -> None:
+    faults = [
+        Fault("query", "limit", "must be an integer, got a string"),
+        Fault("body", "", "the name root is taken", own=True),
+        Fault("header", "", "x-from and x-to exclude each other", own=True),
+    ]
+    _, _, body = parts(exchange(failing(problem(web.HTTPBadRequest(), faults=faults)), GET))
+    detail = (
+        "limit must be an integer, got a string; The body: the name root is taken; "
+        "The headers: x-from and x-to exclude each other"
+    )
+    assert body == {
+        "type": "about:blank",
+        "title": "Bad Request",
+        "status": 400,
+        "detail": detail,
+        "errors": [
+            {"in": "query", "field": "limit", "message": "must be an integer, got a string"},
+            {"in": "body", "field": "", "message": "the name root is taken"},
+            {"in": "header", "field": "", "message": "x-from and x-to exclude each other"},
+        ],
+        "error": {"status": 400, "message": detail, "field": "limit"},
+    }
+
+
+def test_a_problem_without_a_sentence_has_the_reason_phrase() -> None:
+    _, _, body = parts(exchange(failing(problem(web.HTTPConflict())), GET))
+    assert body == told(409, "Conflict")
+
+
+def test_a_problem_repeats_little_of_what_a_client_invents() -> None:
+    faults = [Fault("body", "x" * 10_000, "y" * 10_000) for _ in range(5000)]
+    sent = exchange(failing(problem(web.HTTPBadRequest(), faults=faults)), GET)
+    _, _, body = parts(sent)
+    assert len(sent) < 100_000
+    assert len(body["errors"]) == 100
+    assert body["detail"] == "x" * 200 + " " + "y" * 500 + "; and 4999 more"
+    short = [Fault("body", f"f{number}", "is missing") for number in range(500)]
+    detail = parts(exchange(failing(problem(web.HTTPBadRequest(), faults=short)), GET))[2]["detail"]
+    assert detail.startswith("f0 is missing; f1 is missing; ")
+    assert detail.endswith(" more")
+    assert len(detail) < 1020
 
 
 DATABASE = [
@@ -117,7 +162,7 @@ def test_an_error_of_the_database_is_answered_without_details_and_logged_once(
 ) -> None:
     sent, headers, body = parts(exchange(failing(error), GET))
     assert (sent, headers.get("Retry-After")) == (status, retry)
-    assert body == {"error": {"status": status, "message": message}}
+    assert body == told(status, message)
     assert levels(caplog) == ["WARNING"]
     assert caplog.messages == [f"GET /: {type(error).__name__}: {error}"]
 
@@ -138,7 +183,7 @@ def test_any_other_exception_is_logged_with_its_traceback_and_tells_the_client_n
     error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     answer = exchange(failing(error), GET)
-    assert parts(answer)[2] == {"error": {"status": 500, "message": "Internal Server Error"}}
+    assert parts(answer)[2] == told(500, "Internal Server Error")
     assert b"secret" not in answer
     assert levels(caplog) == ["ERROR"]
     assert "GET /: the endpoint failed" in caplog.text
@@ -243,7 +288,7 @@ def test_json_errors_answer_an_exit_as_any_other_fault(
 
     assert parts(exchange(failing(error), GET))[::2] == (
         500,
-        {"error": {"status": 500, "message": "Internal Server Error"}},
+        told(500, "Internal Server Error"),
     )
     assert "GET /: the endpoint failed" in caplog.text
 

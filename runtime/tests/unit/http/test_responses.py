@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import api_hour
-from api_hour.http.responses import JSON, dumps
+from api_hour.http.responses import JSON, PROBLEM, dumps
 from runtime.tests.unit.http.exchange import (
     GET,
     HEAD,
@@ -25,6 +25,7 @@ from runtime.tests.unit.http.exchange import (
     exchange,
     one,
     parts,
+    told,
 )
 
 DATA = {"message": "Hello, Wörld! </script>", "ids": [1, 2.5, None, True]}
@@ -382,8 +383,8 @@ def test_a_page_with_a_lone_surrogate_is_a_500_and_one_log_record(
         return api_hour.HTML("\ud800")
 
     status, headers, body = parts(exchange(one(endpoint), GET))
-    assert (status, headers["Content-Type"]) == (500, JSON._media)
-    assert body == {"error": {"status": 500, "message": "Internal Server Error"}}
+    assert (status, headers["Content-Type"]) == (500, PROBLEM)
+    assert body == told(500, "Internal Server Error")
     assert "surrogates not allowed" in caplog.text
     assert len(caplog.records) == 1
 

@@ -138,7 +138,7 @@ def test_a_body_that_stops_is_answered_408_and_closed(run: Any, fast: bool, data
             _, _, answer = peer.heard.rpartition(b"HTTP/1.1 408 Request Timeout\r\n")
             assert b"Connection: close" in answer
             assert answer.endswith(
-                b'{"error":{"status":408,"message":'
+                b'"error":{"status":408,"message":'
                 b'"408: The body of the request did not come in time"}}'
             )
             assert struck("body") == before + 1
