@@ -127,3 +127,21 @@ def _fields(kind: inspect.Type) -> Iterator[tuple[str, inspect.Type]]:
             yield f".{kind.tag_field}", inspect.LiteralType((kind.tag,))
     for number, item in enumerate(getattr(kind, "fields", ())):
         yield f"[{number}]" if array else f".{item.encode_name}", item.type
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredField:
+    name: str
+    type: Any
+    required: bool
+
+
+def declared_fields(declared: Any) -> Iterator[DeclaredField]:
+    kind = inspect.type_info(declared)
+    while isinstance(kind, inspect.Metadata):
+        kind = kind.type
+    cls = getattr(kind, "cls", None)
+    import typing
+    hints = typing.get_type_hints(cls, include_extras=True)
+    for item in kind.fields:
+        yield DeclaredField(item.encode_name, hints[item.name], item.required)

@@ -100,3 +100,16 @@ def _invalid(error: msgspec.ValidationError, type: Any) -> web.HTTPException:
     message = of_key + violation.rule + got
     fault = Fault("body", field.removeprefix("."), message, own=violation.own)
     return problem(web.HTTPUnprocessableEntity(), faults=[fault])
+
+
+# until merged
+check_media = _check_media
+async def read_body(request, limit=None):
+    if limit is not None:
+        request._client_max_size = limit
+    return await _read(request)
+def body_faults(body, type):
+    try: _decode(body, type)
+    except msgspec.ValidationError as error: return [Fault("body", "", str(error))]
+    except (ValueError, RecursionError) as error: raise problem(web.HTTPBadRequest(), _malformed(body, error)) from None
+    return []

@@ -129,6 +129,22 @@ class JSON(_LazyResponse):
         return dumps(self._data)
 
 
+class Encoded(_LazyResponse):
+    """An answer whose JSON is ready; ``data`` is its bytes."""
+
+    __slots__ = ()
+    _media = JSON._media
+    _data: bytes
+
+    def __init__(
+        self, data: bytes, *, status: int = 200, headers: LooseHeaders | None = None
+    ) -> None:
+        super().__init__(data, status=status, headers=headers)
+
+    def _render(self) -> bytes:
+        return self._data
+
+
 class HTML(_LazyResponse):
     """An answer with ``text`` as an HTML page."""
 

@@ -185,7 +185,7 @@ def _refuse_plain_functions(app: web.Application) -> None:
         by_aiohttp = getattr(route.handler, "__code__", None) is _aiohttp_wrapper_code()
         if by_aiohttp and not inspect.iscoroutinefunction(wrapped):
             raise ConfigError(
-                f"endpoint {_named(wrapped)} is a plain function, which would block every other "
+                f"endpoint {named(wrapped)} is a plain function, which would block every other "
                 "request: write async def, or decorate it with @api_hour.threaded"
             )
 
@@ -195,7 +195,7 @@ def _refuse_middlewares(app: web.Application) -> None:
     for middleware in app.middlewares:
         if getattr(middleware, "__middleware_version__", None) != 1 and not _is_old(middleware):
             raise ConfigError(
-                f"middleware {_named(middleware)} is not one for aiohttp: write "
+                f"middleware {named(middleware)} is not one for aiohttp: write "
                 "@web.middleware above `async def name(request, handler)`"
             )
     for subapp in app._subapps:
@@ -212,7 +212,7 @@ def _is_old(middleware: object) -> bool:
     return len(parameters) >= 2 and parameters[0] != "request"
 
 
-def _named(function: Any) -> str:
+def named(function: Any) -> str:
     """Return the name of a function of the project, and its place."""
     name = getattr(function, "__qualname__", repr(function))
     code = getattr(function, "__code__", None)

@@ -6,3 +6,7 @@ T = TypeVar("T")
 
 class Event(Generic[T]):
     """stub"""
+
+
+async def stream(request, events):
+    raise NotImplementedError

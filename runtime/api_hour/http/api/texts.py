@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from msgspec import inspect
+from msgspec import convert, inspect
 
 from api_hour.http.api.uploads import Upload
 
@@ -147,6 +147,12 @@ def scalar_reader(kind: inspect.Type) -> Callable[[str], Any]:
         return unique[0] if unique else _keep
     order = [read for read in (_integer, _number, _boolean) if read in unique]
     return lambda text: next((v for read in order if (v := read(text)) is not text), text)
+
+
+def path_reader(kind: Any) -> Callable[[str], Any]:
+    """Return how a part of the path is read, which raises msgspec.ValidationError."""
+    read = scalar_reader(inspect.type_info(kind))
+    return lambda text: convert(read(text), kind)
 
 
 def _options(kind: inspect.Type) -> list[inspect.Type]:

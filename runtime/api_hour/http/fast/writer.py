@@ -16,11 +16,12 @@ from api_hour.http.access_log import AccessLogger
 from api_hour.http.connection import Connections
 from api_hour.http.fast.route_table import with_subapps
 from api_hour.http.request import SERVER
-from api_hour.http.responses import HTML, JSON
+from api_hour.http.responses import HTML, JSON, Encoded
 from api_hour.logs.request_id import HEADER
 
 MAX_HEADS = 1024  # rendered heads of one class, each for one length of the body
 WITHOUT_BODY = {204, 304}  # statuses, and all below 200
+LAZY = JSON, HTML, Encoded
 SENDING = [  # what a subclass may not override
     *("_do_start_compression", "_length_check", "_prepare_headers", "_start"),
     *("_start_compression", "_write_headers", "body", "content_length", "keep_alive"),
@@ -44,7 +45,9 @@ class ResponseWriter:
         # Any other access log may ask for response headers, which a kept head does not have.
         may_log_headers = bool(settings.get("access_log")) and not ours
         self._signals = any(subapp.on_response_prepare for subapp in with_subapps(app))
-        self._heads: dict[type, dict[int, bytes]] = {} if may_log_headers else {JSON: {}, HTML: {}}
+        self._heads: dict[type, dict[int, bytes]] = (
+            {} if may_log_headers else {kind: {} for kind in LAZY}
+        )
         self._ordinary: dict[type, bool] = {}  # by class, see _is_ordinary
         self._ticking = False
 
@@ -101,7 +104,7 @@ class ResponseWriter:
         ordinary = self._ordinary.get(kind)
         if ordinary is None:
             same = (getattr(kind, name, 0) is getattr(web.Response, name) for name in SENDING)
-            ordinary = self._ordinary[kind] = kind in (JSON, HTML) or all(same)
+            ordinary = self._ordinary[kind] = kind in LAZY or all(same)
         return ordinary and (raised or not issubclass(kind, web.HTTPException))
 
     def _render_any(self, response: Any, identity: str | None) -> bytes | None:

@@ -1,0 +1,231 @@
+"""The class ``API``: typed endpoints on an ordinary aiohttp application."""
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypedDict, Unpack
+
+from aiohttp import web
+
+from api_hour.exceptions import ConfigError
+from api_hour.http.api.handler import compile_handler
+from api_hour.http.api.operation import NOTHING, Operation, Provided, Security
+from api_hour.http.api.signature import Providers, Signature, is_async
+from api_hour.http.errors import json_errors
+
+Endpoint = Callable[..., Any]
+Securities = Security | Sequence[Security]
+Errors = Iterable[int] | Mapping[int, str]
+
+
+class Options(TypedDict, total=False):
+    """What a route may say beside its path and its endpoint."""
+
+    status: int  # of an answer that names none: 200, or 204 without a body
+    errors: Errors  # statuses for the document, perhaps each with a sentence
+    tags: Iterable[str]
+    summary: str  # instead of the first line of the docstring
+    deprecated: bool
+    security: Securities  # beside that of the group
+    body_limit: int  # bytes, instead of the application's client_max_size
+
+
+class Group:
+    """Routes with a common prefix, tags, security and errors."""
+
+    def __init__(
+        self,
+        app: web.Application,
+        providers: Providers,
+        operations: list[Operation],
+        *,
+        prefix: str = "",
+        tags: Iterable[str] = (),
+        security: Securities = (),
+        errors: Errors = (),
+    ) -> None:
+        if prefix and (not prefix.startswith("/") or prefix.endswith("/")):
+            raise ConfigError(f"API: a prefix begins with / and does not end with it: {prefix!r}")
+        self._app = app
+        self._providers = providers
+        self._operations = operations
+        self._prefix = prefix
+        self._tags = _tags(tags)
+        self._security = _securities(security)
+        self._errors = _errors(errors)
+
+    def get(self, path: str, endpoint: Endpoint, **options: Unpack[Options]) -> None:
+        """Answer ``GET path``, and ``HEAD``; ``options`` are those of ``Options``."""
+        self.add("GET", path, endpoint, **options)
+
+    def post(self, path: str, endpoint: Endpoint, **options: Unpack[Options]) -> None:
+        """Answer ``POST path``; ``options`` are those of ``Options``."""
+        self.add("POST", path, endpoint, **options)
+
+    def put(self, path: str, endpoint: Endpoint, **options: Unpack[Options]) -> None:
+        """Answer ``PUT path``; ``options`` are those of ``Options``."""
+        self.add("PUT", path, endpoint, **options)
+
+    def patch(self, path: str, endpoint: Endpoint, **options: Unpack[Options]) -> None:
+        """Answer ``PATCH path``; ``options`` are those of ``Options``."""
+        self.add("PATCH", path, endpoint, **options)
+
+    def delete(self, path: str, endpoint: Endpoint, **options: Unpack[Options]) -> None:
+        """Answer ``DELETE path``; ``options`` are those of ``Options``."""
+        self.add("DELETE", path, endpoint, **options)
+
+    def add(self, method: str, path: str, endpoint: Endpoint, **options: Unpack[Options]) -> None:
+        """Compile an endpoint and route a method and path to it.
+
+        ``path`` is one for aiohttp's router, such as ``/records/{id}``. Raises ConfigError for
+        whatever is wrong with the endpoint's signature, the path or an option.
+        """
+        unknown = options.keys() - Options.__annotations__.keys()
+        if unknown:
+            raise ConfigError(
+                f"API: the route {method} {path} has no option {min(unknown)}; there are "
+                f"{', '.join(Options.__annotations__)}"
+            )
+        path = self._prefix + path
+        try:
+            resource = self._app.router.add_resource(path)
+        except ValueError as error:
+            raise ConfigError(f"API: the path {path!r} cannot be one: {error}") from None
+        pattern = resource.get_info().get("pattern")
+        operation = self._operation(method, path, pattern.groupindex if pattern else (), endpoint, options)
+        handler = compile_handler(operation)
+        try:
+            resource.add_route(method, handler)  # type: ignore[arg-type]
+            if method == "GET":
+                resource.add_route("HEAD", handler)  # type: ignore[arg-type]
+        except RuntimeError:
+            raise ConfigError(f"API: {method} {path} has an endpoint already") from None
+        self._operations.append(operation)
+
+    def _operation(
+        self, method: str, path: str, keys: Iterable[str], endpoint: Endpoint, options: Options
+    ) -> Operation:
+        keys = list(keys)
+        signature = Signature(endpoint, keys)
+        if not is_async(endpoint):
+            raise signature.wrong(
+                "it is a plain function, which would block every other request: write async def, "
+                "or decorate it with @api_hour.threaded"
+            )
+        call, answer = signature.call(self._providers), signature.answer()
+        taken = {parameter.name for parameter in call.parameters()}
+        if not call.takes_request() and (left := [key for key in keys if key not in taken]):
+            raise signature.wrong(f"no parameter takes {{{left[0]}}} of the path {path}")
+        status = options.get("status", 204 if answer.kind == NOTHING else 200)
+        if not isinstance(status, int) or not 200 <= status < 600:
+            raise ConfigError(f"API: {method} {path}: status must be one of 200 to 599, got {status!r}")
+        limit = options.get("body_limit")
+        if limit is not None and (not isinstance(limit, int) or limit < 1):
+            raise ConfigError(f"API: {method} {path}: body_limit must be 1 or more, got {limit!r}")
+        summary, _, description = (inspect.getdoc(endpoint) or "").partition("\n")
+        return Operation(
+            method,
+            path,
+            call,
+            answer,
+            status,
+            errors={**self._errors, **_errors(options.get("errors", ()))},
+            tags=(*self._tags, *_tags(options.get("tags", ()))),
+            summary=options.get("summary", summary.strip()),
+            description=description.strip(),
+            deprecated=options.get("deprecated", False),
+            security=(*self._security, *_securities(options.get("security", ()))),
+            body_limit=limit,
+        )
+
+
+class API(Group):
+    """Typed endpoints of an aiohttp application, and the document that describes them.
+
+    ``app`` keeps everything else that it has; its errors take the form of the API's.
+    """
+
+    def __init__(
+        self,
+        app: web.Application,
+        *,
+        title: str,
+        version: str,
+        description: str = "",
+        servers: Sequence[str] = (),
+        tags: Iterable[str] = (),
+        security: Securities = (),
+        errors: Errors = (),
+    ) -> None:
+        if not isinstance(app, web.Application):
+            raise ConfigError(f"API needs an aiohttp.web.Application, got {app!r}")
+        super().__init__(app, Providers(), [], tags=tags, security=security, errors=errors)
+        self.title = title
+        self.version = version
+        self.description = description
+        self.servers = tuple(servers)
+        if json_errors not in app.middlewares:
+            app.middlewares.insert(0, json_errors)
+
+    @property
+    def operations(self) -> tuple[Operation, ...]:
+        """Return what has been added, in that order."""
+        return tuple(self._operations)
+
+    def group(
+        self,
+        prefix: str = "",
+        *,
+        tags: Iterable[str] = (),
+        security: Securities = (),
+        errors: Errors = (),
+    ) -> Group:
+        """Return a group of routes below ``prefix``, with these beside those of the API."""
+        return Group(
+            self._app,
+            self._providers,
+            self._operations,
+            prefix=prefix,
+            tags=(*self._tags, *_tags(tags)),
+            security=(*self._security, *_securities(security)),
+            errors={**self._errors, **_errors(errors)},
+        )
+
+    def provide(self, source: Any, *, as_: Any = None) -> None:
+        """Give an object to each parameter of its type, in endpoints that are added afterwards.
+
+        An ``async def`` function is called once a request instead, its parameters by the same rules
+        as an endpoint's, and what it returns is given. ``as_`` is the type of those parameters if
+        it is another one. Raises ConfigError for a type that has something already.
+        """
+        if not inspect.isroutine(source):
+            self._providers.add(Provided(source), type(source) if as_ is None else as_)
+            return
+        signature = Signature(source, ())
+        if not inspect.iscoroutinefunction(source):
+            raise signature.wrong("API.provide needs an object, or a function with async def")
+        kind = signature.returned() if as_ is None else as_
+        self._providers.add(signature.call(self._providers), kind)
+
+
+def _tags(tags: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(tags, str):
+        raise ConfigError(f"API: tags must be a list, got {tags!r}")
+    return tuple(tags)
+
+
+def _securities(security: Securities) -> tuple[Security, ...]:
+    given = tuple(security) if isinstance(security, Sequence) else (security,)
+    for item in given:
+        if not inspect.iscoroutinefunction(getattr(item, "check", None)):
+            raise ConfigError(f"API: security must be like api_hour.APIKey(...), got {item!r}")
+    return given
+
+
+def _errors(errors: Errors) -> Mapping[int, str]:
+    given = errors if isinstance(errors, Mapping) else dict.fromkeys(errors, "")
+    for status in given:
+        if not isinstance(status, int) or not 400 <= status < 600:
+            raise ConfigError(f"API: errors are statuses of 400 to 599, got {status!r}")
+    return given
+
+

@@ -1,0 +1,140 @@
+"""The plan of what is read from a request: per place, the keys, and the types made of them."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from api_hour.http.api import texts
+from api_hour.http.api.operation import FORM, HEADER, QUERY, Parameter
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """A value that msgspec makes of the keys of one place."""
+
+    type: Any
+    parameters: tuple[Parameter, ...]  # the one that it is; or those that its attributes are
+    keys: Mapping[str, str]  # by their names in ``type``
+    takes_rest: bool = False  # a mapping of all keys that no other part has
+
+    @property
+    def is_whole(self) -> bool:
+        """Return whether the value itself is the argument, and not its attributes."""
+        return not self.parameters[0].key
+
+    def choose(self, values: Mapping[str, Any], named: Iterable[str]) -> Mapping[str, Any]:
+        """Return those of a place's ``values`` that are its own; ``named``: of any part."""
+        if self.takes_rest:
+            return {name: value for name, value in values.items() if name not in named}
+        return {name: values[name] for name in self.keys if name in values}
+
+    def convert(self, values: Mapping[str, Any]) -> Any:
+        """Return the value made of its own values; raises msgspec.ValidationError."""
+        return msgspec.convert(values, self.type)
+
+
+class Reading:
+    """What an operation reads from one place of a request."""
+
+    def __init__(self, place: str, parameters: Iterable[Parameter]) -> None:
+        """Raises ValueError for a key that two parameters take."""
+        self.place = place
+        self.parts: list[Part] = []
+        self._taken: dict[str, str] = {}  # the name of the parameter, by key
+        fields: list[texts.Field] = []
+        rest = None
+        single = []
+        for parameter in parameters:
+            if parameter.key:
+                single.append(parameter)
+                continue
+            kind = msgspec.inspect.type_info(parameter.type)
+            item = texts.item_of_mapping(kind)
+            if item is None:
+                fields += self._add_object(parameter, kind)
+                continue
+            if rest is not None:
+                raise ValueError(f"two parameters take all other keys of the {place}")
+            rest = texts.scalar_reader(item)
+            self.parts.append(Part(parameter.type, (parameter,), {}, takes_rest=True))
+        if single:
+            fields += self._add_single(single)
+        if place == FORM:
+            fields = [_for_uploads(field) for field in fields]
+        self.texts = texts.Texts(fields, rest)
+        self.named = frozenset(field.name for field in fields)
+        self._lists = {field.key for field in fields if field.many}
+
+    def pairs(self, request: web.Request) -> Iterable[tuple[str, Any]]:
+        """Return the pairs of key and text that a request has in this place, if it is no form."""
+        if self.place == QUERY:
+            return request.query.items()
+        return self._header(request) if self.place == HEADER else self._cookies(request)
+
+    def _header(self, request: web.Request) -> Iterator[tuple[str, str]]:
+        headers = request.headers
+        for key in self.texts.fields:
+            for text in headers.getall(key, ()):
+                if key in self._lists:  # RFC 9110, 5.3: repeated lines are one list
+                    yield from ((key, item) for part in text.split(",") if (item := part.strip()))
+                else:
+                    yield key, text
+
+    def _cookies(self, request: web.Request) -> Iterator[tuple[str, str]]:
+        cookies = request.cookies
+        return ((key, cookies[key]) for key in self.texts.fields if key in cookies)
+
+    def _add_object(self, parameter: Parameter, kind: msgspec.inspect.Type) -> list[texts.Field]:
+        dashed: Callable[[str], str] = lambda name: name.replace("_", "-")  # noqa: E731
+        fields = list(texts.fields_of(kind, dashed if self.place == HEADER else str))
+        for field in fields:
+            self._take(field.key, parameter.name)
+        keys = {field.name: field.key for field in fields}
+        self.parts.append(Part(parameter.type, (parameter,), keys))
+        return fields
+
+    def _add_single(self, parameters: list[Parameter]) -> list[texts.Field]:
+        """Add one Struct whose fields are the parameters that take one key each."""
+        fields, declared = [], []
+        for parameter in parameters:
+            self._take(parameter.key, parameter.name)
+            read, many = texts.reader(msgspec.inspect.type_info(parameter.type))
+            fields.append(
+                texts.Field(parameter.name, parameter.key, read, many, parameter.required)
+            )
+            declared.append((parameter.name, parameter.type, _struct_field(parameter.default)))
+        kind = msgspec.defstruct(self.place.capitalize(), declared, kw_only=True)
+        keys = {parameter.name: parameter.key for parameter in parameters}
+        self.parts.append(Part(kind, tuple(parameters), keys))
+        return fields
+
+    def _take(self, key: str, name: str) -> None:
+        other = self._taken.setdefault(key.lower() if self.place == HEADER else key, name)
+        if other != name:
+            raise ValueError(
+                f"parameters {other} and {name} both take the key {key} of the {self.place}"
+            )
+
+
+def _struct_field(default: Any) -> Any:
+    """Return the field of a Struct with that default, which may be mutable."""
+    if default is msgspec.NODEFAULT:
+        return msgspec.field()
+    return msgspec.field(default_factory=lambda: default)
+
+
+def _for_uploads(field: texts.Field) -> texts.Field:
+    """Return a field of a form, whose value may be a file instead of text."""
+    read = field.read
+    return texts.Field(
+        field.name,
+        field.key,
+        lambda value: read(value) if isinstance(value, str) else value,
+        field.many,
+        field.required,
+    )
+
+
