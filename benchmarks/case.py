@@ -11,6 +11,7 @@ HEADERS = {"Host": "127.0.0.1", "User-Agent": "benchmark", "Accept": "*/*"}
 JSON = "application/json"
 HELLO = {"message": "Hello, World!"}
 ECHO = {"message": "Hello, World!", "numbers": [1, 2, 3, 5, 8]}
+ORDER = {"name": "Paper, A4", "quantity": 20, "tags": ["office", "paper"]}
 MEGABYTE = b"x" * 1_000_000
 STATIC = Path(__file__).parent / "contenders/shapes/static/page.txt"
 UPGRADE = {
@@ -71,6 +72,14 @@ CASES = {
         headers={"Content-Type": JSON},
         body=json.dumps(ECHO).encode(),  # with spaces, so that nobody can just copy it
         answer=_json(ECHO),
+    ),
+    "typed": Case(
+        title="path, query and body checked, an answer from types",
+        path="/orders/7?limit=50&urgent=true",
+        method="POST",
+        headers={"Content-Type": JSON},
+        body=json.dumps(ORDER).encode(),
+        answer=_json({"id": 7, "limit": 50, "urgent": True, **ORDER}),
     ),
     "agents": Case(
         title=f"kitchen table: {kitchen.AGENTS} joined rows",

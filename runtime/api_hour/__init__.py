@@ -12,6 +12,18 @@ if TYPE_CHECKING:
     from api_hour.exceptions import DatabaseUnavailable as DatabaseUnavailable
     from api_hour.exceptions import PoolExhausted as PoolExhausted
     from api_hour.exceptions import QueryTimeout as QueryTimeout
+    from api_hour.http.api.answers import Reply as Reply
+    from api_hour.http.api.api import API as API
+    from api_hour.http.api.events import Event as Event
+    from api_hour.http.api.parameters import Body as Body
+    from api_hour.http.api.parameters import Cookie as Cookie
+    from api_hour.http.api.parameters import Form as Form
+    from api_hour.http.api.parameters import Header as Header
+    from api_hour.http.api.parameters import Query as Query
+    from api_hour.http.api.parameters import Text as Text
+    from api_hour.http.api.security import APIKey as APIKey
+    from api_hour.http.api.security import Bearer as Bearer
+    from api_hour.http.api.uploads import Upload as Upload
     from api_hour.http.errors import json_errors as json_errors
     from api_hour.http.json_body import read_json as read_json
     from api_hour.http.metrics_endpoint import show_metrics as show_metrics
@@ -27,6 +39,18 @@ if TYPE_CHECKING:
     from api_hour.servers.protocols import StreamServer as StreamServer
 
 _HOMES = {
+    "API": "http.api.api",
+    "APIKey": "http.api.security",
+    "Bearer": "http.api.security",
+    "Body": "http.api.parameters",
+    "Cookie": "http.api.parameters",
+    "Event": "http.api.events",
+    "Form": "http.api.parameters",
+    "Header": "http.api.parameters",
+    "Query": "http.api.parameters",
+    "Reply": "http.api.answers",
+    "Text": "http.api.parameters",
+    "Upload": "http.api.uploads",
     "APIHourError": "exceptions",
     "ConfigError": "exceptions",
     "Container": "container",

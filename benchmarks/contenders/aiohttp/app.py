@@ -2,8 +2,10 @@
 
 import os
 from functools import partial
+from typing import Annotated
 
 import asyncpg
+import msgspec
 import ujson
 from aiohttp import web
 
@@ -33,6 +35,44 @@ async def hello(request):
 @routes.post("/echo")
 async def echo(request):
     return json_response(await request.json(loads=ujson.loads))
+
+
+class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    limit: Annotated[int, msgspec.Meta(ge=1, le=100)] = 20
+    urgent: bool = False
+
+
+class NewOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
+    quantity: Annotated[int, msgspec.Meta(ge=1)]
+    tags: list[str]
+
+
+class Order(msgspec.Struct, frozen=True):
+    id: int
+    limit: int
+    urgent: bool
+    name: str
+    quantity: int
+    tags: list[str]
+
+
+decode = msgspec.json.Decoder(NewOrder).decode
+encode = msgspec.json.Encoder().encode
+
+
+@routes.post("/orders/{id:[0-9]{1,18}}")
+async def typed(request):
+    try:
+        options = msgspec.convert(dict(request.query), Options, strict=False)
+        new = decode(await request.read())
+    except msgspec.ValidationError as error:
+        raise web.HTTPUnprocessableEntity(text=str(error)) from error
+    order = Order(
+        int(request.match_info["id"]),
+        *(options.limit, options.urgent, new.name, new.quantity, new.tags),
+    )
+    return web.Response(body=encode(order), content_type="application/json")
 
 
 @routes.get("/agents")

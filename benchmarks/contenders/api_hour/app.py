@@ -1,6 +1,7 @@
 """The cases on API-Hour, with aiopg: ``api_hour app:Container`` in this folder."""
 
 from contextlib import asynccontextmanager
+from typing import Annotated
 
 import msgspec
 import ujson
@@ -15,6 +16,30 @@ AGENTS = """
     SELECT id, number, first_name, last_name, extension, context, state_interface
     FROM agent_features LEFT JOIN agent_login_status ON agent_id = id ORDER BY id
 """
+
+
+class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    limit: Annotated[int, msgspec.Meta(ge=1, le=100)] = 20
+    urgent: bool = False
+
+
+class NewOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
+    quantity: Annotated[int, msgspec.Meta(ge=1)]
+    tags: list[str]
+
+
+class Order(msgspec.Struct, frozen=True):
+    id: int
+    limit: int
+    urgent: bool
+    name: str
+    quantity: int
+    tags: list[str]
+
+
+async def typed(id: int, options: api_hour.Query[Options], new: api_hour.Body[NewOrder]) -> Order:
+    return Order(id, options.limit, options.urgent, new.name, new.quantity, new.tags)
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -75,6 +100,7 @@ class Container(api_hour.Container):
         app.router.add_get("/index", index)
         app.router.add_get("/hello/{name}", hello)
         app.router.add_post("/echo", echo)
+        api_hour.API(app, title="Benchmark", version="1").post("/orders/{id}", typed)
         app.router.add_get("/agents", agents)
         app.router.add_get("/agents/{id}", agent)
         app.router.add_get("/agents/first/{count}", first)

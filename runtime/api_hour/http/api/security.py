@@ -1,0 +1,2 @@
+class APIKey: pass
+class Bearer: pass
