@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
@@ -11,6 +11,9 @@ from aiohttp.typedefs import Handler
 from api_hour.exceptions import DatabaseUnavailable, PoolExhausted, QueryTimeout
 from api_hour.http.request import body_error, has_left, is_of_client
 from api_hour.http.responses import PROBLEM, describe, error_body
+
+if TYPE_CHECKING:
+    from api_hour.validation import Violation
 
 E = TypeVar("E", bound=web.HTTPException)
 
@@ -37,6 +40,18 @@ class Fault:
     field: str  # "hosts[1].port"; empty for the whole place
     message: str  # says it of the field: "must be an integer, got a string"
     own: bool = False  # ``message`` is a sentence by itself: "the name root is taken"
+
+    @classmethod
+    def of(cls, place: str, violation: "Violation", got: str = "") -> "Fault":
+        """Return what ``violation`` means for a client.
+
+        ``got`` says what was found; by default it is the type, which says nothing in a query.
+        """
+        field = violation.where + (f".{violation.field}" if violation.field else "")
+        of_key = "has a key that " if violation.of_key else ""
+        found = got[:MAX_ECHO] or violation.got
+        message = f"{of_key}{violation.rule}{', got ' if found else ''}{found}"
+        return cls(place, field.removeprefix("."), message, own=violation.own)
 
     def __str__(self) -> str:
         subject = self.field[:MAX_ECHO] or WHOLES.get(self.place, f"The {self.place}")
