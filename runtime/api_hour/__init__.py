@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from api_hour.exceptions import ConfigError as ConfigError
     from api_hour.exceptions import DatabaseError as DatabaseError
     from api_hour.exceptions import DatabaseUnavailable as DatabaseUnavailable
+    from api_hour.exceptions import InvalidArgument as InvalidArgument
     from api_hour.exceptions import PoolExhausted as PoolExhausted
     from api_hour.exceptions import QueryTimeout as QueryTimeout
     from api_hour.http.api.answers import Reply as Reply
@@ -58,6 +59,7 @@ _HOMES = {
     "DatabaseUnavailable": "exceptions",
     "HTML": "http.responses",
     "HTTPServer": "http.server",
+    "InvalidArgument": "exceptions",
     "JSON": "http.responses",
     "PoolExhausted": "exceptions",
     "QueryTimeout": "exceptions",

@@ -31,3 +31,7 @@ class QueryTimeout(DatabaseError):
 
 class PoolExhausted(DatabaseError):
     """No connection of the pool became free in time."""
+
+
+class InvalidArgument(DatabaseError):
+    """An argument of a statement cannot be stored, such as text with a NUL character."""

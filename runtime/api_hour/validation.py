@@ -23,11 +23,23 @@ NOUNS = {
     "object": "an object",
     "str": "a string",
 }
+Object = inspect.StructType | inspect.DataclassType | inspect.TypedDictType
 MISSING = "is missing"
 UNKNOWN = "is not known"
 _PLACED = re.compile(r"(.*) - at `(key` in `)?\$(.*)`", re.DOTALL)
 _FIELD = re.compile(r"Object (missing required|contains unknown) field `(.*)`", re.DOTALL)
-_FORMAT = re.compile(r"Invalid (UUID|[A-Za-z0-9 ]* (?:date|datetime|time|duration|string))")
+FORMATS = {  # by the text's noun in msgspec's sentence
+    "UUID": "a UUID",
+    "base64 encoded string": "text in base64",
+    "date": "a date, such as 2026-01-31",
+    "datetime": "a date and time, such as 2026-01-31T12:30:00Z",
+    "decimal string": "a decimal number",
+    "duration": "a duration, such as PT1H30M",
+    "time": "a time, such as 12:30:00",
+}
+UNITS = {"array": "item", "bytes": "byte", "object": "key", "str": "character"}
+_FORMAT = re.compile(rf"Invalid (?:RFC3339 encoded |ISO8601 )?({'|'.join(FORMATS)})")
+_LENGTH = re.compile(r" of (at least |at most )?length (>= |<= )?(\d+)( to \d+)?")
 _EXPECTED = re.compile(r"Expected `([^`]*)`(.*?)(?:, got (?:`(.*)`|(\d+)))?", re.DOTALL)
 
 
@@ -55,15 +67,25 @@ def read(error: Exception, declared: Any, nouns: Mapping[str, str] = NOUNS) -> V
         return replace(violation, rule=rule, field=match[2])
     if match := _EXPECTED.fullmatch(text):
         names = tuple(match[1].split(" | "))
-        rule = f"must be {' or '.join(nouns.get(name, name) for name in names)}{match[2]}"
+        nouns_of = " or ".join(nouns.get(name, name) for name in names)
+        rule = f"must be {nouns_of}{_qualification(match[2], names)}"
         got = nouns.get(match[3], match[3]) or match[4] or ""
         return replace(violation, rule=rule, expected=names, got=got)
     if text.startswith(("Invalid enum value ", "Invalid value ")):
         allowed = ", ".join(map(repr, _choices(declared, where, violation.of_key)))
         return replace(violation, rule=f"must be one of {allowed or 'its choices'}")
     if match := _FORMAT.fullmatch(text):
-        return replace(violation, rule=f"must be a valid {match[1]}")
+        return replace(violation, rule=f"must be {FORMATS[match[1]]}")
+    if text.endswith("out of range"):
+        return replace(violation, rule="is out of range")
     return replace(violation, own=True)
+
+
+def object_type(declared: Any) -> Object | None:
+    """Return the one kind of object with fields that ``declared`` allows, None if there is none."""
+    found = [kind for kind in _kinds(inspect.type_info(declared), "") if kind != inspect.NoneType()]
+    [kind] = found if len(found) == 1 else [None]
+    return kind if isinstance(kind, Object) and not getattr(kind, "array_like", False) else None
 
 
 def fields(declared: Any, where: str, value: Mapping[Any, Any]) -> list[str]:
@@ -77,6 +99,16 @@ def fields(declared: Any, where: str, value: Mapping[Any, Any]) -> list[str]:
             continue
         names |= {step.removeprefix(".") for step, _ in _fields(kind)}
     return sorted(names)
+
+
+def _qualification(text: str, names: tuple[str, ...]) -> str:
+    """Return what follows the noun: "of length >= 2" is "of at least 2 items"."""
+    match = _LENGTH.fullmatch(text)
+    if match is None:
+        return text.replace(" matching regex ", " that matches ")
+    bound = match[1] or {">= ": "at least ", "<= ": "at most "}.get(match[2], "")
+    unit = UNITS.get(names[0], "item") + ("s" if match[3] != "1" or match[4] else "")
+    return f" of {bound}{match[3]}{match[4] or ''} {unit}"
 
 
 def _choices(declared: Any, where: str, of_key: bool) -> list[Any]:
@@ -127,21 +159,3 @@ def _fields(kind: inspect.Type) -> Iterator[tuple[str, inspect.Type]]:
             yield f".{kind.tag_field}", inspect.LiteralType((kind.tag,))
     for number, item in enumerate(getattr(kind, "fields", ())):
         yield f"[{number}]" if array else f".{item.encode_name}", item.type
-
-
-@dataclass(frozen=True, slots=True)
-class DeclaredField:
-    name: str
-    type: Any
-    required: bool
-
-
-def declared_fields(declared: Any) -> Iterator[DeclaredField]:
-    kind = inspect.type_info(declared)
-    while isinstance(kind, inspect.Metadata):
-        kind = kind.type
-    cls = getattr(kind, "cls", None)
-    import typing
-    hints = typing.get_type_hints(cls, include_extras=True)
-    for item in kind.fields:
-        yield DeclaredField(item.encode_name, hints[item.name], item.required)

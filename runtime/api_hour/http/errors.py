@@ -1,16 +1,21 @@
 """Errors: what an endpoint raises becomes a problem (RFC 9457), and the log gets the rest."""
 
+import json
 import logging
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
-from api_hour.exceptions import DatabaseUnavailable, PoolExhausted, QueryTimeout
-from api_hour.http.request import body_error, has_left, is_of_client
+from api_hour.exceptions import DatabaseUnavailable, InvalidArgument, PoolExhausted, QueryTimeout
+from api_hour.http.request import Request, body_error, has_left, is_of_client
 from api_hour.http.responses import PROBLEM, describe, error_body
+
+if TYPE_CHECKING:
+    from api_hour.validation import Violation
 
 E = TypeVar("E", bound=web.HTTPException)
 
@@ -25,6 +30,10 @@ ANSWERS: dict[type[Exception], tuple[type[web.HTTPException], str]] = {
     PoolExhausted: (web.HTTPServiceUnavailable, "The database is busy"),
     QueryTimeout: (web.HTTPGatewayTimeout, "The database took too long"),
     TimeoutError: (web.HTTPGatewayTimeout, "The answer took too long"),
+    InvalidArgument: (web.HTTPUnprocessableEntity, "Text must not contain the character NUL"),
+}
+READERS = {  # what reads the body as text
+    method.__code__ for method in (Request.json, web.BaseRequest.json, web.BaseRequest.text)
 }
 logger = logging.getLogger(__name__)
 
@@ -38,6 +47,18 @@ class Fault:
     message: str  # says it of the field: "must be an integer, got a string"
     own: bool = False  # ``message`` is a sentence by itself: "the name root is taken"
 
+    @classmethod
+    def of(cls, place: str, violation: "Violation", got: str = "") -> "Fault":
+        """Return what ``violation`` means for a client.
+
+        ``got`` says what was found; by default it is the type, which says nothing in a query.
+        """
+        field = violation.where + (f".{violation.field}" if violation.field else "")
+        of_key = "has a key that " if violation.of_key else ""
+        found = got[:MAX_ECHO] or violation.got
+        message = f"{of_key}{violation.rule}{', got ' if found else ''}{found}"
+        return cls(place, field.removeprefix("."), message, own=violation.own)
+
     def __str__(self) -> str:
         subject = self.field[:MAX_ECHO] or WHOLES.get(self.place, f"The {self.place}")
         return f"{subject}{':' if self.own else ''} {self.message[:MAX_MESSAGE]}"
@@ -48,7 +69,8 @@ async def json_errors(request: web.Request, handler: Handler) -> web.StreamRespo
     """Answer what an endpoint raises with a problem in JSON, as RFC 9457 has it.
 
     An HTTPException keeps its headers and cookies; redirects are left alone. A database error
-    becomes a 503 or a 504. Any other exception is logged and becomes a 500 without details.
+    becomes a 503 or a 504, or a 422 for text with a NUL character. A body that ``request.json()``
+    cannot read is a 400. Any other exception is logged and becomes a 500 without details.
     """
     try:
         return await handler(request)
@@ -107,12 +129,34 @@ def _answer(request: web.Request, error: BaseException) -> web.HTTPException:
     """Return what the client may know about ``error``, and log the rest."""
     for kind, (answer, message) in ANSWERS.items():
         if isinstance(error, kind):
-            logger.warning("%s: %s: %s", describe(request), type(error).__name__, error)
+            if answer.status_code >= 500:
+                logger.warning("%s: %s: %s", describe(request), type(error).__name__, error)
             retry = RETRY_AFTER if answer is web.HTTPServiceUnavailable else None
             return problem(answer(headers=retry), message)
+    if unreadable := _unreadable(error):
+        return unreadable
     logger.error("%s: the endpoint failed", describe(request), exc_info=error)
     internal = web.HTTPInternalServerError()
     return problem(internal)
+
+
+def _unreadable(error: BaseException) -> web.HTTPException | None:
+    """Return the answer to a body that is not the text or the JSON as which it was read."""
+    codes = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
+    if READERS.isdisjoint(codes):
+        return None
+    if isinstance(error, LookupError) and codes[-1] in READERS:
+        return problem(web.HTTPUnsupportedMediaType(), "The charset of the body is not known")
+    if isinstance(error, UnicodeDecodeError):
+        message = f"The body is not {error.encoding} (byte {error.start})"
+    elif isinstance(error, RecursionError):
+        message = "The body is nested too deeply"
+    elif isinstance(error, ValueError):
+        told = f": {error}" if isinstance(error, json.JSONDecodeError) else ""
+        message = f"The body is not JSON{told}"
+    else:
+        return None
+    return problem(web.HTTPBadRequest(), message)
 
 
 def _refusal(error: BaseException) -> web.HTTPException:

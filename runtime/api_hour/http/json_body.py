@@ -1,7 +1,8 @@
 """The JSON body of a request: a typed value, or a JSON 4xx that names what is wrong."""
 
 import re
-from contextlib import suppress
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any, TypeVar, overload
 
 import msgspec
@@ -9,7 +10,7 @@ from aiohttp import hdrs, web
 
 from api_hour import validation
 from api_hour.http.compressed_body import TooCompressed
-from api_hour.http.errors import MAX_ECHO, Fault, problem
+from api_hour.http.errors import MAX_ECHO, MAX_FAULTS, Fault, problem
 
 T = TypeVar("T")
 
@@ -21,23 +22,15 @@ async def read_json(request: web.Request, type: Any = Any, *, limit: int | None 
 async def read_json(request: web.Request, type: Any = Any, *, limit: int | None = None) -> Any:
     """Return the body of ``request`` as ``type``, read strictly by msgspec.
 
-    ``limit``: bytes, instead of the application's ``client_max_size``. Raises an HTTPException with
-    a JSON body: 415 if the body is not declared as JSON, 413 if it is larger than the limit, 400 if
-    it is not JSON, and 422, which names the ``field``, if it is not a ``type``.
+    ``limit``: bytes, instead of the application's ``client_max_size``. Raises an HTTPException that
+    is a problem in JSON: 415 if the body is not declared as JSON, 413 if it is larger than the
+    limit, 400 if it is not JSON, and 422, which names each field at fault, if it is not a ``type``.
     """
-    _check_media(request)
-    if limit is not None:
-        request._client_max_size = limit  # aiohttp has no public way to set it for one request
-    body = await _read(request)
-    try:
-        return _decode(body, type)
-    except msgspec.ValidationError as error:
-        raise _invalid(error, type) from None
-    except (ValueError, RecursionError) as error:
-        raise problem(web.HTTPBadRequest(), _malformed(body, error)) from None
+    check_media(request)
+    return decode(await read_body(request, limit), msgspec.json.Decoder(type), type)
 
 
-def _check_media(request: web.Request) -> None:
+def check_media(request: web.Request) -> None:
     """Refuse a body that is not declared as JSON in UTF-8, the only encoding JSON has."""
     media, charset = request.content_type, request.charset or "utf-8"
     if not re.fullmatch(r"application/(json|.+\+json)", media):
@@ -50,8 +43,14 @@ def _check_media(request: web.Request) -> None:
     raise problem(web.HTTPUnsupportedMediaType(), message)
 
 
-async def _read(request: web.Request) -> bytes:
-    """Return the whole body; never reads more than the limit."""
+async def read_body(request: web.Request, limit: int | None = None) -> bytes:
+    """Return the whole body; never reads more than the limit.
+
+    ``limit``: bytes, instead of the application's ``client_max_size``. Raises a 413 if the body is
+    larger, and a 400 if it does not arrive whole.
+    """
+    if limit is not None:
+        request._client_max_size = limit  # aiohttp has no public way to set it for one request
     limit = request.client_max_size
     try:
         if limit and (request.content_length or 0) > limit:
@@ -71,15 +70,72 @@ async def _read(request: web.Request) -> bytes:
         raise incomplete from None
 
 
-def _decode(body: bytes, type: Any) -> Any:
+def decode(body: bytes, decoder: "msgspec.json.Decoder[T]", type: Any) -> T:
+    """Return what ``decoder``, which is one of ``type``, makes of ``body``.
+
+    Raises a 400 if the body is not JSON, and a 422 if it is not a ``type``.
+    """
+    try:
+        return read_strictly(body, decoder)
+    except (ValueError, RecursionError) as error:
+        found = faults(body, type, error)
+        raise problem(web.HTTPUnprocessableEntity(), faults=found) from None
+
+
+def read_strictly(body: bytes, decoder: "msgspec.json.Decoder[T]") -> T:
+    """Do the same without any answer; raises ValueError or RecursionError."""
     if not body.isascii():
         body.decode()  # msgspec does not check the text of unknown fields, which it skips
+    return decoder.decode(body)
+
+
+def faults(body: bytes, type: Any, error: Exception) -> list[Fault]:
+    """Return every fault of the top level of ``body``, which could not be read because of ``error``.
+
+    Of a field's own faults it is the first. A ``type`` that is not an object with fields has one.
+    Raises a 400 if the body is not JSON, which may be so after the place of ``error``, too.
+    """
     try:
-        return msgspec.json.decode(body, type=type)
-    except msgspec.ValidationError:
-        with suppress(msgspec.ValidationError):
-            msgspec.json.decode(body)  # what follows the fault was not read, and may not be JSON
-        raise
+        if not isinstance(error, msgspec.ValidationError):
+            raise error
+        msgspec.json.decode(body, type=msgspec.Raw)
+    except (ValueError, RecursionError) as malformed:
+        raise problem(web.HTTPBadRequest(), _malformed(body, malformed)) from None
+    first = Fault.of("body", validation.read(error, type))
+    found = [
+        Fault.of("body", violation) for violation in islice(_violations(body, type), MAX_FAULTS)
+    ]
+    return found if first.field in [fault.field for fault in found] else [first, *found]
+
+
+def _violations(body: bytes, type: Any) -> Iterator[validation.Violation]:
+    """Yield what is wrong with each field: those of ``body`` one by one, then those it lacks.
+
+    Each field is decoded again by itself, as an object of ``type`` that has no other.
+    """
+    kind = validation.object_type(type)
+    if kind is None:
+        return
+    try:
+        sent = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    except msgspec.ValidationError:  # it is not an object
+        return
+    known = {field.encode_name for field in kind.fields} | {getattr(kind, "tag_field", None)}
+    strict = getattr(kind, "forbid_unknown_fields", False)
+    decoder = msgspec.json.Decoder(type)
+    for name, value in sent.items():
+        if name not in known and not strict:
+            continue
+        try:
+            decoder.decode(b"{%b:%b}" % (msgspec.json.encode(name), value))
+        except msgspec.ValidationError as error:
+            violation = validation.read(error, type)
+            if violation.where.startswith(f".{name}") or violation.field == name:
+                yield violation
+    for field in kind.fields:
+        if field.required and field.encode_name not in sent:
+            missing = validation.MISSING
+            yield validation.Violation(missing, "", False, missing, field=field.encode_name)
 
 
 def _malformed(body: bytes, error: Exception) -> str:
@@ -90,26 +146,3 @@ def _malformed(body: bytes, error: Exception) -> str:
     if isinstance(error, UnicodeDecodeError):
         return f"The body is not UTF-8 (byte {error.start})"
     return f"The body is not JSON: {str(error).removeprefix('JSON is malformed: ')}"
-
-
-def _invalid(error: msgspec.ValidationError, type: Any) -> web.HTTPException:
-    violation = validation.read(error, type)
-    field = violation.where + (f".{violation.field}" if violation.field else "")
-    of_key = "has a key that " if violation.of_key else ""
-    got = f", got {violation.got}" if violation.got else ""
-    message = of_key + violation.rule + got
-    fault = Fault("body", field.removeprefix("."), message, own=violation.own)
-    return problem(web.HTTPUnprocessableEntity(), faults=[fault])
-
-
-# until merged
-check_media = _check_media
-async def read_body(request, limit=None):
-    if limit is not None:
-        request._client_max_size = limit
-    return await _read(request)
-def body_faults(body, type):
-    try: _decode(body, type)
-    except msgspec.ValidationError as error: return [Fault("body", "", str(error))]
-    except (ValueError, RecursionError) as error: raise problem(web.HTTPBadRequest(), _malformed(body, error)) from None
-    return []

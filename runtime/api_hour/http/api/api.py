@@ -7,6 +7,7 @@ from typing import Any, TypedDict, Unpack
 from aiohttp import web
 
 from api_hour.exceptions import ConfigError
+from api_hour.http.api.events import Streams
 from api_hour.http.api.handler import compile_handler
 from api_hour.http.api.operation import NOTHING, Operation, Provided, Security
 from api_hour.http.api.signature import Providers, Signature, is_async
@@ -35,6 +36,7 @@ class Group:
     def __init__(
         self,
         app: web.Application,
+        streams: Streams,
         providers: Providers,
         operations: list[Operation],
         *,
@@ -46,6 +48,7 @@ class Group:
         if prefix and (not prefix.startswith("/") or prefix.endswith("/")):
             raise ConfigError(f"API: a prefix begins with / and does not end with it: {prefix!r}")
         self._app = app
+        self._streams = streams
         self._providers = providers
         self._operations = operations
         self._prefix = prefix
@@ -92,7 +95,7 @@ class Group:
             raise ConfigError(f"API: the path {path!r} cannot be one: {error}") from None
         pattern = resource.get_info().get("pattern")
         operation = self._operation(method, path, pattern.groupindex if pattern else (), endpoint, options)
-        handler = compile_handler(operation)
+        handler = compile_handler(operation, self._streams)
         try:
             resource.add_route(method, handler)  # type: ignore[arg-type]
             if method == "GET":
@@ -158,7 +161,7 @@ class API(Group):
     ) -> None:
         if not isinstance(app, web.Application):
             raise ConfigError(f"API needs an aiohttp.web.Application, got {app!r}")
-        super().__init__(app, Providers(), [], tags=tags, security=security, errors=errors)
+        super().__init__(app, Streams(app), Providers(), [], tags=tags, security=security, errors=errors)
         self.title = title
         self.version = version
         self.description = description
@@ -182,6 +185,7 @@ class API(Group):
         """Return a group of routes below ``prefix``, with these beside those of the API."""
         return Group(
             self._app,
+            self._streams,
             self._providers,
             self._operations,
             prefix=prefix,

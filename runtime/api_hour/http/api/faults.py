@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -13,10 +14,9 @@ from api_hour.http.api.operation import FORM, PATH, QUERY, Operation, Parameter
 from api_hour.http.api.reading import Part, Reading
 from api_hour.http.api.texts import path_reader
 from api_hour.http.errors import Fault, problem
-from api_hour.http.json_body import body_faults, check_media, read_body
+from api_hour.http.json_body import check_media, faults, read_body, read_strictly
 
-MAX_KEYS = 1000  # of one place that are looked at, after which enough is said
-NOUNS = validation.NOUNS | {"Upload": "a file", "bool": "true, false, 1, 0, yes, no, on or off"}
+NOUNS = validation.NOUNS | {"Upload": "a file", "bool": "true or false, 1 or 0, yes or no"}
 UNREADABLE = msgspec.MsgspecError, ValueError, RecursionError
 
 
@@ -39,79 +39,82 @@ class Refusal:
             try:
                 path_reader(parameter.type)(request.match_info[parameter.key])
             except UNREADABLE as unreadable:
-                fault = _fault(PATH, parameter.key, unreadable, parameter.type)
+                violation = validation.read(unreadable, parameter.type, NOUNS)
+                fault = Fault(PATH, parameter.key, violation.rule, own=violation.own)
                 return problem(web.HTTPNotFound(), faults=[fault])
-        faults: list[Fault] = []
+        found: list[Fault] = []
         for reading in self._readings:
             if reading.place != FORM:
-                faults += _faults_of(reading, reading.pairs(request))
+                found += _faults(reading, reading.pairs(request))
             elif form is not None:
-                faults += _faults_of(reading, form)
+                found += _faults(reading, reading.form_pairs(form))
         if self._body is not None and (self._body.required or request.body_exists):
-            faults += await self._of_body(request)
-        if not faults:
-            return error
-        return problem(web.HTTPUnprocessableEntity(), faults=faults)
+            found += await self._of_body(request, self._body.type)
+        return problem(web.HTTPUnprocessableEntity(), faults=found) if found else error
 
-    async def _of_body(self, request: web.Request) -> list[Fault]:
+    async def _of_body(self, request: web.Request, kind: Any) -> list[Fault]:
         """Return the faults of a body of JSON; raises the answer to what is not JSON."""
-        assert self._body is not None  # noqa: S101 - for mypy
         check_media(request)
-        return body_faults(await read_body(request, self._limit), self._body.type)
+        body = await read_body(request, self._limit)
+        try:
+            read_strictly(body, msgspec.json.Decoder(kind))
+        except (ValueError, RecursionError) as error:
+            return faults(body, kind, error)
+        return []
 
 
 def refuse_query(request: web.Request) -> None:
     """Raise the answer to a request whose keys of the query nobody takes."""
-    faults = [Fault(QUERY, key, validation.UNKNOWN) for key in dict.fromkeys(request.query)]
-    if faults:
-        raise problem(web.HTTPUnprocessableEntity(), faults=faults)
+    found = [Fault(QUERY, key, validation.UNKNOWN) for key in dict.fromkeys(request.query)]
+    if found:
+        raise problem(web.HTTPUnprocessableEntity(), faults=found)
 
 
-def _faults_of(reading: Reading, pairs: Iterable[tuple[str, Any]]) -> list[Fault]:
-    texts = reading.texts
-    faults, values = [], {}
-    known: list[tuple[str, Any]] = []
-    times: Counter[str] = Counter()
-    for key, text in pairs:
-        times[key] += 1
-        if key not in texts.fields and texts.rest is None:
-            if times[key] == 1 and len(faults) < MAX_KEYS:
-                faults.append(Fault(reading.place, key, validation.UNKNOWN))
-        elif times[key] == 1 or (key in texts.fields and texts.fields[key].many):
-            known.append((key, text))
-    values = texts.read(known)
+def _faults(reading: Reading, pairs: Iterable[tuple[str, Any]]) -> Iterator[Fault]:
+    """Yield what is wrong in one place: keys that may not be there, then the values of the others."""
+    texts, place = reading.texts, reading.place
+    given = list(pairs)
+    times = Counter(key for key, _ in given)
+    single = {key for key in times if not (key in texts.fields and texts.fields[key].many)}
     for key, count in times.items():
-        single = key not in texts.fields or not texts.fields[key].many
-        if count > 1 and single and (key in texts.fields or texts.rest):
-            faults.append(Fault(reading.place, key, f"may come once, and came {count} times"))
+        if key not in texts.fields and texts.rest is None:
+            yield Fault(place, key, validation.UNKNOWN)
+        elif key in single and count > 1:
+            yield Fault(place, key, f"may come once, and came {count} times")
+    first = dict(reversed(given))
+    known = [(key, first[key]) for key in single if key in texts.fields or texts.rest is not None]
+    values = texts.read([*known, *((key, text) for key, text in given if key not in single)])
     for part in reading.parts:
-        faults += _faults_of_part(part, part.choose(values, reading.named), reading.place)
-    return faults
+        yield from _faults_of_part(part, part.choose(values, reading.named), place)
 
 
-def _faults_of_part(part: Part, values: Mapping[str, Any], place: str) -> list[Fault]:
+def _faults_of_part(part: Part, values: Mapping[str, Any], place: str) -> Iterator[Fault]:
+    """Yield what is wrong with each key; of what only all of them together show, the one fault."""
     try:
         part.convert(values)
+        return
     except UNREADABLE as error:
-        found = list(_faults_of_fields(part, values, place))
-        return found or [_fault(place, "", error, part.type)]
-    return []
+        whole = _fault(part, error, place)
+    found = list(_faults_of_keys(part, values, place))
+    yield from found or [whole]
 
 
-def _faults_of_fields(part: Part, values: Mapping[str, Any], place: str) -> Iterator[Fault]:
-    for field in validation.declared_fields(part.type):
-        key = part.keys.get(field.name, field.name)
-        if field.name in values:
+def _faults_of_keys(part: Part, values: Mapping[str, Any], place: str) -> Iterator[Fault]:
+    for name, key in part.keys.items():
+        if name in values:
             try:
-                msgspec.convert(values[field.name], field.type)
+                part.convert({name: values[name]})
             except UNREADABLE as error:
-                yield _fault(place, key, error, field.type)
-        elif field.required:
+                fault = _fault(part, error, place)
+                if fault.field == key or fault.field.startswith(f"{key}["):
+                    yield fault
+        elif name in part.required:
             yield Fault(place, key, validation.MISSING)
 
 
-def _fault(place: str, key: str, error: Exception, declared: Any) -> Fault:
-    violation = validation.read(error, declared, NOUNS)
-    return Fault(place, key + violation.where, violation.rule, own=violation.own)
-
-
+def _fault(part: Part, error: Exception, place: str) -> Fault:
+    """Return a fault by its key on the wire; the type of a text says nothing."""
+    violation = validation.read(error, part.type, NOUNS)
+    fault = Fault.of(place, replace(violation, got=""))
+    name, bracket, index = fault.field.partition("[")
+    return replace(fault, field=part.keys.get(name, name) + bracket + index)

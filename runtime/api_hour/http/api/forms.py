@@ -1,7 +1,45 @@
+"""Forms: the body of an HTML form, with or without files, as pairs of key and value."""
+
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-class Form:
-    pass
+
+from aiohttp import web
+
+from api_hour.http.api.uploads import Upload
+from api_hour.http.errors import MAX_ECHO, problem
+
+URLENCODED, MULTIPART = "application/x-www-form-urlencoded", "multipart/form-data"
+Form = list[tuple[str, str | Upload]]
+
+
 @asynccontextmanager
-async def read_form(request, limit):
-    yield Form()
+async def read_form(request: web.Request, limit: int | None) -> AsyncIterator[Form]:
+    """Yield the pairs of a form, and close its files afterwards.
+
+    ``limit``: bytes of the whole body, instead of the application's ``client_max_size``. Files
+    above a size go to the disk as they arrive. Raises an HTTPException for what is not a form.
+    """
+    if request.content_type not in (URLENCODED, MULTIPART):
+        sent = request.content_type[:MAX_ECHO]
+        message = f"Send a form, as {MULTIPART} or {URLENCODED}, not {sent}"
+        raise problem(web.HTTPUnsupportedMediaType(), message)
+    if limit is not None:
+        request._client_max_size = limit  # aiohttp has no public way to set it for one request
+    fields = await request.post()
+    files = [value.file for value in fields.values() if isinstance(value, web.FileField)]
+    try:
+        yield [(key, _value(value)) for key, value in fields.items()]
+    finally:
+        for file in files:
+            file.close()
+
+
+def _value(value: str | bytes | bytearray | web.FileField) -> str | Upload:
+    if isinstance(value, web.FileField):
+        return Upload(value)
+    if isinstance(value, str):
+        return value
+    try:
+        return value.decode()
+    except UnicodeDecodeError as error:
+        raise problem(web.HTTPBadRequest(), "A field of the form is not UTF-8") from error

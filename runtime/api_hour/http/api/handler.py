@@ -28,7 +28,8 @@ import msgspec
 from aiohttp import web
 
 from api_hour.exceptions import ConfigError
-from api_hour.http.api import answers, events, forms
+from api_hour.http.api import answers, forms
+from api_hour.http.api.events import Streams
 from api_hour.http.api.faults import Refusal, refuse_query
 from api_hour.http.api.operation import (
     BODY,
@@ -64,9 +65,9 @@ JSON_TYPES = frozenset(
 WITHOUT_BODY = "GET", "HEAD"
 
 
-def compile_handler(operation: Operation) -> Handler:
+def compile_handler(operation: Operation, streams: Streams) -> Handler:
     """Return the aiohttp handler of an operation; raises ConfigError if it cannot be one."""
-    source = _Writer(operation)
+    source = _Writer(operation, streams)
     text = source.write()
     file = f"<{operation.method} {operation.path}>"
     linecache.cache[file] = len(text), None, text.splitlines(keepends=True), file
@@ -82,7 +83,7 @@ def compile_handler(operation: Operation) -> Handler:
 class _Writer:
     """Writes the source of one handler, and collects the objects that it names."""
 
-    def __init__(self, operation: Operation) -> None:
+    def __init__(self, operation: Operation, streams: Streams) -> None:
         self._operation = operation
         parameters = operation.parameters
         self._readings = self._read_texts(parameters)
@@ -107,7 +108,7 @@ class _Writer:
             "read_form": forms.read_form,
             "refuse": self._refusal,
             "refuse_query": refuse_query,
-            "stream": events.stream,
+            "stream": streams.answer,
         }
 
     def write(self) -> str:
@@ -152,7 +153,7 @@ class _Writer:
             name = f"{place}_{number}"
             self.scope[f"{name}_type"] = part.type
             values = f"{place}_values"
-            if len(reading.parts) > 1:
+            if part.is_choosy and len(reading.parts) > 1:
                 self.scope[f"choose_{name}"] = part.choose
                 values = f"choose_{name}({values}, {place}.named)"
             self._add(depth, f"{name} = convert({values}, {name}_type)")
@@ -181,16 +182,16 @@ class _Writer:
         assert self._form is not None  # noqa: S101 - for mypy
         limit = self._operation.body_limit
         self._write_providers(self._operation.call, 1, after_body=False)
-        self._add(1, f"async with read_form(request, {limit}) as form:")
+        self._add(1, f"async with read_form(request, {limit}) as sent:")
         self._add(2, "try:")
-        self._write_reading(self._form, 3, "form")
+        self._write_reading(self._form, 3, "form.form_pairs(sent)")
         self._write_refusal(2)
         self._write_providers(self._operation.call, 2, after_body=True)
         self._write_answer(2)
 
     def _write_refusal(self, depth: int) -> None:
         self._add(depth, "except UNREADABLE as error:")
-        form = ", form" if depth > 1 and self._form is not None else ""
+        form = ", sent" if depth > 1 and self._form is not None else ""
         self._add(depth + 1, f"raise await refuse(request, error{form}) from None")
 
     def _write_providers(self, call: Call, depth: int, *, after_body: bool) -> None:

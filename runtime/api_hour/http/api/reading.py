@@ -1,13 +1,14 @@
 """The plan of what is read from a request: per place, the keys, and the types made of them."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 from aiohttp import web
 
 from api_hour.http.api import texts
+from api_hour.http.api.forms import Form
 from api_hour.http.api.operation import FORM, HEADER, QUERY, Parameter
 
 
@@ -18,12 +19,20 @@ class Part:
     type: Any
     parameters: tuple[Parameter, ...]  # the one that it is; or those that its attributes are
     keys: Mapping[str, str]  # by their names in ``type``
+    required: frozenset[str] = frozenset()  # names
     takes_rest: bool = False  # a mapping of all keys that no other part has
 
     @property
     def is_whole(self) -> bool:
         """Return whether the value itself is the argument, and not its attributes."""
         return not self.parameters[0].key
+
+    @property
+    def is_choosy(self) -> bool:
+        """Return whether it refuses, or takes, what is not its own."""
+        return self.takes_rest or bool(
+            getattr(getattr(self.type, "__struct_config__", None), "forbid_unknown_fields", False)
+        )
 
     def choose(self, values: Mapping[str, Any], named: Iterable[str]) -> Mapping[str, Any]:
         """Return those of a place's ``values`` that are its own; ``named``: of any part."""
@@ -43,7 +52,7 @@ class Reading:
         """Raises ValueError for a key that two parameters take."""
         self.place = place
         self.parts: list[Part] = []
-        self._taken: dict[str, str] = {}  # the name of the parameter, by key
+        self._taken: dict[str, str] = {}  # the name of the parameter, by key and by name
         fields: list[texts.Field] = []
         rest = None
         single = []
@@ -74,6 +83,11 @@ class Reading:
             return request.query.items()
         return self._header(request) if self.place == HEADER else self._cookies(request)
 
+    def form_pairs(self, form: Form) -> Iterator[tuple[str, Any]]:
+        """Yield the pairs of a form; browsers send empty text where no file was chosen."""
+        files = {field.key for field in self.texts.fields.values() if field.is_file}
+        return ((key, value) for key, value in form if value != "" or key not in files)
+
     def _header(self, request: web.Request) -> Iterator[tuple[str, str]]:
         headers = request.headers
         for key in self.texts.fields:
@@ -93,7 +107,8 @@ class Reading:
         for field in fields:
             self._take(field.key, parameter.name)
         keys = {field.name: field.key for field in fields}
-        self.parts.append(Part(parameter.type, (parameter,), keys))
+        required = frozenset(field.name for field in fields if field.required)
+        self.parts.append(Part(parameter.type, (parameter,), keys, required))
         return fields
 
     def _add_single(self, parameters: list[Parameter]) -> list[texts.Field]:
@@ -101,14 +116,23 @@ class Reading:
         fields, declared = [], []
         for parameter in parameters:
             self._take(parameter.key, parameter.name)
-            read, many = texts.reader(msgspec.inspect.type_info(parameter.type))
+            kind = msgspec.inspect.type_info(parameter.type)
+            read, many = texts.reader(kind)
             fields.append(
-                texts.Field(parameter.name, parameter.key, read, many, parameter.required)
+                texts.Field(
+                    parameter.name,
+                    parameter.key,
+                    read,
+                    many,
+                    parameter.required,
+                    texts.is_file(kind),
+                )
             )
             declared.append((parameter.name, parameter.type, _struct_field(parameter.default)))
-        kind = msgspec.defstruct(self.place.capitalize(), declared, kw_only=True)
+        struct = msgspec.defstruct(self.place.capitalize(), declared, kw_only=True)
         keys = {parameter.name: parameter.key for parameter in parameters}
-        self.parts.append(Part(kind, tuple(parameters), keys))
+        required = frozenset(parameter.name for parameter in parameters if parameter.required)
+        self.parts.append(Part(struct, tuple(parameters), keys, required))
         return fields
 
     def _take(self, key: str, name: str) -> None:
@@ -129,12 +153,6 @@ def _struct_field(default: Any) -> Any:
 def _for_uploads(field: texts.Field) -> texts.Field:
     """Return a field of a form, whose value may be a file instead of text."""
     read = field.read
-    return texts.Field(
-        field.name,
-        field.key,
-        lambda value: read(value) if isinstance(value, str) else value,
-        field.many,
-        field.required,
-    )
+    return replace(field, read=lambda value: read(value) if isinstance(value, str) else value)
 
 

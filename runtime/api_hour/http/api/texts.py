@@ -47,6 +47,7 @@ class Field:
     read: Callable[[str], Any]
     many: bool  # a collection: one text for each element
     required: bool
+    is_file: bool = False
 
 
 class Texts:
@@ -119,7 +120,13 @@ def fields_of(kind: inspect.Type, key: Callable[[str], str] = str) -> Iterator[F
             read, many = reader(item.type)
         except TypeError as error:
             raise TypeError(f"its field {name}: {error}") from None
-        yield Field(name, key(name), read, many, item.required)
+        yield Field(name, key(name), read, many, item.required, is_file(item.type))
+
+
+def is_file(kind: inspect.Type) -> bool:
+    """Return whether a field of a form is one file, or several."""
+    options = [getattr(option, "item_type", option) for option in _options(kind)]
+    return any(isinstance(option, inspect.CustomType) for option in options)
 
 
 def reader(kind: inspect.Type) -> tuple[Callable[[str], Any], bool]:

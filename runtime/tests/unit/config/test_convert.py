@@ -153,7 +153,7 @@ WRONG = [
     (
         ENGINE + "since: x",
         3,
-        "PG.since must be a valid RFC3339 encoded date, got 'x'",
+        "PG.since must be a date, such as 2026-01-31, got 'x'",
     ),
     (ENGINE + "dsn: a//b", 2, "PG: no slashes in 'a//b', please"),
     (
@@ -172,13 +172,13 @@ WRONG = [
     ("engines: 5", 1, "engines must be a mapping or null, got 5"),
     ("hosts: x", 1, "hosts must be a list, got 'x'"),
     ("hosts:\n  - a\n  - 5", 3, "hosts[1] must be a string, got 5"),
-    ("pair: [a]", 1, "pair must be a list of length 2, got a list of 1"),
+    ("pair: [a]", 1, "pair must be a list of 2 items, got a list of 1"),
     ("pair: [a, b]", 1, "pair[1] must be an integer, got 'b'"),
-    ("names: [a]", 1, "names must be a list of length >= 2, got a list of 1"),
+    ("names: [a]", 1, "names must be a list of at least 2 items, got a list of 1"),
     ("ports:\n  80: a\n  b: c", 3, "the key ports.b must be an integer"),
     ("ports:\n  80: a\n  81: 5", 3, "ports[81] must be a string, got 5"),
     ("limits:\n  a: 1\n  b.c: x\n  d: y", 3, "limits.b.c must be an integer, got 'x'"),
-    ("quotas: {a: 1}", 1, "quotas must be a mapping of length >= 2, got a mapping of 1"),
+    ("quotas: {a: 1}", 1, "quotas must be a mapping of at least 2 keys, got a mapping of 1"),
     ("quotas:\n  a: 1\n  b: x", 1, "quotas[...] must be an integer"),
     ("limits:\n  a: 1\n  5: 1", 3, "the key limits[5] must be a string"),
     (

@@ -1,14 +1,16 @@
 """json_errors: what an endpoint raises becomes an answer in JSON, and the log gets the rest."""
 
 import asyncio
+import json
 
 import pytest
+import ujson
 from aiohttp import web
 
 import api_hour
 from api_hour.http.errors import Fault, problem
 from api_hour.http.responses import PROBLEM, dumps
-from runtime.tests.unit.http.exchange import GET, KEPT, exchange, one, parts, told
+from runtime.tests.unit.http.exchange import GET, KEPT, Handler, exchange, one, parts, told
 from testkit.wire import ours
 
 
@@ -165,6 +167,94 @@ def test_an_error_of_the_database_is_answered_without_details_and_logged_once(
     assert body == told(status, message)
     assert levels(caplog) == ["WARNING"]
     assert caplog.messages == [f"GET /: {type(error).__name__}: {error}"]
+
+
+def test_text_with_nul_is_a_422_and_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    status, _, body = parts(exchange(failing(api_hour.InvalidArgument("secret")), GET))
+    assert (status, body) == (422, told(422, "Text must not contain the character NUL"))
+    assert caplog.records == []
+
+
+async def as_json(request: web.Request) -> web.Response:
+    return api_hour.JSON(await request.json())
+
+
+async def as_text(request: web.Request) -> web.Response:
+    return api_hour.JSON(json.loads(await request.text()))
+
+
+async def with_ujson(request: web.Request) -> web.Response:
+    return api_hour.JSON(await request.json(loads=ujson.loads))
+
+
+async def of_another_service(request: web.Request) -> web.Response:
+    await request.json()
+    return api_hour.JSON(json.loads(""))
+
+
+async def in_vain(request: web.Request) -> web.Response:
+    def loads(text: str) -> object:
+        raise KeyError(text)
+
+    return api_hour.JSON(await request.json(loads=loads))
+
+
+EMPTY = "The body is not JSON: Expecting value: line 1 column 1 (char 0)"
+READ = [
+    (as_json, b"", "", 400, EMPTY),
+    (as_json, b"{x}", "", 400, "The body is not JSON: Expecting property name enclosed in double"),
+    (as_json, b"9" * 5000, "", 400, "The body is not JSON"),
+    (as_json, b"[" * 100_000, "", 400, "The body is nested too deeply"),
+    (as_json, b'"\xff"', "", 400, "The body is not utf-8 (byte 1)"),
+    (as_json, b'"\xff"', "; charset=ascii", 400, "The body is not ascii (byte 1)"),
+    (as_json, b"1", "; charset=nosuch", 415, "The charset of the body is not known"),
+    (as_text, b"\xff", "", 400, "The body is not utf-8 (byte 0)"),
+    (as_text, b"1", "; charset=nosuch", 415, "The charset of the body is not known"),
+    (with_ujson, b"{x}", "", 400, "The body is not JSON"),
+    (of_another_service, b"1", "", 500, "Internal Server Error"),
+    (in_vain, b"1", "", 500, "Internal Server Error"),
+]
+
+
+@pytest.mark.parametrize("server", ["fast", "slow", "aiohttp"])
+@pytest.mark.parametrize(
+    ("endpoint", "data", "charset", "status", "message"),
+    READ,
+    ids=[f"{row[0].__name__}-{row[2]}-{row[4][:30]}-{len(row[1])}" for row in READ],
+)
+def test_a_body_that_aiohttp_cannot_read_is_the_clients_fault(
+    endpoint: Handler,
+    data: bytes,
+    charset: str,
+    status: int,
+    message: str,
+    server: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    head = (
+        b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json%b\r\n"
+    )
+    sent = head % charset.encode() + b"Content-Length: %d\r\n\r\n%b" % (len(data), data)
+    app = one(endpoint, api_hour.json_errors)
+    answer = exchange(app, sent) if server == "aiohttp" else served(app, sent, server == "fast")
+    got, _, body = parts(answer)
+    assert (got, body["status"]) == (status, status)
+    assert body["detail"].startswith(message)
+    assert levels(caplog) == (["ERROR"] if status == 500 else [])
+
+
+def served(app: web.Application, sent: bytes, fast: bool) -> bytes:
+    """Return HTTPServer's answer to ``sent``."""
+
+    async def scenario() -> bytes:
+        async with ours(app, fast=fast) as service:
+            reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
+            writer.write(sent)
+            answer = await asyncio.wait_for(reader.read(), 30)
+            writer.close()
+        return answer
+
+    return asyncio.run(scenario())
 
 
 def test_an_asyncio_timeout_in_an_endpoint_is_a_504() -> None:
