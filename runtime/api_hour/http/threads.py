@@ -16,13 +16,10 @@ import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor, Future
 from queue import SimpleQueue
-from typing import Any, TypeVar
-
-from aiohttp import web
+from typing import Any, ParamSpec, TypeVar
 
 T = TypeVar("T")
-Blocking = Callable[[web.Request], web.StreamResponse]
-Endpoint = Callable[[web.Request], Coroutine[Any, Any, web.StreamResponse]]
+P = ParamSpec("P")
 Work = tuple["Future[Any]", Callable[[], Any]]
 
 THREADS = 32  # until a server says otherwise; the default of the setting
@@ -30,12 +27,12 @@ RUNTIME_THREADS = 2
 _loop: contextvars.ContextVar[asyncio.AbstractEventLoop] = contextvars.ContextVar("api_hour_loop")
 
 
-def threaded(function: Blocking) -> Endpoint:
+def threaded(function: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
     """Turn a plain function into an endpoint that runs in one of the worker's ``threads``."""
     return _endpoint(function, endpoints)
 
 
-def threaded_apart(function: Blocking) -> Endpoint:
+def threaded_apart(function: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
     """Do the same for an endpoint of the runtime, which never waits for those of the project."""
     return _endpoint(function, runtime)
 
@@ -101,13 +98,16 @@ endpoints = Threads(THREADS, "endpoint")
 runtime = Threads(RUNTIME_THREADS, "runtime")
 
 
-def _endpoint(function: Blocking, threads: Threads) -> Endpoint:
+def _endpoint(
+    function: Callable[P, T], threads: Threads
+) -> Callable[P, Coroutine[Any, Any, T]]:
     @functools.wraps(function)
-    async def endpoint(request: web.Request) -> web.StreamResponse:
+    async def endpoint(*args: P.args, **kwargs: P.kwargs) -> T:
         loop = asyncio.get_running_loop()
         _loop.set(loop)
         context = contextvars.copy_context()
-        return await loop.run_in_executor(threads, context.run, function, request)
+        call = functools.partial(context.run, function, *args, **kwargs)
+        return await loop.run_in_executor(threads, call)
 
     return endpoint
 

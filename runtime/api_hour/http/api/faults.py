@@ -30,9 +30,12 @@ class Refusal:
         self._readings = readings
         self._body = body
         self._limit = operation.body_limit
+        # Who takes the request may read of the query what it likes.
+        by_query = any(reading.place == QUERY for reading in readings)
+        self.refuses_query = not by_query and not operation.call.takes_request()
 
     async def __call__(
-        self, request: web.Request, error: Exception, form: Form | None = None
+        self, request: web.Request, error: Exception | None = None, form: Form | None = None
     ) -> BaseException:
         """Return the answer to a request; ``error`` itself if nothing is wrong with it."""
         for parameter in self._paths:
@@ -43,6 +46,8 @@ class Refusal:
                 fault = Fault(PATH, parameter.key, violation.rule, own=violation.own)
                 return problem(web.HTTPNotFound(), faults=[fault])
         found: list[Fault] = []
+        if self.refuses_query:
+            found += [Fault(QUERY, key, validation.UNKNOWN) for key in dict.fromkeys(request.query)]
         for reading in self._readings:
             if reading.place != FORM:
                 found += _faults(reading, reading.pairs(request))
@@ -50,7 +55,9 @@ class Refusal:
                 found += _faults(reading, reading.form_pairs(form))
         if self._body is not None and (self._body.required or request.body_exists):
             found += await self._of_body(request, self._body.type)
-        return problem(web.HTTPUnprocessableEntity(), faults=found) if found else error
+        if error is not None and not found:
+            return error
+        return problem(web.HTTPUnprocessableEntity(), faults=found)
 
     async def _of_body(self, request: web.Request, kind: Any) -> list[Fault]:
         """Return the faults of a body of JSON; raises the answer to what is not JSON."""
@@ -61,13 +68,6 @@ class Refusal:
         except (ValueError, RecursionError) as error:
             return faults(body, kind, error)
         return []
-
-
-def refuse_query(request: web.Request) -> None:
-    """Raise the answer to a request whose keys of the query nobody takes."""
-    found = [Fault(QUERY, key, validation.UNKNOWN) for key in dict.fromkeys(request.query)]
-    if found:
-        raise problem(web.HTTPUnprocessableEntity(), faults=found)
 
 
 def _faults(reading: Reading, pairs: Iterable[tuple[str, Any]]) -> Iterator[Fault]:

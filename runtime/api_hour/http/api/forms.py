@@ -13,7 +13,7 @@ Form = list[tuple[str, str | Upload]]
 
 
 @asynccontextmanager
-async def read_form(request: web.Request, limit: int | None) -> AsyncIterator[Form]:
+async def open_form(request: web.Request, limit: int | None) -> AsyncIterator[Form]:
     """Yield the pairs of a form, and close its files afterwards.
 
     ``limit``: bytes of the whole body, instead of the application's ``client_max_size``. Files

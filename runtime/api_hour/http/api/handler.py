@@ -30,7 +30,7 @@ from aiohttp import web
 from api_hour.exceptions import ConfigError
 from api_hour.http.api import answers, forms
 from api_hour.http.api.events import Streams
-from api_hour.http.api.faults import Refusal, refuse_query
+from api_hour.http.api.faults import Refusal
 from api_hour.http.api.operation import (
     BODY,
     COOKIE,
@@ -105,9 +105,8 @@ class _Writer:
             "encode": answers.encode,
             "endpoint": operation.call.function,
             "read_body": read_body,
-            "read_form": forms.read_form,
+            "open_form": forms.open_form,
             "refuse": self._refusal,
-            "refuse_query": refuse_query,
             "stream": streams.answer,
         }
 
@@ -139,10 +138,9 @@ class _Writer:
             for reading in readings:
                 self._write_reading(reading, 2, f"{reading.place}.pairs(request)")
             self._write_refusal(1)
-        by_query = any(reading.place == QUERY for reading in readings)
-        if not by_query and not self._operation.call.takes_request():
-            self._add(1, 'if "?" in request.raw_path:')
-            self._add(2, "refuse_query(request)")
+        if self._refusal.refuses_query:
+            self._add(1, 'if "?" in request.raw_path and request.query:')
+            self._add(2, "raise await refuse(request)")
 
     def _write_reading(self, reading: Reading, depth: int, pairs: str) -> None:
         place = reading.place
@@ -182,7 +180,7 @@ class _Writer:
         assert self._form is not None  # noqa: S101 - for mypy
         limit = self._operation.body_limit
         self._write_providers(self._operation.call, 1, after_body=False)
-        self._add(1, f"async with read_form(request, {limit}) as sent:")
+        self._add(1, f"async with open_form(request, {limit}) as sent:")
         self._add(2, "try:")
         self._write_reading(self._form, 3, "form.form_pairs(sent)")
         self._write_refusal(2)

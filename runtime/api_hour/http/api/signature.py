@@ -122,7 +122,7 @@ class Signature:
         kind = kinds[0] if len(kinds) == 1 else Union[tuple(kinds)]  # noqa: UP007 - made of a list
         if kind is NoneType:
             raise self.wrong("a Reply needs a value: return web.Response(...) instead")
-        self.check_type(kind, "it returns", "JSON cannot have")
+        self.check_type(kind, "it returns", "JSON cannot have", (object,))
         return Answer(JSON, kind)
 
     def returned(self) -> Any:
@@ -155,7 +155,7 @@ class Signature:
                 "write AsyncIterator[api_hour.Event[...]]"
             )
         data = (get_args(item) or (Any,))[0]
-        self.check_type(data, "its events have", "JSON cannot have")
+        self.check_type(data, "its events have", "JSON cannot have", (object,))
         return Answer(EVENTS, data)
 
     def _source(self, parameter: inspect.Parameter, providers: Providers) -> Source:
