@@ -1,4 +1,4 @@
-"""What a schema accepts, msgspec reads, and the other way round; what msgspec writes, it accepts."""
+"""What a schema accepts, msgspec reads, and the other way round; it fits what msgspec writes."""
 
 import datetime
 import decimal
@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, Literal, NamedTuple, NotRequired, TypedDict, TypeVar
 
-import jsonschema
+import jsonschema  # type: ignore[import-untyped]
 import msgspec
 import pytest
 from msgspec import Meta, Struct, UnsetType
 
 from api_hour.http.api import texts
-from api_hour.http.api.schema import PLACE, READ, TEXT, WRITTEN, Schema, Schemas
+from api_hour.http.api.schema import READ, TEXT, WRITTEN, Schema, Schemas
 
 Item = TypeVar("Item")
 
