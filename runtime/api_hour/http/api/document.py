@@ -61,7 +61,7 @@ PROBLEM_SCHEMA = {
     "description": "An error, as in RFC 9457.",
     "type": "object",
     "properties": {
-        "type": {"type": "string", "format": "uri-reference"},
+        "type": {"type": "string", "format": "uri-reference", "examples": ["about:blank"]},
         "title": {"type": "string"},
         "status": {"type": "integer"},
         "detail": {"type": "string"},
