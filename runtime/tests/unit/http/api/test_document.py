@@ -45,7 +45,7 @@ class Record(Struct):
 
 
 class Lines(Struct):
-    """Read and written: a Decimal and a default make its two forms differ."""
+    """Lines that are read and written; a Decimal inside makes the two forms differ."""
 
     records: list["Priced"]
 

@@ -1,4 +1,4 @@
-"""What a schema accepts, msgspec reads, and the other way round; it fits what msgspec writes."""
+"""A schema accepts what msgspec reads, and nothing else; what msgspec writes fits it."""
 
 import datetime
 import decimal
