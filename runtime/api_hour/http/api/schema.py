@@ -29,11 +29,17 @@ PLACE = "#/components/schemas/"
 INTEGER = "^-?(0|[1-9][0-9]*)$"
 NUMBER = r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?$"
 DECIMAL = NUMBER.replace("{1,3}", "{1,9}")
-DATE = "[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
+# Days that exist; of leap years those that end no century.
+DATE = (
+    "([1-9][0-9]{3}-("
+    "(0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)"
+    "|02-(0[1-9]|1[0-9]|2[0-8]))|[1-9][0-9](0[48]|[2468][048]|[13579][26])-02-29)"
+)
 TIME = r"([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]+)?"
 ZONE = "(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])"
 SECONDS = r"[0-9]{1,9}(\.[0-9]+)?S"
 CLOCK = rf"T([0-9]{{1,7}}H([0-9]{{1,7}}M)?({SECONDS})?|[0-9]{{1,7}}M({SECONDS})?|{SECONDS})"
+# Not the format "duration", which has years and weeks, and neither a sign nor a fraction.
 DURATION = rf"^[+-]?P([0-9]{{1,8}}D({CLOCK})?|{CLOCK})$"
 BASE64 = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
 
@@ -406,7 +412,7 @@ _WRITERS: dict[type[inspect.Type], Callable[[Schemas, Any, str], Schema]] = {
     inspect.DateTimeType: _datetime,
     inspect.TimeType: _time,
     inspect.DateType: _plainly(type="string", format="date"),
-    inspect.TimeDeltaType: _plainly(type="string", format="duration", pattern=DURATION),
+    inspect.TimeDeltaType: _plainly(type="string", pattern=DURATION),
     inspect.UUIDType: _plainly(type="string", format="uuid"),
     inspect.ListType: _collection,
     inspect.SetType: _collection,
