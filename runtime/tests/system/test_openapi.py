@@ -102,7 +102,7 @@ def test_stdout_holds_the_document_alone(documented: Path) -> None:
     assert json.loads(ended.stdout) == {"openapi": "3.1.0", "info": {"title": "public"}}
     assert '\n  "openapi": "3.1.0",\n' in ended.stdout
     assert ended.stdout.endswith("}\n")
-    assert "printed at the import" in ended.stderr
+    assert ended.stderr.count("printed at the import") == 1  # by one worker
     assert "written to the descriptor" in ended.stderr
     assert "ready" not in ended.stderr
 
