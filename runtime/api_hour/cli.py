@@ -2,9 +2,14 @@
 
 import logging
 import os
+import shutil
+import signal
 import sys
+import tempfile
 import time
-from typing import NoReturn
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from typing import IO, NoReturn
 
 from api_hour.config import command_line
 from api_hour.config.command_line import USAGE, UsageError
@@ -23,7 +28,10 @@ def main() -> NoReturn:
     if sys.argv[1:2] == ["reload"]:
         sys.exit(reload_requests.main(sys.argv[2:]))
     try:
-        _load().run()
+        if sys.argv[1:2] == ["openapi"]:
+            _print_document(sys.argv[2:])
+        else:
+            _load(Worker).run()
     except UsageError as error:
         print(f"{USAGE}\napi_hour: error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -32,13 +40,71 @@ def main() -> NoReturn:
     sys.exit(0)
 
 
-def _load() -> "Command":
+def _print_document(arguments: Sequence[str]) -> None:
+    """Print the document of an application, without serving it; raises ConfigError.
+
+    Whatever the project, a hook or the master prints goes to stderr.
+    """
+    from api_hour.worker.document import DocumentWorker  # a daemon does not pay for it
+
+    parser = ArgumentParser(
+        prog="api_hour openapi",
+        usage="api_hour openapi [OPTIONS] MODULE:CONTAINER [--listener NAME]",
+        description="Print the OpenAPI document of a Container as JSON, without serving it: one "
+        "worker boots on free addresses, as with --check. OPTIONS are those of api_hour.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--listener", metavar="NAME", help="whose server is asked, if several have a document"
+    )
+    given, rest = parser.parse_known_args(arguments)
+    sys.argv[1:] = ["--check", *rest]
+    DocumentWorker.listener = given.listener
+    output = os.dup(1)
+    os.dup2(2, 1)
+    with _temporary_file() as file:
+        DocumentWorker.file = file
+        try:
+            _load(DocumentWorker).run()
+        except SystemExit as ended:
+            if ended.code:
+                raise
+        for number in Worker.SIGNALS:  # the master's handlers only queue them
+            signal.signal(number, signal.SIG_DFL)
+        if not file.tell():
+            raise ConfigError("api_hour openapi was ended before there was a document")
+        file.seek(0)
+        _copy(file, output)
+
+
+def _temporary_file() -> IO[bytes]:
+    try:
+        return tempfile.TemporaryFile()
+    except OSError as error:
+        raise ConfigError(
+            f"the document needs a temporary file: {error.strerror}: let TMPDIR name a folder that "
+            "this user may write to"
+        ) from None
+
+
+def _copy(file: IO[bytes], output: int) -> None:
+    """Copy ``file`` to a descriptor, whose reader may leave before the end."""
+    try:
+        with open(output, "wb") as stdout:
+            shutil.copyfileobj(file, stdout)
+    except BrokenPipeError:
+        pass
+    except OSError as error:
+        raise ConfigError(f"the document cannot be written: {error.strerror}") from None
+
+
+def _load(worker_class: type[Worker]) -> "Command":
     """Read the configuration; with --reload a broken one is read again when it has changed."""
     start = os.getcwd()
     while True:
         begun = time.time()
         try:
-            return Command(Worker, prog="api_hour")
+            return Command(worker_class, prog="api_hour")
         except UsageError:
             raise
         except ConfigError as error:

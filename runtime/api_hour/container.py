@@ -12,7 +12,9 @@ class Server(Protocol):
     """Speaks one protocol on one listener inside a worker.
 
     A server with an attribute ``options`` is given ``ServerOptions`` before it starts; one with an
-    attribute ``requests`` is recycled after ``max_requests`` of them.
+    attribute ``requests`` is recycled after ``max_requests`` of them. One that has a method
+    ``document()``, which returns the OpenAPI document of what it serves as JSON (bytes), or None,
+    is asked for it by ``api_hour openapi``, once it has started.
     """
 
     async def start(self, sock: socket.socket) -> None:

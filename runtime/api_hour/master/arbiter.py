@@ -536,7 +536,7 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         slot = free_slot(self.WORKERS.values(), generation, max(1, self.num_workers))
         if reason == "start" and self._backoff.replaces_a_death():
             reason = "death"
-        worker = Worker(
+        worker: Worker = cfg.worker_class(
             *(self.worker_age, self.pid, self.LISTENERS, self.app, cfg.timeout / 2, cfg, self.log),
             generation=generation,
             slot=slot,
@@ -644,8 +644,7 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         if self.app.starter is not None:
             self.app.starter.tell(READY)
         if self.cfg.check:
-            with suppress(OSError):
-                print(f"{self._current.spec}: the configuration is good and a worker became ready")
+            worker.checked()
             raise StopIteration  # as TERM does: run() stops everything
         if worker.generation is self._candidate:
             self._promote_candidate(worker.generation)

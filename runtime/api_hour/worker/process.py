@@ -65,8 +65,8 @@ class Worker(GunicornWorker):  # type: ignore[misc]
     """Runs the Container of one generation.
 
     The master makes this object before the fork, so ``__init__`` only keeps values, and the
-    master and the child each go on with their copy: ``forked``, ``discard`` and ``close`` run in
-    the master, everything else in the child.
+    master and the child each go on with their copy: ``forked``, ``discard``, ``close`` and
+    ``checked`` run in the master, everything else in the child.
     """
 
     def __init__(self, *args: Any, generation: Generation, slot: int, started_for: str) -> None:
@@ -95,6 +95,11 @@ class Worker(GunicornWorker):  # type: ignore[misc]
         """Close what the master holds of a worker that is gone."""
         for end in (self.channel, self.crash_report, self.tmp):
             end.close()
+
+    def checked(self) -> None:
+        """Print what ``--check`` has found, now that this worker became ready."""
+        with suppress(OSError):
+            print(f"{self.generation.spec}: the configuration is good and a worker became ready")
 
     # In the child: boot
 
