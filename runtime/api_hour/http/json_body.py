@@ -90,7 +90,7 @@ def read_strictly(body: bytes, decoder: "msgspec.json.Decoder[T]") -> T:
 
 
 def faults(body: bytes, type: Any, error: Exception) -> list[Fault]:
-    """Return every fault of the top level of ``body``, which could not be read because of ``error``.
+    """Return every fault of the top level of ``body``, which was refused with ``error``.
 
     Of a field's own faults it is the first. A ``type`` that is not an object with fields has one.
     Raises a 400 if the body is not JSON, which may be so after the place of ``error``, too.

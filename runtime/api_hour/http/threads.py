@@ -98,9 +98,7 @@ endpoints = Threads(THREADS, "endpoint")
 runtime = Threads(RUNTIME_THREADS, "runtime")
 
 
-def _endpoint(
-    function: Callable[P, T], threads: Threads
-) -> Callable[P, Coroutine[Any, Any, T]]:
+def _endpoint(function: Callable[P, T], threads: Threads) -> Callable[P, Coroutine[Any, Any, T]]:
     @functools.wraps(function)
     async def endpoint(*args: P.args, **kwargs: P.kwargs) -> T:
         loop = asyncio.get_running_loop()

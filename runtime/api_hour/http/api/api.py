@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypedDict, Unpack
 
+import msgspec
 from aiohttp import web
 
 from api_hour.exceptions import ConfigError
@@ -12,10 +13,13 @@ from api_hour.http.api.handler import compile_handler
 from api_hour.http.api.operation import NOTHING, Operation, Provided, Security
 from api_hour.http.api.signature import Providers, Signature, is_async
 from api_hour.http.errors import json_errors
+from api_hour.http.server import DOCUMENT
 
 Endpoint = Callable[..., Any]
 Securities = Security | Sequence[Security]
 Errors = Iterable[int] | Mapping[int, str]
+
+DOCUMENT_PATH = "/openapi.json"
 
 
 class Options(TypedDict, total=False):
@@ -94,12 +98,14 @@ class Group:
         except ValueError as error:
             raise ConfigError(f"API: the path {path!r} cannot be one: {error}") from None
         pattern = resource.get_info().get("pattern")
-        operation = self._operation(method, path, pattern.groupindex if pattern else (), endpoint, options)
+        operation = self._operation(
+            method, path, pattern.groupindex if pattern else (), endpoint, options
+        )
         handler = compile_handler(operation, self._streams)
         try:
-            resource.add_route(method, handler)  # type: ignore[arg-type]
+            resource.add_route(method, handler)
             if method == "GET":
-                resource.add_route("HEAD", handler)  # type: ignore[arg-type]
+                resource.add_route("HEAD", handler)
         except RuntimeError:
             raise ConfigError(f"API: {method} {path} has an endpoint already") from None
         self._operations.append(operation)
@@ -120,7 +126,9 @@ class Group:
             raise signature.wrong(f"no parameter takes {{{left[0]}}} of the path {path}")
         status = options.get("status", 204 if answer.kind == NOTHING else 200)
         if not isinstance(status, int) or not 200 <= status < 600:
-            raise ConfigError(f"API: {method} {path}: status must be one of 200 to 599, got {status!r}")
+            raise ConfigError(
+                f"API: {method} {path}: status must be one of 200 to 599, got {status!r}"
+            )
         limit = options.get("body_limit")
         if limit is not None and (not isinstance(limit, int) or limit < 1):
             raise ConfigError(f"API: {method} {path}: body_limit must be 1 or more, got {limit!r}")
@@ -144,7 +152,9 @@ class Group:
 class API(Group):
     """Typed endpoints of an aiohttp application, and the document that describes them.
 
-    ``app`` keeps everything else that it has; its errors take the form of the API's.
+    ``app`` keeps everything else that it has; its errors take the form of the API's. With ``docs``
+    it serves the document at ``/openapi.json``, and at ``/docs`` a page to read and try it out.
+    ``servers`` are URLs for the document; by default there is the one that serves it.
     """
 
     def __init__(
@@ -158,16 +168,41 @@ class API(Group):
         tags: Iterable[str] = (),
         security: Securities = (),
         errors: Errors = (),
+        docs: bool = False,
     ) -> None:
+        """Raises ConfigError for what is not an application, or has an API already."""
         if not isinstance(app, web.Application):
             raise ConfigError(f"API needs an aiohttp.web.Application, got {app!r}")
-        super().__init__(app, Streams(app), Providers(), [], tags=tags, security=security, errors=errors)
+        if DOCUMENT in app:
+            raise ConfigError("API: the application has one already; group() parts its routes")
+        super().__init__(
+            app, Streams(app), Providers(), [], tags=tags, security=security, errors=errors
+        )
         self.title = title
         self.version = version
         self.description = description
         self.servers = tuple(servers)
+        self._document: bytes | None = None
         if json_errors not in app.middlewares:
             app.middlewares.insert(0, json_errors)
+        app[DOCUMENT] = self.document
+        if docs:
+            self._add_docs(app)
+
+    def _add_docs(self, app: web.Application) -> None:
+        from api_hour.http.api.page import add_page, document_endpoint
+
+        app.router.add_get(DOCUMENT_PATH, document_endpoint(self.document))
+        add_page(app, self.title, DOCUMENT_PATH)
+
+    def document(self) -> bytes:
+        """Return the OpenAPI document as JSON; it is made once, of what has been added by then."""
+        if self._document is None:
+            from api_hour.http.api.document import build
+
+            made = build(self.title, self.version, self.description, self.servers, self._operations)
+            self._document = msgspec.json.encode(made)
+        return self._document
 
     @property
     def operations(self) -> tuple[Operation, ...]:
@@ -231,5 +266,3 @@ def _errors(errors: Errors) -> Mapping[int, str]:
         if not isinstance(status, int) or not 400 <= status < 600:
             raise ConfigError(f"API: errors are statuses of 400 to 599, got {status!r}")
     return given
-
-

@@ -9,7 +9,7 @@ import asyncio
 import inspect
 import random
 import re
-from collections.abc import AsyncIterable, Awaitable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable
 from typing import Any, Generic, TypeVar
 
 from aiohttp import hdrs, web
@@ -121,7 +121,7 @@ async def _send(
         await asyncio.wait((step,))
 
 
-def _next(iterator: Any) -> "asyncio.Future[Event[Any]]":
+def _next(iterator: AsyncIterator[Event[Any]]) -> "asyncio.Future[Event[Any]]":
     return asyncio.ensure_future(anext(iterator))
 
 

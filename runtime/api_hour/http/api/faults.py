@@ -71,7 +71,7 @@ class Refusal:
 
 
 def _faults(reading: Reading, pairs: Iterable[tuple[str, Any]]) -> Iterator[Fault]:
-    """Yield what is wrong in one place: keys that may not be there, then the values of the others."""
+    """Yield what is wrong in one place: with its keys, then with their values."""
     texts, place = reading.texts, reading.place
     given = list(pairs)
     times = Counter(key for key, _ in given)

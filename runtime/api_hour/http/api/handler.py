@@ -289,5 +289,3 @@ class _Writer:
 
     def _add(self, depth: int, line: str) -> None:
         self._lines.append("    " * depth + line)
-
-

@@ -1,4 +1,4 @@
-"""What an endpoint takes and gives: the model between its signature, its handler and its document."""
+"""What an endpoint takes and gives: the model behind its handler and its document."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field

@@ -4,8 +4,10 @@ It is Swagger UI, from the files of the package offapi. Everything comes from th
 part of the page may load anything else, run inline code, or be framed: see ``POLICY``.
 """
 
+import hashlib
 import importlib.util
 import posixpath
+from collections.abc import Callable
 from html import escape
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
 from api_hour.exceptions import INSTALL, ConfigError
-from api_hour.http.responses import HTML
+from api_hour.http.responses import HTML, Encoded
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -48,6 +50,20 @@ PAGE = """\
 </body>
 </html>
 """
+
+
+def document_endpoint(make: Callable[[], bytes]) -> Handler:
+    """Return a handler that answers with the document; one that a client has is not sent again."""
+
+    async def show_document(request: web.Request) -> web.StreamResponse:
+        body = make()
+        etag = hashlib.sha256(body).hexdigest()[:32]
+        headers = {hdrs.CACHE_CONTROL: "no-cache", hdrs.ETAG: f'"{etag}"'}
+        if any(known.value in (etag, "*") for known in request.if_none_match or ()):
+            return web.Response(status=304, headers=headers)
+        return Encoded(body, headers=headers)
+
+    return show_document
 
 
 def add_page(app: web.Application, title: str, document: str, *, path: str = "/docs") -> None:

@@ -154,5 +154,3 @@ def _for_uploads(field: texts.Field) -> texts.Field:
     """Return a field of a form, whose value may be a file instead of text."""
     read = field.read
     return replace(field, read=lambda value: read(value) if isinstance(value, str) else value)
-
-

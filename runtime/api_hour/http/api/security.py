@@ -52,15 +52,15 @@ class Bearer:
     CLAIMS = "api_hour_claims"
 
     def __init__(
-        self, verify: Callable[[str], Awaitable[object]], *, token_format: str = "JWT"
+        self, verify: Callable[[str], Awaitable[object]], *, bearer_format: str = "JWT"
     ) -> None:
-        """``token_format`` is for the document."""
+        """``bearer_format`` is for the document."""
         self._verify = verify
         self.name = "Bearer"
         self.scheme: Mapping[str, Any] = {
             "type": "http",
             "scheme": "bearer",
-            "bearerFormat": token_format,
+            "bearerFormat": bearer_format,
         }
 
     async def check(self, request: web.Request) -> None:

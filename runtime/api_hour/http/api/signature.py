@@ -159,44 +159,49 @@ class Signature:
         return Answer(EVENTS, data)
 
     def _source(self, parameter: inspect.Parameter, providers: Providers) -> Source:
-        name = parameter.name
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            raise self.wrong(f"{parameter} is not one parameter: name each")
-        if parameter.kind is parameter.POSITIONAL_ONLY:
-            raise self.wrong(f"parameter {name} must be given by name: remove the / behind it")
-        declared = self._hints.get(name)
-        if declared is None:
-            if name == "request":
-                return WholeRequest()
+        name, declared = parameter.name, self._hints.get(parameter.name)
+        self._check_kind(parameter)
+        if declared is None and name != "request":
             raise self.wrong(f"parameter {name} has no type")
-        if isinstance(declared, type) and issubclass(declared, web.BaseRequest):
+        if declared is None or _is_request(declared):
             return WholeRequest()
-        kind, place = _take_place(declared)
-        default = parameter.default
-        if default is parameter.empty:
-            default = msgspec.NODEFAULT
-        if len(place) > 1:
-            raise self.wrong(f"parameter {name} can come from one place only")
-        if place:
-            if name in self._path_keys:
-                raise self.wrong(f"parameter {name} is in the path: give it another name")
-            return self._of_request(name, place[0].name, kind, default)
+        kind, places = _take_place(declared)
+        absent = parameter.default is parameter.empty
+        default = msgspec.NODEFAULT if absent else parameter.default
+        if places:
+            self._check_place(name, places)
+            return self._of_request(name, places[0].name, kind, default)
         if name in self._path_keys:
             return self._of_path(name, declared, default)
         if declared in UPLOADS:
             return self._of_request(name, FORM, declared, default)
+        return self._provided(name, declared, providers)
+
+    def _check_kind(self, parameter: inspect.Parameter) -> None:
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            raise self.wrong(f"{parameter} is not one parameter: name each")
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            raise self.wrong(
+                f"parameter {parameter.name} must be given by name: remove the / behind it"
+            )
+
+    def _check_place(self, name: str, places: list[Place]) -> None:
+        if len(places) > 1:
+            raise self.wrong(f"parameter {name} can come from one place only")
+        if name in self._path_keys:
+            raise self.wrong(f"parameter {name} is in the path: give it another name")
+
+    def _provided(self, name: str, declared: Any, providers: Providers) -> Source:
         try:
             provided = providers.find(declared)
         except ConfigError as error:
             raise self.wrong(f"parameter {name}: {error}") from None
-        if provided is not None:
-            return provided
-        if isinstance(default, Place):
-            raise self.wrong(f"parameter {name}: write its place as a type, such as Query[int]")
-        raise self.wrong(
-            f"parameter {name} is a {_text(declared)}, which is neither in the path nor provided: "
-            f"say where it comes from by {MARKERS}, or give it to api.provide()"
-        )
+        if provided is None:
+            raise self.wrong(
+                f"parameter {name} is a {_text(declared)}, which is neither in the path nor "
+                f"provided: say where it comes from by {MARKERS}, or give it to api.provide()"
+            )
+        return provided
 
     def _of_path(self, name: str, declared: Any, default: Any) -> Parameter:
         if default is not msgspec.NODEFAULT:
@@ -219,7 +224,9 @@ class Signature:
         except TypeError as error:
             raise self.wrong(f"parameter {name}: {error}") from None
         if whole and default is not msgspec.NODEFAULT:
-            raise self.wrong(f"parameter {name} takes several keys: give the defaults to its fields")
+            raise self.wrong(
+                f"parameter {name} takes several keys: give the defaults to its fields"
+            )
         return Parameter(name, place, kind, "" if whole else wire_key(name, place), default)
 
     def _type_info(self, name: str, kind: Any) -> msgspec.inspect.Type:
@@ -302,6 +309,10 @@ def _reply_type(declared: Any) -> Any:
     return get_args(declared)[0] if get_origin(declared) is Reply else declared
 
 
+def _is_request(declared: Any) -> bool:
+    return isinstance(declared, type) and issubclass(declared, web.BaseRequest)
+
+
 def _is_response(declared: Any) -> bool:
     return isinstance(declared, type) and issubclass(declared, web.StreamResponse)
 
@@ -315,5 +326,3 @@ def _without_partial(function: Any) -> Any:
 def _text(kind: Any) -> str:
     """Return a type as the project writes it."""
     return kind.__qualname__ if isinstance(kind, type) and not get_args(kind) else str(kind)
-
-

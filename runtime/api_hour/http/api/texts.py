@@ -196,7 +196,9 @@ def _reader_of(kind: inspect.Type) -> Callable[[str], Any] | None:
     if isinstance(kind, inspect.CustomType) and kind.cls is Upload:
         return None
     name = getattr(getattr(kind, "cls", None), "__name__", "")
-    raise TypeError(f"no text can be {f'a {name}' if name else 'of that type'}: take it in the body")
+    raise TypeError(
+        f"no text can be {f'a {name}' if name else 'of that type'}: take it in the body"
+    )
 
 
 def _keep(text: str) -> str:

@@ -5,7 +5,7 @@ import os
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 from aiohttp import web
 
@@ -23,7 +23,7 @@ class Upload:
     def __init__(self, field: web.FileField) -> None:
         self.filename = field.filename.replace("\\", "/").rpartition("/")[2]
         self.content_type = field.content_type
-        self.file: BinaryIO = field.file
+        self.file: IO[bytes] = field.file
         self.size = self.file.seek(0, os.SEEK_END)
         self.file.seek(0)
 

@@ -55,7 +55,9 @@ async def serving(app: web.Application, *, fast: bool = True) -> AsyncIterator[t
     await server.drain(asyncio.get_running_loop().time() + 5)
 
 
-def ask(app: web.Application, method: str, path: str, *, fast: bool = True, **options: Any) -> Answer:
+def ask(
+    app: web.Application, method: str, path: str, *, fast: bool = True, **options: Any
+) -> Answer:
     """Serve ``app`` for one request."""
 
     async def run() -> Answer:
