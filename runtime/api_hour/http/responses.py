@@ -4,9 +4,15 @@ The only module that knows the JSON library.
 """
 
 import logging
+import marshal
+import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from decimal import Decimal
+from enum import Enum
 from typing import Any
 
+import msgspec
 import ujson
 from aiohttp import hdrs, web
 from aiohttp.abc import AbstractStreamWriter
@@ -15,20 +21,101 @@ from aiohttp.typedefs import LooseHeaders
 from aiohttp.web_response import REASON_PHRASES
 from multidict import CIMultiDict
 
+# What ujson, msgspec and marshal raise for data that is not plain.
+UNSURE = (TypeError, ValueError, OverflowError, RecursionError)
+encode = msgspec.json.Encoder().encode
 PROBLEM = "application/problem+json"  # RFC 9457
 logger = logging.getLogger(__name__)
+
+Where = tuple[()] | tuple["Where", object]  # the container's place, and the key or the index in it
 
 
 def dumps(data: object) -> bytes:
     """Return ``data`` as JSON in UTF-8.
 
-    A lone surrogate, which UTF-8 cannot hold, is written as its JSON escape. Raises TypeError or
-    OverflowError for a value that JSON does not have.
+    What ujson does not know is converted by msgspec. A lone surrogate, which UTF-8 cannot hold, is
+    written as its JSON escape. Raises TypeError or ValueError, which says where, for a Decimal in a
+    dict or a list and for what JSON does not have.
     """
-    # Positional, because ujson takes three times as long for a small object with keywords. They
-    # are: ensure_ascii, encode_html_chars, escape_forward_slashes, sort_keys, indent, allow_nan.
-    text: str = ujson.dumps(data, False, False, False, False, 0, False)
-    return text.encode("utf-8", "backslashreplace")
+    try:
+        # Positional, because ujson takes three times as long for a small object with keywords. They
+        # are: ensure_ascii, encode_html_chars, escape_forward_slashes, sort_keys, indent, allow_nan
+        body: bytes = ujson.dumps(data, False, False, False, False, 0, False).encode()
+        # ujson makes a float of a Decimal, ``str()`` of a key, and calls a method ``toDict``, all
+        # without a word. msgspec does not, so what both write alike is right; it takes little time.
+        if encode(data) == body:
+            return body
+    except UNSURE:
+        pass
+    return _dumps_any(data).encode("utf-8", "backslashreplace")
+
+
+def _dumps_any(data: object) -> str:
+    """Return as JSON what is more than plain data, or has what the two libraries write differently.
+
+    Such are numbers like 1e-7, a lone surrogate, and None as a key.
+    """
+    try:
+        with suppress(*UNSURE):
+            plain = msgspec.to_builtins(data, builtin_types=(Decimal,), str_keys=True)
+            marshal.dumps(plain)  # raises ValueError for a Decimal
+            return ujson.dumps(plain, False, False, False, False, 0, False)
+        return ujson.dumps(_plain(data, ()), False, False, False, False, 0, False)
+    except (OverflowError, RecursionError):
+        raise ValueError("the answer holds itself, or is nested too deeply") from None
+
+
+def _plain(value: object, where: Where) -> object:
+    """Return ``value``, which stands at ``where``, as ujson writes it rightly."""
+    if isinstance(value, Enum):
+        return _plain(value.value, where)
+    if isinstance(value, dict):
+        return {_key(key, where): _plain(item, (where, key)) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item, (where, number)) for number, item in enumerate(value)]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{_name(where)} is {value}, which JSON does not have: send None or text")
+    if isinstance(value, Decimal):
+        raise TypeError(
+            f"{_name(where)} is a Decimal, which would lose digits as a float: send str() of it, "
+            "or return it from a typed endpoint"
+        )
+    if value is None or isinstance(value, str | int | float):
+        return value
+    try:
+        known = msgspec.to_builtins(value, str_keys=True)
+    except TypeError:
+        kind = type(value).__qualname__
+        raise TypeError(
+            f"{_name(where)} is of the type {kind}, which JSON does not have: "
+            "send dicts, lists, text and numbers, or a Struct or dataclass"
+        ) from None
+    return _plain(known, where)
+
+
+def _key(key: object, where: Where) -> object:
+    """Return a key of the dict at ``where`` as ujson writes it rightly."""
+    if isinstance(key, Enum):
+        return _key(key.value, where)
+    if key is None or isinstance(key, str | int | float):
+        return key
+    if isinstance(key, Decimal):
+        return str(key)
+    with suppress(TypeError):
+        text = msgspec.to_builtins(key)
+        if isinstance(text, str):
+            return text
+    kind = type(key).__qualname__
+    raise TypeError(f"a key of {_name(where)} is of the type {kind}: send text")
+
+
+def _name(where: Where) -> str:
+    """Return the place as Python would name it: ``["records"][3]["price"]``."""
+    steps = []
+    while where:
+        where, step = where
+        steps.append(f"[{step!r:.100}]")
+    return "".join(reversed(steps)) or "the answer"
 
 
 class LazyAttribute:
@@ -103,8 +190,8 @@ class _LazyResponse(web.Response):
         """Send the headers; a body that cannot be rendered is logged and becomes a 500."""
         try:
             _ = self._body
-        except Exception:
-            logger.exception("%s: the answer cannot be written", describe(request))
+        except Exception as error:
+            logger.error("%s: the answer cannot be written: %s", describe(request), error)
             self._become_500()
         return await super().prepare(request)
 
@@ -118,6 +205,10 @@ class _LazyResponse(web.Response):
 
 class JSON(_LazyResponse):
     """An answer with ``data`` as JSON; ``data`` is read when the answer is sent.
+
+    ``data`` is made of dicts, lists, text and numbers, and of what msgspec writes: Structs,
+    dataclasses, dates and times, UUIDs, enums, sets, bytes. A Decimal is refused where it would
+    become a float, NaN everywhere. The answer to what cannot be written is a 500.
 
     ``headers`` may name another Content-Type, such as application/problem+json.
     """

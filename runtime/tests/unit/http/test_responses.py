@@ -3,10 +3,18 @@
 import copy
 import json
 import re
+from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from datetime import time as clock
+from decimal import Decimal
+from enum import Enum, IntEnum, StrEnum
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple
+from uuid import UUID
 
+import msgspec
 import pytest
 from aiohttp import web
 from hypothesis import given
@@ -352,7 +360,149 @@ def loop_of_lists() -> list[Any]:
     return endless
 
 
-UNWRITABLE = [object(), float("nan"), {"a": [float("inf")]}, b"bytes", {1, 2}, loop_of_lists()]
+class Status(Enum):
+    NEW = "new"
+
+
+class Price(Enum):
+    LOW = Decimal("1.10")
+
+
+class Level(IntEnum):
+    LOW = 1
+
+
+class Color(StrEnum):
+    RED = "red"
+
+
+class Point(NamedTuple):
+    x: int
+    y: int
+
+
+class Record(msgspec.Struct, rename="camel"):
+    record_id: int
+    price: Decimal
+    at: datetime | None = None
+
+
+@dataclass
+class Entry:
+    key: str
+    size: Decimal | float = 0.5
+
+
+class OwnText(str):
+    __slots__ = ()
+
+    def __json__(self) -> str:
+        return "1"
+
+
+class OwnDict(dict[str, int]):
+    def toDict(self) -> dict[str, int]:
+        return {"other": 1}
+
+
+class Convertible:
+    def toDict(self) -> dict[str, int]:
+        return {"a": 1}
+
+
+class Raw:
+    def __json__(self) -> str:
+        return "]"
+
+
+DAY, MOMENT = date(2026, 1, 31), datetime(2026, 1, 31, 12, 30, tzinfo=UTC)
+NAME = UUID(int=7)
+WRITTEN: list[tuple[object, object]] = [
+    (
+        Record(7, Decimal("12345678901234567890.10")),
+        {"recordId": 7, "price": "12345678901234567890.10", "at": None},
+    ),
+    (
+        [Record(7, Decimal("1.10"), MOMENT)],
+        [{"recordId": 7, "price": "1.10", "at": "2026-01-31T12:30:00Z"}],
+    ),
+    (Entry("a"), {"key": "a", "size": 0.5}),
+    (
+        {"rows": [{"entry": Entry("a", Decimal(1))}]},
+        {"rows": [{"entry": {"key": "a", "size": "1"}}]},
+    ),
+    (
+        [DAY, MOMENT, clock(12, 30), timedelta(hours=1)],
+        ["2026-01-31", "2026-01-31T12:30:00Z", "12:30:00", "PT3600S"],
+    ),
+    ([NAME, b"bytes", {1}, frozenset({2})], [str(NAME), "Ynl0ZXM=", [1], [2]]),
+    ([Status.NEW, Level.LOW, Color.RED], ["new", 1, "red"]),
+    ({Status.NEW: 1, Level.LOW: 2, Color.RED: 3}, {"new": 1, "1": 2, "red": 3}),
+    ({DAY: 1, MOMENT: 2, NAME: 3}, {"2026-01-31": 1, "2026-01-31T12:30:00Z": 2, str(NAME): 3}),
+    ({Decimal("1.10"): 1, Price.LOW: 2}, {"1.10": 2}),
+    ({Decimal("1.10"): {Status.NEW: DAY}}, {"1.10": {"new": "2026-01-31"}}),
+    ({None: 1, True: 2, 7: 3, 1.5: 4}, {"null": 1, "true": 2, "7": 3, "1.5": 4}),
+    ({None: DAY, "a": [OwnText("x"), NAME]}, {"null": "2026-01-31", "a": ["x", str(NAME)]}),
+    ([Point(1, 2), (3, Point(4, 5))], [[1, 2], [3, [4, 5]]]),
+    ([OwnText("x"), OwnDict(a=1), defaultdict(int, b=2)], ["x", {"a": 1}, {"b": 2}]),
+    ([1e-7, 1e22, 1e300, -0.0, 2**70, 0.1], [1e-7, 1e22, 1e300, -0.0, 2**70, 0.1]),
+]
+
+
+@pytest.mark.parametrize(("data", "expected"), WRITTEN, ids=range(len(WRITTEN)))
+def test_what_is_more_than_plain_data_is_written_as_msgspec_writes_it(
+    data: object, expected: object
+) -> None:
+    assert json.loads(dumps(data)) == expected
+    assert json.loads(dumps([{"deep": data}])) == [{"deep": expected}]
+
+
+DECIMAL = "is a Decimal, which would lose digits as a float"
+REFUSED: list[tuple[object, str]] = [
+    (Decimal("1.10"), f"the answer {DECIMAL}"),
+    ({"rows": [{"price": 1}, {"price": Decimal(1)}]}, f"['rows'][1]['price'] {DECIMAL}"),
+    ([{1: (Decimal(1),)}], f"[0][1][0] {DECIMAL}"),
+    ({"a": {Decimal(1)}}, f"['a'][0] {DECIMAL}"),
+    ([DAY, Decimal(1)], f"[1] {DECIMAL}"),
+    ([Record(7, Decimal(1)), {"price": Decimal(1)}], f"[1]['price'] {DECIMAL}"),
+    (Price.LOW, f"the answer {DECIMAL}"),
+    ([float("nan")], "[0] is nan, which JSON does not have"),
+    ({"a": float("-inf"), "b": DAY}, "['a'] is -inf, which JSON does not have"),
+    (Entry("a", float("nan")), "['size'] is nan, which JSON does not have"),
+    ({"a": [object()]}, "['a'][0] is of the type object, which JSON does not have"),
+    ([Convertible()], "[0] is of the type Convertible, which JSON does not have"),
+    ({"a": Raw()}, "['a'] is of the type Raw, which JSON does not have"),
+    ({"a": {(1, 2): 3}}, "a key of ['a'] is of the type tuple: send text"),
+    ({Convertible(): 1}, "a key of the answer is of the type Convertible: send text"),
+    (loop_of_lists(), "the answer holds itself, or is nested too deeply"),
+]
+
+
+@pytest.mark.parametrize(("data", "message"), REFUSED, ids=range(len(REFUSED)))
+def test_what_would_be_written_wrongly_is_refused_with_its_place(
+    data: object, message: str
+) -> None:
+    with pytest.raises((TypeError, ValueError)) as caught:
+        dumps(data)
+    assert str(caught.value).startswith(message)
+
+
+def test_a_wrong_answer_is_a_problem_and_one_line_that_names_place_type_and_cure(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def endpoint(request: web.Request) -> web.Response:
+        return JSON({"rows": [{"price": Decimal("1.10")}]})
+
+    status, _, body = parts(exchange(one(endpoint), GET))
+    assert (status, body) == (500, told(500, "Internal Server Error"))
+    assert caplog.messages == [
+        f"GET /: the answer cannot be written: ['rows'][0]['price'] {DECIMAL}: "
+        "send str() of it, or return it from a typed endpoint"
+    ]
+    assert caplog.records[0].exc_info is None
+
+
+UNWRITABLE = [object(), float("nan"), {"a": [float("inf")]}, Decimal(1), 1j, loop_of_lists()]
 
 
 @pytest.mark.parametrize("data", UNWRITABLE, ids=lambda data: type(data).__name__)
@@ -373,7 +523,8 @@ def test_an_answer_that_cannot_be_written_is_a_500_and_one_log_record(
     assert answer.count(b'"message":"Internal Server Error"') == (request_bytes != HEAD) * requests
     method = request_bytes.split()[0].decode()
     messages = [record.getMessage() for record in caplog.records]
-    assert messages == [f"{method} /: the answer cannot be written"] * requests
+    assert len(messages) == requests
+    assert all(text.startswith(f"{method} /: the answer cannot be written: ") for text in messages)
 
 
 def test_a_page_with_a_lone_surrogate_is_a_500_and_one_log_record(
