@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from api_hour.exceptions import ConfigError as ConfigError
     from api_hour.exceptions import DatabaseError as DatabaseError
     from api_hour.exceptions import DatabaseUnavailable as DatabaseUnavailable
+    from api_hour.exceptions import InvalidArgument as InvalidArgument
     from api_hour.exceptions import PoolExhausted as PoolExhausted
     from api_hour.exceptions import QueryTimeout as QueryTimeout
     from api_hour.http.errors import json_errors as json_errors
@@ -35,6 +36,7 @@ _HOMES = {
     "HTML": "http.responses",
     "HTTPServer": "http.server",
     "JSON": "http.responses",
+    "InvalidArgument": "exceptions",
     "PoolExhausted": "exceptions",
     "QueryTimeout": "exceptions",
     "DatagramServer": "servers.protocols",

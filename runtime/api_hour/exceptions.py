@@ -31,3 +31,7 @@ class QueryTimeout(DatabaseError):
 
 class PoolExhausted(DatabaseError):
     """No connection of the pool became free in time."""
+
+
+class InvalidArgument(DatabaseError):
+    """A statement's argument is text that the database cannot store, such as a NUL character."""

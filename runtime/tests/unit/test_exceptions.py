@@ -14,6 +14,7 @@ FAMILY = {
     "ConfigError": api_hour.APIHourError,
     "DatabaseError": api_hour.APIHourError,
     "DatabaseUnavailable": api_hour.DatabaseError,
+    "InvalidArgument": api_hour.DatabaseError,
     "PoolExhausted": api_hour.DatabaseError,
     "QueryTimeout": api_hour.DatabaseError,
 }
