@@ -27,4 +27,4 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
 # Pages load nothing, so nothing is linked that is documented elsewhere.
-nitpick_ignore_regex = [("py:.*", r"(?!api_hour\.).*|api_hour\.[\w.]+\.T")]
+nitpick_ignore_regex = [("py:.*", r"(?!api_hour\.).*|api_hour\.[\w.]+\.(T|Row)")]

@@ -24,16 +24,14 @@ SCHEMA = """
 
 
 async def index(request: web.Request) -> web.Response:
-    async with request.app[POOL].connection() as db:
-        rows = await db.fetch("SELECT id, who, line FROM lines ORDER BY id")
+    rows = await request.app[POOL].fetch("SELECT id, who, line FROM lines ORDER BY id")
     return api_hour.JSON([dict(row) for row in rows])
 
 
 async def keep(pool: Pool, who: str, line: str) -> int:
     """Store the line where every worker can read it; return its number."""
-    async with pool.connection() as db:
-        insert = "INSERT INTO lines (who, line) VALUES ($1, $2) RETURNING id"
-        return int(await db.fetchval(insert, who, line))
+    insert = "INSERT INTO lines (who, line) VALUES ($1, $2) RETURNING id"
+    return int(await pool.fetchval(insert, who, line))
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

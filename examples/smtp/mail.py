@@ -26,8 +26,8 @@ SCHEMA = """
 
 
 async def index(request: web.Request) -> web.Response:
-    async with request.app[POOL].connection() as db:
-        rows = await db.fetch("SELECT id, sender, recipients, subject FROM mails ORDER BY id")
+    pool = request.app[POOL]
+    rows = await pool.fetch("SELECT id, sender, recipients, subject FROM mails ORDER BY id")
     return api_hour.JSON([dict(row) for row in rows])
 
 

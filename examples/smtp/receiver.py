@@ -34,8 +34,7 @@ class Receiver:
         content = cast(bytes, envelope.content)
         subject = str(message_from_bytes(content, policy=policy.default)["Subject"])
         try:
-            async with self.pool.connection() as db:
-                await db.execute(INSERT, envelope.mail_from, envelope.rcpt_tos, subject, content)
+            await self.pool.execute(INSERT, envelope.mail_from, envelope.rcpt_tos, subject, content)
         except api_hour.DatabaseError as error:
             return f"451 Try again later: {error}"
         return "250 Received"

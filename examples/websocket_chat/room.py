@@ -55,7 +55,7 @@ class Room:
         self.news = asyncio.Event()
 
     async def say(self, said: Said) -> None:
-        async with self.pool.connection() as db, db.transaction():
+        async with self.pool.transaction() as db:
             # One at a time: otherwise a lower id could appear after a higher one was read.
             await db.execute("LOCK TABLE messages IN EXCLUSIVE MODE")
             await db.execute(SAY, said.key, said.text)
@@ -65,9 +65,7 @@ class Room:
         """Yield past and future messages after the message ``last``."""
         while True:
             news = self.news  # taken before the query, so that no message is missed
-            async with self.pool.connection() as db:
-                rows = await db.fetch(SINCE, last)
-            for row in rows:
+            for row in await self.pool.fetch(SINCE, last):
                 yield Heard(**row)
                 last = row["id"]
             await news.wait()

@@ -1,11 +1,12 @@
 """A PostgreSQL pool on aiopg, with guards against aiopg's known traps.
 
 The contract: whatever the server or the network does, a caller gets, within a known time, rows, an
-SQL error exactly as psycopg2 raises it, or one of three errors of ``api_hour.exceptions``:
+SQL error exactly as psycopg2 raises it, or one of four errors of ``api_hour.exceptions``:
 
     PoolExhausted          every connection stayed in use for acquire_timeout
     DatabaseUnavailable    no connection could be opened in connect_timeout, or one broke
     QueryTimeout           a statement ran out of time; whether it took effect is unknown
+    InvalidArgument        text that PostgreSQL cannot store, such as a NUL character
 
 A CancelledError always means that the caller's own task was cancelled, and nothing else.
 
@@ -49,10 +50,10 @@ that fails without it:
 import asyncio
 import logging
 import math
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from socket import SOCK_STREAM
-from typing import Any, cast
+from typing import Any, ClassVar, TypeAlias, cast
 
 import aiopg
 import psycopg2
@@ -60,6 +61,7 @@ from aiopg.utils import create_completed_future
 from psycopg2 import extensions as libpq
 
 from api_hour.exceptions import DatabaseError, DatabaseUnavailable, PoolExhausted, QueryTimeout
+from api_hour.plugins import _postgresql
 from api_hour.plugins._dsn import number, refuse_shifted_url, unreadable_dsn
 from api_hour.plugins._postgresql import (
     ANSWER_MARGIN,
@@ -71,9 +73,14 @@ from api_hour.plugins._postgresql import (
     STARTING_WITHOUT,
     came_late,
     guards,
+    invalid_text,
     is_outage,
     refuses_guards,
 )
+
+Row: TypeAlias = tuple[Any, ...]
+Executor: TypeAlias = _postgresql.Executor[Row]
+Transaction: TypeAlias = _postgresql.Transaction[Row]
 
 logger = logging.getLogger(__name__)
 
@@ -114,8 +121,14 @@ async def create_pool(
             pool.terminate()
 
 
-class Pool(aiopg.Pool):
-    """A pool whose size is bounded by a semaphore, which no dead connection can unbalance."""
+class Pool(_postgresql.Pool[Row], aiopg.Pool):
+    """A pool whose size is bounded by a semaphore, which no dead connection can unbalance.
+
+    Placeholders are ``%s``. In a statement with arguments a percent sign is written ``%%``; in one
+    without, it means itself. A row is a tuple.
+    """
+
+    paramstyle: ClassVar[str] = "format"
 
     def __init__(
         self, connector: "Connector", minsize: int, maxsize: int, acquire_timeout: float
@@ -131,18 +144,27 @@ class Pool(aiopg.Pool):
         self.waiting = 0  # tasks that wait for a connection
 
     @asynccontextmanager
+    async def connection(self) -> AsyncIterator[aiopg.Connection]:
+        """Yield a connection of aiopg's own, in autocommit."""
+        async with self.acquire() as connection:
+            with _translated(connection):
+                yield connection
+
+    @asynccontextmanager
     async def cursor(self, **options: Any) -> AsyncIterator[aiopg.Cursor]:  # type: ignore[override]
         """Yield a cursor on a connection of its own; ``options`` are those of aiopg's cursors."""
-        async with self.acquire() as connection, connection.cursor(**options) as cursor:
+        async with self.connection() as connection, connection.cursor(**options) as cursor:
             try:
                 yield cursor
-            except psycopg2.Error as error:
-                _raise_database_error(error, connection)
-                raise
             finally:
                 # After a BEGIN or COMMIT that failed, aiopg believes that a transaction is still
                 # open and warns whenever it can. release() asks libpq for the real state.
                 cursor._transaction._is_begin = False
+
+    @asynccontextmanager
+    async def _session(self) -> AsyncIterator["Connection"]:
+        async with self.acquire() as connection:
+            yield cast(Connection, connection)
 
     async def ping(self) -> None:
         """Run ``SELECT 1``; raise one of the three errors in less than a second if it fails."""
@@ -314,7 +336,7 @@ class Connection(aiopg.Connection):
     @classmethod
     async def open(cls, dsn: str, answer_timeout: float) -> "Connection":
         """Connect to ``dsn``; ``answer_timeout`` seconds are a statement's limit by default."""
-        connection = cls(dsn, answer_timeout, enable_hstore=False)
+        connection = cls(dsn, answer_timeout, enable_hstore=False, cursor_factory=Psycopg2Cursor)
         try:
             await connection._dial()
         except BaseException:
@@ -332,6 +354,30 @@ class Connection(aiopg.Connection):
             await _wait_for_descriptor(self._conn.fileno(), wanted)
         self._fileno = descriptor = self._conn.fileno()
         self._loop.add_reader(descriptor, self._ready, self._weakref)
+
+    async def query(self, statement: str, arguments: tuple[object, ...], limit: int) -> list[Row]:
+        """Run a statement; return its rows."""
+        cursor = await self._run(statement, arguments)
+        if cursor.description is None:
+            return []
+        with _translated(self):
+            return cast(list[Row], cursor.fetchmany(limit) if limit else cursor.fetchall())
+
+    async def command(self, statement: str, arguments: tuple[object, ...]) -> str:
+        """Run a statement; return its command tag."""
+        return cast(str, (await self._run(statement, arguments)).statusmessage)
+
+    async def _run(self, statement: str, arguments: tuple[object, ...]) -> libpq.cursor:
+        waiter = self._create_waiter("execute")
+        try:
+            with _translated(self):
+                cursor = self._conn.cursor()
+                cursor.execute(statement, arguments or None)  # psycopg2 reads % if there are any
+        except BaseException:
+            self._waiter = None
+            raise
+        await self._poll(waiter, self._timeout)
+        return cursor
 
     def read_pending(self) -> None:
         """Read what arrived while the connection was idle, so that ``closed`` is up to date.
@@ -358,8 +404,9 @@ class Connection(aiopg.Connection):
         """Wait for an answer at most ``timeout`` seconds, and close if it is given up."""
         self._ready(self._weakref)
         try:
-            async with asyncio.timeout(timeout):
-                await waiter
+            with _translated(self):
+                async with asyncio.timeout(timeout):
+                    await waiter
         except asyncio.CancelledError:
             self._close()
             raise
@@ -367,9 +414,6 @@ class Connection(aiopg.Connection):
             self.shows_outage = timeout >= self._timeout  # not one of the statement's own
             self._close()
             raise QueryTimeout(f"no answer to a statement within {timeout} s") from error
-        except psycopg2.Error as error:
-            _raise_database_error(error, self)
-            raise
         finally:
             self._waiter = None
 
@@ -393,17 +437,37 @@ class Connection(aiopg.Connection):
         self._fileno = None
 
 
-def _raise_database_error(error: psycopg2.Error, connection: aiopg.Connection) -> None:
-    """Raise the DatabaseError that ``error`` stands for; return if the statement is at fault."""
-    if isinstance(error, libpq.QueryCanceledError):
+class Psycopg2Cursor(libpq.cursor):  # type: ignore[misc]
+    """A cursor of psycopg2 that names an argument whose text PostgreSQL cannot store."""
+
+    def execute(self, query: Any, vars: Any = None) -> None:
+        """Send a statement; raises InvalidArgument."""
+        try:
+            super().execute(query, vars)
+        except ValueError as error:
+            if invalid := invalid_text(error, None):
+                raise invalid from error
+            raise
+
+
+@contextmanager
+def _translated(connection: aiopg.Connection) -> Iterator[None]:
+    """Raise the DatabaseError that an error stands for, unless it is the statement's."""
+    try:
+        yield
+    except libpq.QueryCanceledError as error:
         raise QueryTimeout(_first_line(error)) from error
-    own = cast(Connection, connection)
-    outage = is_outage(error.pgcode, own.target)
-    if outage or connection.closed:
-        # psycopg2 gives no code for what PgBouncer says before it closes.
-        lost = error.pgcode is None and POOLER_BUSY not in str(error)
-        own.shows_outage = own.shows_outage or outage or lost
-        raise DatabaseUnavailable(_first_line(error)) from error
+    except psycopg2.Error as error:
+        if invalid := invalid_text(error, error.pgcode):
+            raise invalid from error
+        own = cast(Connection, connection)
+        outage = is_outage(error.pgcode, own.target)
+        if outage or connection.closed:
+            # psycopg2 gives no code for what PgBouncer says before it closes.
+            lost = error.pgcode is None and POOLER_BUSY not in str(error)
+            own.shows_outage = own.shows_outage or outage or lost
+            raise DatabaseUnavailable(_first_line(error)) from error
+        raise
 
 
 async def _wait_for_descriptor(descriptor: int, wanted: int) -> None:

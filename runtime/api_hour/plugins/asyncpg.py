@@ -1,4 +1,4 @@
-"""A PostgreSQL pool on asyncpg that reports outages by the same three errors as ``aiopg``.
+"""A PostgreSQL pool on asyncpg that reports outages by the same errors as ``aiopg``.
 
 asyncpg needs fewer guards: it cancels a statement on the server when its task is cancelled, hands
 out no dead connection, and connects without holding up others. What is added here: the server-side
@@ -18,9 +18,9 @@ import logging
 import os
 import socket
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any, NamedTuple
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, ClassVar, NamedTuple, TypeAlias, cast
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import asyncpg
@@ -32,6 +32,7 @@ from api_hour.exceptions import (
     PoolExhausted,
     QueryTimeout,
 )
+from api_hour.plugins import _postgresql
 from api_hour.plugins._dsn import number, refuse_shifted_url, unreadable_dsn
 from api_hour.plugins._postgresql import (
     ANSWER_MARGIN,
@@ -42,9 +43,14 @@ from api_hour.plugins._postgresql import (
     STARTING_WITHOUT,
     came_late,
     guards,
+    invalid_text,
     is_outage,
     refuses_guards,
 )
+
+Row: TypeAlias = asyncpg.Record
+Executor: TypeAlias = _postgresql.Executor[Row]
+Transaction: TypeAlias = _postgresql.Transaction[Row]
 
 # InternalClientError: a statement was sent after the server's last message, before it closed.
 ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
@@ -130,8 +136,13 @@ async def create_pool(
             logger.warning("Terminated connections to PostgreSQL: %s", error or "still in use")
 
 
-class Pool(asyncpg.Pool):  # type: ignore[misc]
-    """A pool that opens connections on demand and translates what goes wrong with them."""
+class Pool(_postgresql.Pool[Row], asyncpg.Pool):  # type: ignore[misc]
+    """A pool that opens connections on demand and translates what goes wrong with them.
+
+    Placeholders are ``$1``, ``$2``. A row is an ``asyncpg.Record``.
+    """
+
+    paramstyle: ClassVar[str] = "numeric_dollar"
 
     def __init__(self, dsn: "_DSN", maxsize: int, acquire_timeout: float, **options: Any) -> None:
         super().__init__(
@@ -164,11 +175,33 @@ class Pool(asyncpg.Pool):  # type: ignore[misc]
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[asyncpg.Connection]:
-        """Yield a connection of its own; a TimeoutError raised inside becomes a QueryTimeout."""
+        """Yield a connection of asyncpg's own, in autocommit.
+
+        A TimeoutError raised inside becomes a QueryTimeout.
+        """
+        async with self._held() as connection:
+            with self._translated(connection):
+                yield connection
+
+    @asynccontextmanager
+    async def _session(self) -> AsyncIterator["Session"]:
+        async with self._held() as connection:
+            yield Session(self, connection)
+
+    @asynccontextmanager
+    async def _held(self) -> AsyncIterator[asyncpg.Connection]:
         connection = await self._acquire_in_time()
-        started = self._loop.time()
         try:
             yield connection
+        finally:
+            await self._reset_and_release(connection)
+
+    @contextmanager
+    def _translated(self, connection: asyncpg.Connection) -> Iterator[None]:
+        """Raise the DatabaseError that an error stands for, unless it is the statement's."""
+        started = self._loop.time()
+        try:
+            yield
         except asyncpg.QueryCanceledError as error:
             raise QueryTimeout(str(error)) from error
         except TimeoutError as error:
@@ -179,14 +212,15 @@ class Pool(asyncpg.Pool):  # type: ignore[misc]
         except ERRORS as error:
             # What the server says before it closes is the cause of asyncpg's own error.
             said = error.__cause__ if isinstance(error.__cause__, asyncpg.PostgresError) else error
-            outage = is_outage(getattr(said, "sqlstate", None), self._read_dsn.target)
+            sqlstate = getattr(said, "sqlstate", None)
+            if invalid := invalid_text(error.__cause__ or error, sqlstate):
+                raise invalid from error
+            outage = is_outage(sqlstate, self._read_dsn.target)
             if outage:
                 self._close_idle(connection)
             if outage or _is_closed(connection):
                 raise DatabaseUnavailable(str(error)) from error
             raise
-        finally:
-            await self._reset_and_release(connection)
 
     async def ping(self) -> None:
         """Run ``SELECT 1``; raise one of the three errors in less than a second if it fails."""
@@ -262,6 +296,36 @@ class Pool(asyncpg.Pool):  # type: ignore[misc]
                 logger.warning(GUARDS_REFUSED, error)
             self._behind_pooler = True
         return await self._connect_guarded(dsn, **options)
+
+
+class Session:
+    """A connection in use whose every statement raises the errors of ``api_hour.exceptions``."""
+
+    def __init__(self, pool: Pool, connection: asyncpg.Connection) -> None:
+        self._pool = pool
+        self._connection = connection
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection is closed."""
+        return _is_closed(self._connection)
+
+    def close(self) -> None:
+        """Close the connection without waiting for the server."""
+        self._connection.terminate()
+
+    async def query(self, statement: str, arguments: tuple[object, ...], limit: int) -> list[Row]:
+        """Run a statement; return its rows, or the first one if there is a limit."""
+        with self._pool._translated(self._connection):
+            if limit:
+                row = await self._connection.fetchrow(statement, *arguments)
+                return [] if row is None else [row]
+            return cast(list[Row], await self._connection.fetch(statement, *arguments))
+
+    async def command(self, statement: str, arguments: tuple[object, ...]) -> str:
+        """Run a statement; return its command tag."""
+        with self._pool._translated(self._connection):
+            return cast(str, await self._connection.execute(statement, *arguments))
 
 
 async def _select_1(connection: asyncpg.Connection) -> None:

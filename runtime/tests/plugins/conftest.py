@@ -153,6 +153,7 @@ class Proxy:
         self.port = 0
         self._epoch = 0  # connections of an earlier one are forgotten
         self.silent = False  # swallow whatever comes, in both directions
+        self.silent_to_client = False  # swallow only what the server says
         self.swallowed = 0  # pieces of data that were not passed on
         self.refuses_guards = False  # as PgBouncer does
 
@@ -223,7 +224,8 @@ class Proxy:
             if self.refuses_guards and b"statement_timeout" in data:
                 to_client.write(_fatal(*REFUSAL))
                 break
-            if self.silent or epoch < self._epoch:
+            muted = self.silent_to_client and target is to_client
+            if self.silent or muted or epoch < self._epoch:
                 self.swallowed += 1
             else:
                 target.write(data)

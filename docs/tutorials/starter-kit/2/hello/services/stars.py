@@ -6,7 +6,5 @@ from ..engines.postgresql import Pool
 async def add(pool: Pool, record_id: int) -> int | None:
     """Give a record a star; return how many it has, or None without a record."""
     query = "UPDATE records SET stars = stars + 1 WHERE id = %s RETURNING stars"
-    async with pool.cursor() as cursor:
-        await cursor.execute(query, (record_id,))
-        row = await cursor.fetchone()
-    return row[0] if row else None
+    stars: int | None = await pool.fetchval(query, record_id)
+    return stars
