@@ -51,9 +51,9 @@ test-unit: $(VENV)/.dev ## run the quick tests, which start no process, with few
 	@EXAMPLES=10 $(PYTEST) runtime/tests/unit testkit --numprocesses 2 \
 	--dist loadscope -m "not slow" $(PYTEST_ARGS)
 
-test-long: $(VENV)/.dev ## run the same with many random examples: takes long
-	@EXAMPLES=5000 $(BIN)/python -m pytest runtime/tests/unit --numprocesses 2 --dist loadscope \
-	--timeout 0 $(PYTEST_ARGS)
+test-long: $(VENV)/.dev ## run the same with many random examples, and count many lives: takes long
+	@EXAMPLES=5000 $(BIN)/python -m pytest runtime/tests/unit runtime/tests/system/test_metrics.py \
+	--numprocesses 2 --dist loadscope --timeout 0 $(PYTEST_ARGS)
 
 test-runtime: $(VENV)/.dev ## run the runtime's tests
 	@$(PYTEST) runtime/tests $(PYTEST_ARGS)

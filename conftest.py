@@ -1,8 +1,8 @@
 """Every test begins with default signals, and tests that share much run in one process.
 
 nohup and a background shell ignore some signals. `make test` runs two processes, and deals out the
-tests of a file together, since they share servers. Some of the template's files are dealt out
-together, too, since they share installed projects; the faults of the chaos suite, which mostly
+tests of a file together, since they share servers. Two of the template's files are dealt out
+together, too, since they share an installed project; the faults of the chaos suite, which mostly
 wait, are dealt out one by one. What takes longest comes first.
 """
 
@@ -16,10 +16,9 @@ from xdist.remote import Producer
 from xdist.scheduler.loadscope import LoadScopeScheduling
 from xdist.workermanage import WorkerController
 
-SHARING = ("ci_files", "release", "running", "systemd_units")
-INSTALLED = {f"tests/test_{name}.py" for name in SHARING}
+SHARING = ("tests/test_release.py", "tests/test_container.py")  # an installed project
 ALONE = "runtime/tests/chaos/test_chaos.py"
-LONGEST = ["template", "tests/test_container.py", "tests/test_readme.py"]
+LONGEST = ["release", "tests/test_running.py", "tests/test_readme.py"]
 
 # Why tests skip where a program is missing: "wrk is not installed", "... without root, buildah".
 MISSING = re.compile(r"(?P<program>[\w.-]+) is not installed|without (?P<list>[\w., -]+)$")
@@ -68,8 +67,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadSco
 
 def _group(nodeid: str) -> str:
     file = nodeid.partition("::")[0]
-    if file in INSTALLED:
-        return "template"
+    if file in SHARING:
+        return "release"
     return nodeid if file == ALONE else file
 
 

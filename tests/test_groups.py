@@ -14,8 +14,8 @@ GROUPS = {
     FAULTS: "faults",
     "runtime/tests/test_first.py": "first",
     "runtime/tests/test_second.py": "second",
-    "tests/test_release.py": "template",
-    "tests/test_running.py": "template",
+    "tests/test_container.py": "release",
+    "tests/test_release.py": "release",
 }
 TESTS = """
 import os, pathlib, time
@@ -55,8 +55,8 @@ def test_tests_that_share_run_in_one_process_and_single_ones_last(tmp_path: Path
         process, group = line.split()
         processes[process].append(group)
     assert len(processes) == 2
-    first, second = sorted(processes.values(), key=lambda groups: "template" not in groups)
-    assert first[:20] == ["template"] * 20
+    first, second = sorted(processes.values(), key=lambda groups: "release" not in groups)
+    assert first[:20] == ["release"] * 20
     for groups in (first, second):
         assert groups == sorted(groups, key=lambda group: group == "faults")
         assert {groups.count(name) for name in ("first", "second")} <= {0, 10}
