@@ -18,7 +18,7 @@ from xdist.workermanage import WorkerController
 
 SHARING = ("tests/test_release.py", "tests/test_container.py")  # an installed project
 ALONE = "runtime/tests/chaos/test_chaos.py"
-LONGEST = ["release", "tests/test_running.py", "tests/test_readme.py"]
+LONGEST = ["release", "tests/test_running.py"]
 
 # Why tests skip where a program is missing: "wrk is not installed", "... without root, buildah".
 MISSING = re.compile(r"(?P<program>[\w.-]+) is not installed|without (?P<list>[\w., -]+)$")
