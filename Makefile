@@ -45,15 +45,15 @@ bake: $(VENV)/.bake ## bake the default project again; the one before is kept as
 	--output-dir build "$(CURDIR)"
 
 test: $(VENV)/.dev ## run every test, in two processes; narrow with PYTEST_ARGS="-k reload"
-	@$(PYTEST) --numprocesses 2 --dist loadgroup $(PYTEST_ARGS)
+	@$(PYTEST) --numprocesses 2 --dist loadscope $(PYTEST_ARGS)
 
 test-unit: $(VENV)/.dev ## run the quick tests, which start no process, with few random examples
 	@EXAMPLES=10 $(PYTEST) runtime/tests/unit testkit --numprocesses 2 \
-	--dist loadgroup -m "not slow" $(PYTEST_ARGS)
+	--dist loadscope -m "not slow" $(PYTEST_ARGS)
 
-test-long: $(VENV)/.dev ## run the same with many random examples: takes long
-	@EXAMPLES=5000 $(BIN)/python -m pytest runtime/tests/unit --numprocesses 2 --dist loadgroup \
-	--timeout 0 $(PYTEST_ARGS)
+test-long: $(VENV)/.dev ## run the same with many random examples, and count many lives: takes long
+	@EXAMPLES=5000 $(BIN)/python -m pytest runtime/tests/unit runtime/tests/system/test_metrics.py \
+	--numprocesses 2 --dist loadscope --timeout 0 $(PYTEST_ARGS)
 
 test-runtime: $(VENV)/.dev ## run the runtime's tests
 	@$(PYTEST) runtime/tests $(PYTEST_ARGS)

@@ -8,14 +8,12 @@ a real breakage, so the first run stops there), and whatever is not the failure 
 that cannot be imported, a usage error, an internal error, no test at all.
 """
 
-import re
 import subprocess
 import sys
 
 import pytest
 
 MOST = 10  # failed tests that may be races
-GROUP = re.compile(r"@[^@\]]*$")  # what pytest-xdist's loadgroup adds to a test's name
 
 
 class Failures:
@@ -27,9 +25,8 @@ class Failures:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Note a test of which the set-up, the call or the tear-down failed, or the worker died."""
-        name = GROUP.sub("", report.nodeid)
-        if report.failed and name not in self.tests:
-            self.tests.append(name)
+        if report.failed and report.nodeid not in self.tests:
+            self.tests.append(report.nodeid)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Note that a file could not be imported."""

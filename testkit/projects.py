@@ -319,14 +319,13 @@ class Run:
 
 def marked(mark: str) -> list[psutil.Process]:
     """Return every process that is alive and has ``mark`` in its environment, under ``MARK``."""
-    return [process for process in psutil.process_iter() if _has(process, mark)]
-
-
-def _has(process: psutil.Process, mark: str) -> bool:
-    try:
-        return bool(process.environ().get(MARK) == mark)
-    except (psutil.Error, OSError):
-        return False
+    variable = f"{MARK}={mark}".encode()
+    found = []
+    for pid in psutil.pids():
+        with suppress(OSError, psutil.Error):  # it has ended, or we may not read it
+            if variable in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+                found.append(psutil.Process(pid))
+    return found
 
 
 def _take_terminal() -> None:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from testkit.projects import ROOT
 NAMED = re.compile(r"^FLAKY: (.*)$", re.MULTILINE)
 AGAIN = "Once more, by themselves"
 PLUGINS = "xdist.plugin,xdist.looponfail,pytest_timeout"  # all others only cost a start's seconds
-DEALT = ("--numprocesses=2", "--dist=loadgroup")
+DEALT = ("--numprocesses=2", "--dist=loadscope")
 HEAD = """
 import os, pathlib, time, pytest
 
@@ -41,9 +42,11 @@ def server():
 def test_race(server): pass
 """
 CRASH = "def test_race(): first_time() and os._exit(1)\n"
-HANG = "def test_race(): first_time() and time.sleep(60)\n"
-GROUPED = """
-@pytest.mark.xdist_group("shared")
+HANG = """
+@pytest.mark.timeout(1)
+def test_race(): first_time() and time.sleep(60)
+"""
+ODD = """
 @pytest.mark.parametrize("name", ["a b", "a@b", "a::b"])
 def test_race(name): assert name != "a@b" or not first_time()
 """
@@ -67,6 +70,7 @@ def run(tmp_path: Path) -> Callable[..., Outcome]:
     """Return a function that runs files of tests as CI does."""
 
     def run(files: dict[str, str], *arguments: str) -> Outcome:
+        shutil.copy(ROOT / "conftest.py", tmp_path)
         for name, text in files.items():
             (tmp_path / name).write_text(HEAD + text)
         others = {name: value for name, value in os.environ.items() if "PYTEST" not in name}
@@ -90,29 +94,19 @@ def test_a_run_without_a_failure_is_not_repeated(run: Callable[..., Outcome]) ->
     assert AGAIN not in outcome.output
 
 
-@pytest.mark.parametrize(
-    ("text", "arguments"),
-    [
-        (RACE, ()),
-        (RACE, DEALT),
-        (ERROR, DEALT),
-        (LEFTOVER, DEALT),
-        (CRASH, DEALT),
-        (HANG, (*DEALT, "--timeout=1")),
-    ],
-    ids=["alone", "dealt", "set-up", "tear-down", "crash", "hang"],
-)
-def test_a_test_that_fails_once_is_named(
-    run: Callable[..., Outcome], text: str, arguments: tuple[str, ...]
-) -> None:
-    outcome = run({"test_good.py": GOOD, "test_race.py": text}, *arguments)
+def test_a_test_that_fails_once_is_named(run: Callable[..., Outcome]) -> None:
+    outcome = run({"test_good.py": GOOD, "test_race.py": RACE})
     assert (outcome.status, outcome.flaky) == (0, ["test_race.py::test_race"]), outcome.output
     assert "1 passed in" in outcome.output
 
 
-def test_a_name_is_told_from_its_group(run: Callable[..., Outcome]) -> None:
-    outcome = run({"test_race.py": GROUPED}, *DEALT)
-    assert (outcome.status, outcome.flaky) == (0, ["test_race.py::test_race[a@b]"]), outcome.output
+def test_every_test_that_fails_once_is_named_however_it_fails(run: Callable[..., Outcome]) -> None:
+    ways = {"call": RACE, "set_up": ERROR, "tear_down": LEFTOVER, "crash": CRASH, "hang": HANG}
+    files = {f"test_{way}.py": text for way, text in ways.items()}
+    outcome = run({**files, "test_good.py": GOOD, "test_odd.py": ODD}, *DEALT)
+    named = [f"test_{way}.py::test_race" for way in ways] + ["test_odd.py::test_race[a@b]"]
+    assert (outcome.status, sorted(outcome.flaky)) == (0, sorted(named)), outcome.output
+    assert f"{len(named)} passed in" in outcome.output
 
 
 def test_a_test_that_fails_twice_fails_the_run(run: Callable[..., Outcome]) -> None:

@@ -12,14 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from docs.tests.pages import ROOT
 from testkit.git_server import commit_copy
-from testkit.projects import Project, bake, git, pip
+from testkit.packages import build, collect
+from testkit.projects import Project, bake, git
 from testkit.sharing import once
 
 ADDRESS = "https://github.com/org/template.git"  # what gh:org/template stands for
-BUILDING = ["flit_core>=3.11,<5", "setuptools>=77", "pip", "uv>=0.9,<1", "asyncpg>=0.30"]
-BUILDING += ["cyclonedx-bom>=7,<8"]
 SYSTEM = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 CONFIGURATION = f"""
 [user]
@@ -34,17 +32,13 @@ CONFIGURATION = f"""
 
 @pytest.fixture(scope="session")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Download what the pages install, once for all processes of a run."""
-    needs = tmp_path_factory.mktemp("needs") / "out"
+    """Return a folder with what the pages install, one for all processes of a run."""
 
-    def fetch(folder: Path) -> None:
-        project = bake(needs, project_slug="needs")
-        pip("wheel", "--no-deps", f"--wheel-dir={folder}", str(ROOT / "runtime"))
-        (wheel,) = folder.iterdir()
-        wanted = [str(wheel), f"{project}[dev]", *BUILDING, f"-r{ROOT / 'requirements.txt'}"]
-        pip("download", f"--dest={folder}", *wanted)
+    def fill(folder: Path) -> None:
+        build(folder)
+        collect(folder)
 
-    return once(tmp_path_factory, "packages", fetch)
+    return once(tmp_path_factory, "packages", fill)
 
 
 @pytest.fixture(scope="session")

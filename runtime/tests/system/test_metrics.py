@@ -28,11 +28,12 @@ from api_hour.exceptions import ConfigError, DatabaseUnavailable
 from api_hour.logs import observers
 from api_hour.logs.rate_limit import MOST
 from api_hour.metrics import sample_files
+from runtime.tests.examples import count
 from testkit.processes import Daemon
 from testkit.waiting import until
 
 FORK = multiprocessing.get_context("fork")
-LIVES = 1000  # workers, one after the other
+LIVES = count(300)  # workers, one after the other
 AT_ONCE = 4
 NOBODY = 65534
 INCREMENTS = 5  # of each worker
@@ -114,7 +115,7 @@ def live(number: int, born: Event) -> None:
     os._exit(0)
 
 
-def test_a_thousand_lives_are_counted_while_they_are_looked_at(folder: Path) -> None:
+def test_hundreds_of_lives_are_counted_while_they_are_looked_at(folder: Path) -> None:
     over, seen, faults = threading.Event(), [0.0], []
 
     def scrape() -> None:

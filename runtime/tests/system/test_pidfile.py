@@ -109,7 +109,7 @@ def test_a_reload_is_awaited_and_its_failure_is_told(run: Run, project: Path) ->
         assert waiting.returncode == 1
         assert ask(pidfile) == (1, stopping)  # a new one hears it at once
         assert not daemon.has_ended
-        assert daemon.stop() == 0
+        assert daemon.stop(signal.SIGINT) == 0  # which waits for no request
     assert list(pidfile.parent.iterdir()) == []
 
 
