@@ -70,6 +70,15 @@ async def read_body(request: web.Request, limit: int | None = None) -> bytes:
         raise incomplete from None
 
 
+def body_nowait(request: web.Request, limit: int | None) -> bytes | None:
+    """Return the same if it can be had at once; otherwise None, and ``read_body`` says why."""
+    if not hasattr(request, "read_nowait"):  # aiohttp's own; isinstance() is slow for its classes
+        return None
+    body: bytes | None = request.read_nowait()
+    allowed = limit or request._client_max_size
+    return None if body is None or 0 < allowed < len(body) else body
+
+
 def decode(body: bytes, decoder: "msgspec.json.Decoder[T]", type: Any) -> T:
     """Return what ``decoder``, which is one of ``type``, makes of ``body``.
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Any, cast
 
@@ -105,6 +105,11 @@ class Request(web.Request):
 
     async def read(self) -> bytes:
         """Return the body; without suspending if all of it has arrived."""
+        body = self.read_nowait()
+        return await super().read() if body is None else body
+
+    def read_nowait(self) -> bytes | None:
+        """Return the body; None if it has not all arrived, or must be inflated, or is too large."""
         if self._read_bytes is None:
             payload = self._payload
             if (
@@ -112,11 +117,16 @@ class Request(web.Request):
                 or type(payload) is CompressedBody
                 or 0 < self._client_max_size < payload.total_bytes
             ):
-                return await super().read()
+                return None
             one_piece = len(getattr(payload, "_buffer", ())) == 1 and payload._exception is None
             take = payload._read_nowait_chunk if one_piece else payload.read_nowait
             self._read_bytes = take(-1)
         return self._read_bytes
+
+    @property
+    def path_variables(self) -> Mapping[str, str]:
+        """Return the variables in the path; ``match_info`` has them, too, and costs more."""
+        return self.match_info
 
     async def multipart(self) -> MultipartReader:
         """Return an iterator over the parts of the body."""

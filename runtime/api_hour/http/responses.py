@@ -227,11 +227,6 @@ class Encoded(_LazyResponse):
     _media = JSON._media
     _data: bytes
 
-    def __init__(
-        self, data: bytes, *, status: int = 200, headers: LooseHeaders | None = None
-    ) -> None:
-        super().__init__(data, status=status, headers=headers)
-
     def _render(self) -> bytes:
         return self._data
 

@@ -21,11 +21,11 @@ A traceback through it shows its lines, and ``handler.__source__`` is its text.
 
 import functools
 import linecache
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from api_hour.exceptions import ConfigError
 from api_hour.http.api import answers, forms
@@ -50,7 +50,7 @@ from api_hour.http.api.operation import (
 )
 from api_hour.http.api.reading import Reading
 from api_hour.http.api.texts import path_reader
-from api_hour.http.json_body import check_media, read_body
+from api_hour.http.json_body import body_nowait, check_media, read_body
 from api_hour.http.responses import Encoded
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -80,6 +80,12 @@ def compile_handler(operation: Operation, streams: Streams) -> Handler:
     return handler  # type: ignore[no-any-return]
 
 
+def path_variables(request: web.Request) -> Mapping[str, str]:
+    """Return the variables in the path, of aiohttp's own request, too."""
+    # Not isinstance(), which is slow for aiohttp's classes.
+    return getattr(request, "path_variables", None) or request.match_info
+
+
 class _Writer:
     """Writes the source of one handler, and collects the objects that it names."""
 
@@ -96,9 +102,11 @@ class _Writer:
         self._refusal = Refusal(operation, self._readings, self._body)
         self.scope: dict[str, Any] = {
             "Encoded": Encoded,
+            "CONTENT_TYPE": hdrs.CONTENT_TYPE,
             "JSON_TYPES": JSON_TYPES,
             "UNREADABLE": UNREADABLE,
             "answer": answers.answer,
+            "body_nowait": body_nowait,
             "check_media": check_media,
             "convert": msgspec.convert,
             "empty": answers.empty,
@@ -106,6 +114,7 @@ class _Writer:
             "endpoint": operation.call.function,
             "read_body": read_body,
             "open_form": forms.open_form,
+            "path_variables": path_variables,
             "refuse": self._refusal,
             "stream": streams.answer,
         }
@@ -130,13 +139,16 @@ class _Writer:
         readings = [reading for reading in self._readings if reading.place != FORM]
         if readings or self._paths:
             self._add(1, "try:")
+            if self._paths:
+                self._add(2, "variables = path_variables(request)")
             for parameter in self._paths:
                 name = f"path_{parameter.name}"
                 self.scope[f"read_{name}"] = path_reader(parameter.type)
-                key = repr(parameter.key)
-                self._add(2, f"{name} = read_{name}(request.match_info[{key}])")
+                self._add(2, f"{name} = read_{name}(variables[{parameter.key!r}])")
             for reading in readings:
-                self._write_reading(reading, 2, f"{reading.place}.pairs(request)")
+                by_query = reading.place == QUERY
+                pairs = "request.query.items()" if by_query else f"{reading.place}_pairs(request)"
+                self._write_reading(reading, 2, pairs)
             self._write_refusal(1)
         if self._refusal.refuses_query:
             self._add(1, 'if "?" in request.raw_path and request.query:')
@@ -145,6 +157,7 @@ class _Writer:
     def _write_reading(self, reading: Reading, depth: int, pairs: str) -> None:
         place = reading.place
         self.scope[place] = reading
+        self.scope[f"{place}_pairs"] = reading.pairs
         self.scope[f"read_{place}"] = reading.texts.read
         self._add(depth, f"{place}_values = read_{place}({pairs})")
         for number, part in enumerate(reading.parts):
@@ -167,9 +180,11 @@ class _Writer:
             self._add(1, "body = default")
             self._add(1, "if request.body_exists:")
             depth = 2
-        self._add(depth, 'if request.headers.get("Content-Type") not in JSON_TYPES:')
+        self._add(depth, "if request.headers.get(CONTENT_TYPE) not in JSON_TYPES:")
         self._add(depth + 1, "check_media(request)")
-        self._add(depth, f"content = await read_body(request, {limit})")
+        self._add(depth, f"content = body_nowait(request, {limit})")
+        self._add(depth, "if content is None:")
+        self._add(depth + 1, f"content = await read_body(request, {limit})")
         self._add(depth, "try:")
         self._add(depth + 1, "if not content.isascii():")
         self._add(depth + 2, "content.decode()")

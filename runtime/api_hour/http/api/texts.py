@@ -14,7 +14,7 @@ from msgspec import convert, inspect
 
 from api_hour.http.api.uploads import Upload
 
-INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,399})")  # as in JSON, and of a bounded length
+MAX_DIGITS = 400  # of an integer
 NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,399})(?:\.[0-9]{1,400})?(?:[eE][+-]?[0-9]{1,3})?")
 NOT_A_NUMBER = "?"
 BOOLEANS = {
@@ -159,6 +159,8 @@ def scalar_reader(kind: inspect.Type) -> Callable[[str], Any]:
 def path_reader(kind: Any) -> Callable[[str], Any]:
     """Return how a part of the path is read, which raises msgspec.ValidationError."""
     read = scalar_reader(inspect.type_info(kind))
+    if kind is str:
+        return read
     return lambda text: convert(read(text), kind)
 
 
@@ -206,7 +208,12 @@ def _keep(text: str) -> str:
 
 
 def _integer(text: str) -> int | str:
-    return int(text) if INTEGER.fullmatch(text) else text
+    """Return the integer that is written as JSON has it."""
+    digits = text[1:] if text.startswith("-") else text
+    # Without a pattern, which would cost three times as much.
+    if not digits.isdecimal() or not digits.isascii() or len(digits) > MAX_DIGITS:
+        return text
+    return text if digits[0] == "0" and len(digits) > 1 else int(text)
 
 
 def _number(text: str) -> float | str:

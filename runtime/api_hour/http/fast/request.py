@@ -1,5 +1,6 @@
 """The request of the fast path: its attributes are computed on first access."""
 
+from collections.abc import Mapping
 from operator import attrgetter
 from typing import Any, Protocol
 
@@ -46,6 +47,11 @@ class FastRequest(Request):
     def route_name(self) -> str:
         """Return the path of the route as the project wrote it, or an empty string."""
         return self._found[0].name if self._found else super().route_name
+
+    @property
+    def path_variables(self) -> Mapping[str, str]:
+        """Return the variables in the path, without ``match_info`` if nobody has asked for it."""
+        return self._found[1] if self._found else self.match_info
 
     # Any, because mypy lets no settable property narrow the type of an attribute.
     @property
