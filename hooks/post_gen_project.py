@@ -30,8 +30,6 @@ GITHUB: Answers = {"ci": ("github",)}
 GITLAB: Answers = {"ci": ("gitlab",)}
 CI: Answers = {"ci": ("github", "gitlab")}
 DATABASE: Answers = {"database": ("aiopg", "asyncpg")}
-AIOPG: Answers = {"database": ("aiopg",)}
-ASYNCPG: Answers = {"database": ("asyncpg",)}
 NO_DATABASE: Answers = {"database": ("none",)}
 
 FILES = (
@@ -55,8 +53,7 @@ FILES = (
     File("<<cookiecutter.project_slug>>/engines/postgresql.py", DATABASE),
     File("<<cookiecutter.project_slug>>/migrations/0001_records.sql", DATABASE),
     File("<<cookiecutter.project_slug>>/services/__init__.py", DATABASE),
-    File("<<cookiecutter.project_slug>>/services/records_aiopg.py", AIOPG, "records.py"),
-    File("<<cookiecutter.project_slug>>/services/records_asyncpg.py", ASYNCPG, "records.py"),
+    File("<<cookiecutter.project_slug>>/services/records.py", DATABASE),
     File("tests/conftest_database.py", DATABASE, "conftest.py"),
     File("tests/conftest_none.py", NO_DATABASE, "conftest.py"),
     File("tests/test_services.py", DATABASE),

@@ -9,7 +9,7 @@ import api_hour
 
 from . import routes
 <% if cookiecutter.database != "none" %>
-from .engines import postgresql
+from .engines import Engines
 <% endif %>
 from .settings import Settings
 
@@ -24,10 +24,7 @@ class Container(api_hour.Container):
     @asynccontextmanager
     async def engines(self) -> AsyncIterator[None]:
         """Open what the services need, for as long as the daemon serves."""
-        async with (
-            postgresql.open_pool(self.config.postgresql) as self.pool,
-            api_hour.observed("postgresql", self.pool),
-        ):
+        async with Engines().open(self.config) as self.opened:
             yield
 
 <% endif %>
@@ -35,8 +32,8 @@ class Container(api_hour.Container):
         """Return the server of each listener in main.yaml."""
         return {
 <% if cookiecutter.database != "none" %>
-            "http": api_hour.HTTPServer(routes.http(self.config.http, self.pool)),
-            "admin": api_hour.HTTPServer(routes.admin(self, {"postgresql": self.pool})),
+            "http": api_hour.HTTPServer(routes.http(self.config.http, self.opened)),
+            "admin": api_hour.HTTPServer(routes.admin(self, vars(self.opened))),
 <% else %>
             "http": api_hour.HTTPServer(routes.http(self.config.http)),
             "admin": api_hour.HTTPServer(routes.admin(self, {})),

@@ -7,16 +7,16 @@ from aiohttp import web
 
 from .endpoints import health, index<< ", records" if cookiecutter.database != "none" >>
 <% if cookiecutter.database != "none" %>
-from .engines.postgresql import Pool
+from .engines import Engines
 <% endif %>
 from .settings import HTTP
 
 
-def http(settings: HTTP<< ", pool: Pool" if cookiecutter.database != "none" >>) -> web.Application:
+def http(settings: HTTP<< ", engines: Engines" if cookiecutter.database != "none" >>) -> web.Application:
     """Return the application of the listener ``http``."""
     app = web.Application(middlewares=[api_hour.json_errors], client_max_size=settings.body_limit)
 <% if cookiecutter.database != "none" %>
-    app[records.POOL] = pool
+    app[records.POOL] = engines.postgresql
 <% endif %>
     app.router.add_get("/", index.index)
 <% if cookiecutter.database != "none" %>

@@ -1,4 +1,4 @@
-"""What tests share: a real PostgreSQL with the migrations applied, a pool, HTTP clients."""
+"""What tests share: a real PostgreSQL with the migrations applied, engines, HTTP clients."""
 
 import os
 import subprocess
@@ -12,8 +12,9 @@ from api_hour.plugins import embedded
 
 from << cookiecutter.project_slug >> import routes
 from << cookiecutter.project_slug >>.container import Container
-from << cookiecutter.project_slug >>.engines import postgresql
-from << cookiecutter.project_slug >>.settings import HTTP, PostgreSQL
+from << cookiecutter.project_slug >>.engines import Engines
+from << cookiecutter.project_slug >>.engines.postgresql import Pool
+from << cookiecutter.project_slug >>.settings import HTTP, PostgreSQL, Settings
 
 ROOT = Path(__file__).parent.parent
 Client = TestClient[web.Request, web.Application]
@@ -37,26 +38,31 @@ def environment(database: embedded.PostgreSQL) -> dict[str, str]:
 
 
 @pytest.fixture
-async def pool(database: embedded.PostgreSQL) -> AsyncIterator[postgresql.Pool]:
-    """Open the engine."""
-    async with postgresql.open_pool(PostgreSQL(dsn=database.url)) as pool:
-        yield pool
+async def engines(database: embedded.PostgreSQL) -> AsyncIterator[Engines]:
+    """Open the engines."""
+    async with Engines().open(Settings(postgresql=PostgreSQL(dsn=database.url))) as engines:
+        yield engines
 
 
 @pytest.fixture
-async def client(pool: postgresql.Pool) -> AsyncIterator[Client]:
+def pool(engines: Engines) -> Pool:
+    """Return the pool to PostgreSQL."""
+    return engines.postgresql
+
+
+@pytest.fixture
+async def client(engines: Engines) -> AsyncIterator[Client]:
     """Serve the listener ``http``."""
-    async with TestClient(TestServer(routes.http(HTTP(), pool))) as client:
+    async with TestClient(TestServer(routes.http(HTTP(), engines))) as client:
         yield client
 
 
 @pytest.fixture
-async def admin(pool: postgresql.Pool) -> AsyncIterator[Client]:
+async def admin(engines: Engines) -> AsyncIterator[Client]:
     """Serve the listener ``admin`` of a worker that is ready."""
     container = Container()
     container.ready = True
-    app = routes.admin(container, {"postgresql": pool})
-    async with TestClient(TestServer(app)) as client:
+    async with TestClient(TestServer(routes.admin(container, vars(engines)))) as client:
         yield client
 
 

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 import api_hour
 
 from . import routes
-from .engines import postgresql
+from .engines import Engines
 from .lines import Lines
 from .settings import Settings
 
@@ -20,17 +20,14 @@ class Container(api_hour.Container):
     @asynccontextmanager
     async def engines(self) -> AsyncIterator[None]:
         """Open what the services need, for as long as the daemon serves."""
-        async with (
-            postgresql.open_pool(self.config.postgresql) as self.pool,
-            api_hour.observed("postgresql", self.pool),
-        ):
+        async with Engines().open(self.config) as self.opened:
             yield
 
     def servers(self) -> dict[str, api_hour.Server]:
         """Return the server of each listener in main.yaml."""
-        lines = Lines(self.pool)
+        lines = Lines(self.opened.postgresql)
         return {
-            "http": api_hour.HTTPServer(routes.http(self.config.http, self.pool)),
-            "admin": api_hour.HTTPServer(routes.admin(self, {"postgresql": self.pool})),
+            "http": api_hour.HTTPServer(routes.http(self.config.http, self.opened)),
+            "admin": api_hour.HTTPServer(routes.admin(self, vars(self.opened))),
             "lines": api_hour.StreamServer(lines.handle, on_drain=lines.on_drain),
         }

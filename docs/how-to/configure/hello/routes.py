@@ -6,14 +6,14 @@ import api_hour
 from aiohttp import web
 
 from .endpoints import health, index, records
-from .engines.postgresql import Pool
+from .engines import Engines
 from .settings import HTTP
 
 
-def http(settings: HTTP, pool: Pool) -> web.Application:
+def http(settings: HTTP, engines: Engines) -> web.Application:
     """Return the application of the listener ``http``."""
     app = web.Application(middlewares=[api_hour.json_errors], client_max_size=settings.body_limit)
-    app[records.POOL] = pool
+    app[records.POOL] = engines.postgresql
     app[index.GREETING] = settings.greeting
     app.router.add_get("/", index.index)
     app.router.add_get("/records", records.list_page)
