@@ -48,15 +48,12 @@ class Fault:
     own: bool = False  # ``message`` is a sentence by itself: "the name root is taken"
 
     @classmethod
-    def of(cls, place: str, violation: "Violation", got: str = "") -> "Fault":
-        """Return what ``violation`` means for a client.
-
-        ``got`` says what was found; by default it is the type, which says nothing in a query.
-        """
+    def of(cls, place: str, violation: "Violation") -> "Fault":
+        """Return what ``violation`` means for a client."""
         field = violation.where + (f".{violation.field}" if violation.field else "")
         of_key = "has a key that " if violation.of_key else ""
-        found = got[:MAX_ECHO] or violation.got
-        message = f"{of_key}{violation.rule}{', got ' if found else ''}{found}"
+        got = f", got {violation.got}" if violation.got else ""
+        message = of_key + violation.rule + got
         return cls(place, field.removeprefix("."), message, own=violation.own)
 
     def __str__(self) -> str:
