@@ -9,6 +9,7 @@ from pathlib import Path
 
 from testkit.projects import ROOT
 
+PLUGINS = "xdist.plugin,xdist.looponfail,pytest_timeout"  # all others only cost a start's seconds
 FAULTS = "runtime/tests/chaos/test_chaos.py"
 GROUPS = {
     FAULTS: "faults",
@@ -44,8 +45,9 @@ def test_tests_that_share_run_in_one_process_and_single_ones_last(tmp_path: Path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(TESTS.format(notes=str(notes), group=group))
     command = [sys.executable, "-m", "pytest", "--numprocesses=2", "--dist=loadscope"]
-    command += [f"--rootdir={tmp_path}", "--import-mode=importlib", "--timeout=60", "."]
+    command += [f"--rootdir={tmp_path}", "--import-mode=importlib", "--timeout=120", "-x", "."]
     environment = {name: value for name, value in os.environ.items() if "PYTEST" not in name}
+    environment |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_PLUGINS": PLUGINS}
     done = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
