@@ -4,9 +4,9 @@ import re
 
 import msgspec
 from aiohttp import web
+from app import NewOrder, Options, Order
 
 import api_hour
-from app import NewOrder, Options, Order
 
 ID = re.compile("[0-9]{1,18}")
 decode = msgspec.json.Decoder(NewOrder).decode
@@ -23,7 +23,11 @@ async def typed(request):
         raise web.HTTPUnprocessableEntity(text=str(error)) from error
     order = Order(
         int(request.match_info["id"]),
-        options.limit, options.urgent, new.name, new.quantity, new.tags,
+        options.limit,
+        options.urgent,
+        new.name,
+        new.quantity,
+        new.tags,
     )
     return web.Response(body=encode(order), content_type="application/json")
 
