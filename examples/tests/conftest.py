@@ -17,10 +17,13 @@ def serve() -> Iterator[Callable[..., Daemon]]:
     """Return a function that starts an example, with the URLs of its listeners."""
     with ExitStack() as daemons:
 
-        def start(folder: str, spec: str, listen: dict[str, str], **variables: str) -> Daemon:
-            listeners = [f"--listen={name}={url}" for name, url in listen.items()]
-            daemon = Daemon(EXAMPLES / folder, spec, "--workers=2", *listeners, variables=variables)
-            return daemons.enter_context(daemon).ready(2)
+        def start(
+            folder: str, spec: str, listen: dict[str, str], *, workers: int = 2, **variables: str
+        ) -> Daemon:
+            options = [f"--workers={workers}"]
+            options += [f"--listen={name}={url}" for name, url in listen.items()]
+            daemon = Daemon(EXAMPLES / folder, spec, *options, variables=variables)
+            return daemons.enter_context(daemon).ready(workers)
 
         yield start
 

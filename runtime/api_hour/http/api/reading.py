@@ -78,7 +78,7 @@ class Reading:
         self._lists = {field.key for field in fields if field.many}
 
     def pairs(self, request: web.Request) -> Iterable[tuple[str, Any]]:
-        """Return the pairs of key and text that a request has in this place, unless it is a form."""
+        """Return the pairs of key and text of this place; those of a form come from elsewhere."""
         if self.place == QUERY:
             return request.query.items()
         return self._header(request) if self.place == HEADER else self._cookies(request)
