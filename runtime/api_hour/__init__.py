@@ -61,7 +61,6 @@ _HOMES = {
     "HTTPServer": "http.server",
     "InvalidArgument": "exceptions",
     "JSON": "http.responses",
-    "InvalidArgument": "exceptions",
     "PoolExhausted": "exceptions",
     "QueryTimeout": "exceptions",
     "DatagramServer": "servers.protocols",
