@@ -30,7 +30,10 @@ ANSWERS: dict[type[Exception], tuple[type[web.HTTPException], str]] = {
     PoolExhausted: (web.HTTPServiceUnavailable, "The database is busy"),
     QueryTimeout: (web.HTTPGatewayTimeout, "The database took too long"),
     TimeoutError: (web.HTTPGatewayTimeout, "The answer took too long"),
-    InvalidArgument: (web.HTTPUnprocessableEntity, "Text must not contain the character NUL"),
+    InvalidArgument: (
+        web.HTTPUnprocessableEntity,
+        "Text must not contain the character NUL, nor another that the database cannot store",
+    ),
 }
 READERS = {  # what reads the body as text
     method.__code__ for method in (Request.json, web.BaseRequest.json, web.BaseRequest.text)
@@ -66,7 +69,7 @@ async def json_errors(request: web.Request, handler: Handler) -> web.StreamRespo
     """Answer what an endpoint raises with a problem in JSON, as RFC 9457 has it.
 
     An HTTPException keeps its headers and cookies; redirects are left alone. A database error
-    becomes a 503 or a 504, or a 422 for text with a NUL character. A body that ``request.json()``
+    becomes a 503 or a 504, or a 422 for text that it cannot store. A body that ``request.json()``
     cannot read is a 400. Any other exception is logged and becomes a 500 without details.
     """
     try:

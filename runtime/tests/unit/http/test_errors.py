@@ -171,7 +171,8 @@ def test_an_error_of_the_database_is_answered_without_details_and_logged_once(
 
 def test_text_with_nul_is_a_422_and_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     status, _, body = parts(exchange(failing(api_hour.InvalidArgument("secret")), GET))
-    assert (status, body) == (422, told(422, "Text must not contain the character NUL"))
+    message = "Text must not contain the character NUL, nor another that the database cannot store"
+    assert (status, body) == (422, told(422, message))
     assert caplog.records == []
 
 
