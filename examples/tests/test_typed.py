@@ -9,7 +9,9 @@ from typing import Any
 from testkit.processes import Daemon
 from testkit.waiting import TIMEOUT
 
-KEY = {"X-API-Key": "secret", "Content-Type": "application/json"}
+JSON = {"Content-Type": "application/json"}
+KEY = {"X-API-Key": "secret", **JSON}
+CUSTOMER = {"X-Customer": "Anna", **KEY}
 
 
 def ask(
@@ -30,14 +32,15 @@ def test_an_order_is_made_listed_and_sent(serve: Callable[..., Daemon]) -> None:
         "typed", "orders:Container", {"http": "tcp://127.0.0.1:0"}, workers=1, API_KEY="secret"
     )
     new = {"article": "Paper", "price": "12.10", "quantity": 3}
-    assert ask(daemon, "POST", "/orders", new, **{"Content-Type": "application/json"})[0] == 401
-    status, order = ask(daemon, "POST", "/orders", new, **KEY)
-    assert (status, order["total"], order["status"]) == (201, "36.30", "new")
+    for headers in (JSON, KEY):
+        assert ask(daemon, "POST", "/orders", new, **headers)[0] == 401
+    status, order = ask(daemon, "POST", "/orders", new, **CUSTOMER)
+    assert (status, order["total"], order["customer"]) == (201, "36.30", "Anna")
     assert ask(daemon, "POST", "/orders/1/sent", **KEY) == (204, None)
     assert ask(daemon, "POST", "/orders/1/sent", **KEY)[0] == 409
     status, found = ask(daemon, "GET", "/orders?status=sent&status=new&limit=5")
     assert [(order["id"], order["status"]) for order in found] == [(1, "sent")]
-    status, refused = ask(daemon, "POST", "/orders", {"price": "x", "quantity": 0}, **KEY)
+    status, refused = ask(daemon, "POST", "/orders", {"price": "x", "quantity": 0}, **CUSTOMER)
     assert status == 422
     assert {fault["field"] for fault in refused["errors"]} == {"article", "price", "quantity"}
     status, refused = ask(daemon, "GET", "/orders?limit=0&page=2")

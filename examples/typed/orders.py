@@ -31,6 +31,7 @@ class Order(msgspec.Struct):
     """An order, and what has become of it."""
 
     id: int
+    customer: str
     article: str
     total: Decimal
     ordered_at: datetime
@@ -51,10 +52,25 @@ class Orders:
         self.by_id: dict[int, Order] = {}
 
 
-async def create(new: api_hour.Body[NewOrder], orders: Orders) -> api_hour.Reply[Order]:
+class Customer(msgspec.Struct, frozen=True):
+    """Who orders."""
+
+    name: str
+
+
+async def customer(x_customer: api_hour.Header[str | None] = None) -> Customer:
+    """Return the customer of a request."""
+    if x_customer is None:
+        raise web.HTTPUnauthorized(text="Say who you are, as X-Customer")
+    return Customer(x_customer)
+
+
+async def create(
+    new: api_hour.Body[NewOrder], customer: Customer, orders: Orders
+) -> api_hour.Reply[Order]:
     """Order something."""
-    number = len(orders.by_id) + 1
-    order = Order(number, new.article, new.price * new.quantity, datetime.now(UTC))
+    number, total = len(orders.by_id) + 1, new.price * new.quantity
+    order = Order(number, customer.name, new.article, total, datetime.now(UTC))
     orders.by_id[number] = order
     return api_hour.Reply(order, headers={"Location": f"/orders/{number}"})
 
@@ -97,6 +113,7 @@ class Container(api_hour.Container):
         app = web.Application()
         api = api_hour.API(app, title="Orders", version="1.0", docs=True)
         api.provide(Orders())
+        api.provide(customer)
         api.get("/orders", list_orders)
         api.get("/orders/{id}", read, errors=[404])
         api.get("/events", follow)
