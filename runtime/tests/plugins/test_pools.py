@@ -381,7 +381,7 @@ async def test_a_cancelled_transaction_is_rolled_back(
         assert [record for record in caplog.records if record.levelno > logging.WARNING] == []
 
 
-@pytest.mark.parametrize("moment", ["statement", "pause", "commit"])
+@pytest.mark.parametrize("moment", ["statement", "pause", "end", "commit"])
 async def test_a_killed_backend_ends_a_transaction_with_database_unavailable(
     plugin: ModuleType, url: str, ask: Ask, moment: str
 ) -> None:
@@ -392,8 +392,9 @@ async def test_a_killed_backend_ends_a_transaction_with_database_unavailable(
             if moment == "statement":
                 await transaction.execute("SELECT pg_terminate_backend(pg_backend_pid())")
             kill(ask, pid)
-            if moment == "pause":
+            if moment != "commit":
                 await until_async(lambda: transaction._session.closed)
+            if moment == "pause":
                 await transaction.execute("SELECT 1")
 
     async with pool_with_table(plugin, url) as pool:
