@@ -6,7 +6,7 @@
 import pytest
 from hypothesis import HealthCheck, settings
 
-from api_hour.logs import rate_limit
+from api_hour.logs import files, rate_limit
 from runtime.tests.examples import count
 
 settings.register_profile(
@@ -19,6 +19,7 @@ settings.load_profile("patient")
 
 
 @pytest.fixture(autouse=True)
-def fresh_rate_limit() -> None:
-    """Let each test see what it logs, however often others have logged the same."""
+def fresh_logs() -> None:
+    """Let each test see what it logs, however often others have, and into whose files."""
     rate_limit.forget()
+    files.belong_to(files.Owners())
