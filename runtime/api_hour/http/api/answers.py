@@ -14,15 +14,19 @@ encode = msgspec.json.Encoder().encode
 
 
 class Reply(Generic[T]):
-    """An answer with ``value`` as JSON, and a status or headers of its own."""
+    """An answer with ``value`` as JSON, and a status or headers of its own.
 
-    __slots__ = ("headers", "status", "value")
+    The JSON is written here: within a transaction, a value that has none fails before the commit.
+    """
+
+    __slots__ = ("body", "headers", "status", "value")
 
     def __init__(
         self, value: T, *, status: int | None = None, headers: LooseHeaders | None = None
     ) -> None:
-        """``status`` is that of the route if it is None."""
+        """``status``: by default that of the route. Raises TypeError if JSON has no such value."""
         self.value = value
+        self.body = encode(value)
         self.status = status
         self.headers = headers
 
@@ -34,10 +38,9 @@ def answer(value: Any, status: int) -> web.StreamResponse:
     """
     if isinstance(value, web.StreamResponse):
         return value
-    headers = None
     if isinstance(value, Reply):
-        status, headers, value = value.status or status, value.headers, value.value
-    return Encoded(encode(value), status=status, headers=headers)
+        return Encoded(value.body, status=value.status or status, headers=value.headers)
+    return Encoded(encode(value), status=status)
 
 
 def empty(value: object, status: int) -> web.StreamResponse:

@@ -6,8 +6,8 @@ the description becomes a function, such as
 
     async def list_page(request):
         try:
-            values = query.texts.read(query.pairs(request))
-            query_0 = convert(values, query_0_type)
+            query_values = read_query(request.query.items())
+            query_0 = convert(query_values, query_0_type)
         except UNREADABLE as error:
             raise await refuse(request, error) from None
         value = await endpoint(page=query_0, pool=provided_0)
@@ -52,6 +52,7 @@ from api_hour.http.api.reading import Reading
 from api_hour.http.api.texts import path_reader
 from api_hour.http.json_body import body_nowait, check_media, read_body
 from api_hour.http.responses import Encoded
+from api_hour.http.server import named
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -298,8 +299,6 @@ class _Writer:
         return of_json[0] if of_json else None
 
     def _wrong(self, message: str) -> ConfigError:
-        from api_hour.http.server import named
-
         return ConfigError(f"endpoint {named(self._operation.call.function)}: {message}")
 
     def _add(self, depth: int, line: str) -> None:
