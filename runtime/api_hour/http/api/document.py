@@ -236,6 +236,7 @@ class _Maker:
                 required += [key] if needed else []
         if required:
             schema["required"] = required
+        schema.setdefault("additionalProperties", False)
         media = ["multipart/form-data"]
         if not has_files:
             media.insert(0, "application/x-www-form-urlencoded")
@@ -261,13 +262,15 @@ class _Maker:
         return responses
 
     def _events(self, kind: Any) -> Schema:
-        """Return the schema of a stream of events; OpenAPI 3.1 can only say that it is text."""
-        data = self._schemas.of(kind, WRITTEN)
-        schema: Schema = {"type": "string"}
-        if data:
-            schema |= {"contentMediaType": "application/json", "contentSchema": data}
-            schema["description"] = "Events, the data of each of which is JSON of contentSchema."
-        return schema
+        """Return the schema of each event of a stream, as OpenAPI 3.2 and tools of today have it."""
+        data = {"type": "string", "contentMediaType": "application/json"}
+        fields = {
+            "data": {**data, "contentSchema": self._schemas.of(kind, WRITTEN)},
+            "event": {"type": "string"},
+            "id": {"type": "string"},
+            "retry": {"type": "integer", "description": "Milliseconds."},
+        }
+        return {"type": "object", "properties": fields, "required": ["data"]}
 
 
 def _own_errors(operation: Operation) -> Iterator[int]:

@@ -208,11 +208,12 @@ def _keep(text: str) -> str:
 
 
 def _integer(text: str) -> int | str:
-    """Return the integer that is written as JSON has it."""
+    """Return the integer that is written as JSON has it, also as ``2.0``."""
     digits = text[1:] if text.startswith("-") else text
     # Without a pattern, which would cost three times as much.
     if not digits.isdecimal() or not digits.isascii() or len(digits) > MAX_DIGITS:
-        return text
+        whole, _, rest = text.partition(".")
+        return _integer(whole) if rest and not rest.strip("0") else text
     return text if digits[0] == "0" and len(digits) > 1 else int(text)
 
 
