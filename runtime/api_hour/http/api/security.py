@@ -21,7 +21,9 @@ class APIKey:
         self, keys: str | Iterable[str], *, header: str = "X-API-Key", cookie: str | None = None
     ) -> None:
         """``cookie`` is asked for instead of ``header``. Raises ConfigError for an unusable key."""
-        given = [keys] if isinstance(keys, str) else list(keys)
+        given = (
+            [keys] if isinstance(keys, str) else list(keys) if isinstance(keys, Iterable) else []
+        )
         if not given or not all(isinstance(key, str) and key.isascii() and key for key in given):
             raise ConfigError("APIKey: a key is a text of ASCII characters, and may not be empty")
         self._keys = [key.encode() for key in given]

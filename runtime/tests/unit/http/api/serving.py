@@ -3,8 +3,8 @@
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,13 +55,28 @@ async def serving(app: web.Application, *, fast: bool = True) -> AsyncIterator[t
     await server.drain(asyncio.get_running_loop().time() + 5)
 
 
+@contextmanager
+def served(app: web.Application, *, fast: bool = True) -> Iterator[Callable[..., Answer]]:
+    """Serve ``app``; yield a function that asks it, for tests without a loop."""
+    with asyncio.Runner() as runner:
+        serves = serving(app, fast=fast)
+        asking, _ = runner.run(serves.__aenter__())
+        yield lambda *request, **options: runner.run(_soon(asking(*request, **options)))
+        runner.run(serves.__aexit__(None, None, None))
+
+
+async def _soon(answer: Awaitable[Answer]) -> Answer:
+    async with asyncio.timeout(20):
+        return await answer
+
+
 def ask(
     app: web.Application, method: str, path: str, *, fast: bool = True, **options: Any
 ) -> Answer:
     """Serve ``app`` for one request."""
 
     async def run() -> Answer:
-        async with serving(app, fast=fast) as (asking, _), asyncio.timeout(20):
-            return await asking(method, path, **options)
+        async with serving(app, fast=fast) as (asking, _):
+            return await _soon(asking(method, path, **options))
 
     return asyncio.run(run())
