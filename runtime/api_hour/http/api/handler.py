@@ -160,7 +160,7 @@ class _Writer:
     def _write_reading(self, reading: Reading, depth: int, pairs: str) -> None:
         place = reading.place
         self.scope[place] = reading
-        self.scope[f"{place}_pairs"] = reading.pairs
+        self.scope[f"{place}_pairs"] = reading.utf8_pairs
         self.scope[f"read_{place}"] = reading.texts.read
         self._add(depth, f"{place}_values = read_{place}({pairs})")
         for number, part in enumerate(reading.parts):

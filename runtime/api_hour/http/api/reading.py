@@ -86,6 +86,13 @@ class Reading:
             return request.query.items()
         return self._header(request) if self.place == HEADER else self._cookies(request)
 
+    def utf8_pairs(self, request: web.Request) -> Iterator[tuple[str, Any]]:
+        """Yield the same of a header or a cookie; raises ValueError for what is not UTF-8."""
+        for key, text in self.pairs(request):
+            if not text.isascii():
+                text.encode()
+            yield key, text
+
     def form_pairs(self, form: Form) -> Iterator[tuple[str, Any]]:
         """Yield the pairs of a form; browsers send empty text where no file was chosen."""
         files = {field.key for field in self.texts.fields.values() if field.is_file}
