@@ -85,9 +85,11 @@ async def serving(app: web.Application, *, fast: bool = True) -> AsyncIterator[t
         host, port = listener.getsockname()
         listener.setblocking(False)
         await server.start(listener.dup())
-    async with ClientSession(f"http://{host}:{port}") as session:
-        yield Asking(session, (host, port)), server
-    await server.drain(asyncio.get_running_loop().time() + 5)
+    try:
+        async with ClientSession(f"http://{host}:{port}") as session:
+            yield Asking(session, (host, port)), server
+    finally:
+        await server.drain(asyncio.get_running_loop().time() + 5)
 
 
 @contextmanager
@@ -96,8 +98,10 @@ def served(app: web.Application, *, fast: bool = True) -> Iterator[Client]:
     with asyncio.Runner() as runner:
         serves = serving(app, fast=fast)
         asking, _ = runner.run(serves.__aenter__())
-        yield Client(runner, asking)
-        runner.run(serves.__aexit__(None, None, None))
+        try:
+            yield Client(runner, asking)
+        finally:
+            runner.run(serves.__aexit__(None, None, None))
 
 
 def ask(
