@@ -35,7 +35,7 @@ async def open_form(request: web.Request, limit: int | None) -> AsyncIterator[Fo
         raise problem(error, message) from None
     files = [value.file for value in fields.values() if isinstance(value, web.FileField)]
     try:
-        yield [(key, _value(value)) for key, value in fields.items()]
+        yield [(_utf8(key), _value(value)) for key, value in fields.items()]
     finally:
         for file in files:
             file.close()
@@ -44,9 +44,11 @@ async def open_form(request: web.Request, limit: int | None) -> AsyncIterator[Fo
 def _value(value: str | bytes | bytearray | web.FileField) -> str | Upload:
     if isinstance(value, web.FileField):
         return Upload(value)
-    if isinstance(value, str):
-        return value
+    return _utf8(value)
+
+
+def _utf8(text: str | bytes | bytearray) -> str:
     try:
-        return value.decode()
-    except UnicodeDecodeError as error:
+        return (text.encode() if isinstance(text, str) else text).decode()
+    except UnicodeError as error:
         raise problem(web.HTTPBadRequest(), "A field of the form is not UTF-8") from error

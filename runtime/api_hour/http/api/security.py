@@ -51,7 +51,7 @@ class Bearer:
     An endpoint or a provider finds it in ``request[Bearer.CLAIMS]``.
     """
 
-    CLAIMS = "api_hour_claims"
+    CLAIMS: web.RequestKey[Any] = web.RequestKey("CLAIMS", object)
 
     def __init__(
         self, verify: Callable[[str], Awaitable[object]], *, bearer_format: str = "JWT"
@@ -70,7 +70,8 @@ class Bearer:
         scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             raise _unauthorized("Bearer", "Send a token as Authorization: Bearer TOKEN")
-        claims = await self._verify(token.strip())
+        token = token.strip()
+        claims = await self._verify(token) if token.isascii() else None
         if claims is None:
             raise _unauthorized('Bearer error="invalid_token"', "The token is not valid")
         request[self.CLAIMS] = claims
