@@ -3,12 +3,13 @@
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import ClientSession, web
+from multidict import CIMultiDict
 from yarl import URL
 
 import api_hour
@@ -21,7 +22,7 @@ class Answer:
 
     status: int
     text: str
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)  # by names in any case
 
     @property
     def json(self) -> Any:
@@ -45,7 +46,7 @@ class Asking:
         """Ask as a client does; ``path`` is sent as it is written."""
         url = URL(path, encoded=True)
         async with asyncio.timeout(20), self.session.request(method, url, **options) as response:
-            return Answer(response.status, await response.text(), dict(response.headers))
+            return Answer(response.status, await response.text(), response.headers)
 
     async def raw(self, head: bytes, body: bytes = b"") -> Answer:
         """Send a request line and headers byte for byte, and a body."""
@@ -56,7 +57,8 @@ class Asking:
             start, _, text = (await reader.read()).decode().partition("\r\n\r\n")
             writer.close()
         status, *lines = start.split("\r\n")
-        headers = dict(line.split(": ", 1) for line in lines)
+        parted = (line.partition(": ") for line in lines)
+        headers = CIMultiDict([(name, value) for name, _, value in parted])
         return Answer(int(status.split()[1]), text, headers)
 
 

@@ -74,7 +74,6 @@ FAILURES: dict[str, Any] = {  # what cannot be written
     "object": Unwritable(),
     "nested": [Record(1), Unwritable()],
     "surrogate": "\ud800",
-    "reply": Reply(Unwritable(), status=201, headers={"Location": "/1"}),
     "key": {(1, 2): 1},
 }
 calls: list[str] = []
@@ -196,6 +195,11 @@ def test_an_answer_that_cannot_be_written_is_a_logged_500(
     assert answer.headers["Content-Type"] == PROBLEM
     assert "Location" not in answer.headers
     assert f"GET /failures/{name}: the endpoint failed" in caplog.text
+
+
+def test_a_reply_that_cannot_be_written_fails_where_it_is_made() -> None:
+    with pytest.raises(TypeError, match="Unwritable is unsupported"):
+        Reply(Unwritable(), status=201, headers={"Location": "/1"})
 
 
 def test_none_is_a_204_without_a_body(client: Client) -> None:
