@@ -45,6 +45,25 @@ class Container(api_hour.Container):
         app.router.add_get("/", report)
         return {"http": api_hour.HTTPServer(app)}
 """
+API = """\
+import sys
+
+from aiohttp import web
+
+import api_hour
+
+
+async def report(request: web.Request) -> web.Response:
+    return web.Response(text=" ".join(sys.modules))
+
+
+class Container(api_hour.Container):
+    def servers(self):
+        app = web.Application()
+        api_hour.API(app, title="Reporting", version="1", docs=DOCS).get("/", report)
+        return {"http": api_hour.HTTPServer(app)}
+"""
+DOCUMENT = {f"api_hour.http.api.{name}" for name in ("document", "schema")}
 DRIVERS = {"aiopg", "asyncpg", "psycopg", "psycopg2"}
 OPTIONAL = DRIVERS | {"aiohttp", "ujson", "yaml", "prometheus_client", "watchfiles"}
 DAEMONS: dict[str, tuple[str, tuple[str, ...], str, set[str]]] = {
@@ -65,11 +84,35 @@ def test_a_worker_has_imported_only_what_it_uses(run: Run, project: Path, kind: 
         (project / "etc" / "reporting").mkdir(parents=True)
         (project / "etc" / "reporting" / "main.yaml").write_text(yaml)
     daemon = run("reporting:Container", *options).ready()
-    with socket.create_connection(("127.0.0.1", daemon.port()), TIMEOUT) as connection:
-        if code is HTTP:
-            connection.sendall(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
-        with connection.makefile() as answer:
-            loaded = {name.partition(".")[0] for name in answer.read().split()}
+    modules = ask(daemon, None if code is TCP else "/")
+    loaded = {name.partition(".")[0] for name in modules}
     assert "api_hour" in loaded
     assert loaded & OPTIONAL == expected
+    assert not [name for name in modules if name.startswith(("api_hour.http.api", "offapi"))]
     assert daemon.stop() == 0
+
+
+@pytest.mark.parametrize("docs", [False, True], ids=["without docs", "with docs"])
+def test_a_typed_api_imports_its_document_when_it_is_asked_for(
+    run: Run, project: Path, docs: bool
+) -> None:
+    (project / "reporting.py").write_text(API.replace("DOCS", str(docs)))
+    daemon = run("reporting:Container").ready()
+    before = ask(daemon, "/")
+    assert "api_hour.http.api.api" in before
+    assert not before & (DOCUMENT | {"offapi"})
+    assert ("api_hour.http.api.page" in before) is docs
+    if docs:
+        ask(daemon, "/openapi.json")
+        assert ask(daemon, "/") >= DOCUMENT
+    assert daemon.stop() == 0
+
+
+def ask(daemon: Daemon, path: str | None) -> set[str]:
+    """Return the words of the answer; without a path nothing is sent."""
+    with socket.create_connection(("127.0.0.1", daemon.port()), TIMEOUT) as connection:
+        if path is not None:
+            request = f"GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
+            connection.sendall(request.encode())
+        with connection.makefile() as answer:
+            return set(answer.read().split())

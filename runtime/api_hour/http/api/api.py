@@ -10,8 +10,8 @@ from aiohttp import web
 from api_hour.exceptions import ConfigError
 from api_hour.http.api.events import Streams
 from api_hour.http.api.handler import compile_handler
-from api_hour.http.api.operation import NOTHING, Operation, Provided, Security
-from api_hour.http.api.signature import Providers, Signature, is_async
+from api_hour.http.api.operation import EVENTS, JSON, NOTHING, Operation, Provided, Security
+from api_hour.http.api.signature import Providers, Signature, is_async, without_partial
 from api_hour.http.errors import json_errors
 from api_hour.http.server import DOCUMENT
 
@@ -19,6 +19,7 @@ Endpoint = Callable[..., Any]
 Securities = Security | Sequence[Security]
 Errors = Iterable[int] | Mapping[int, str]
 
+BODILESS = 204, 205, 304
 DOCUMENT_PATH = "/openapi.json"
 
 
@@ -92,11 +93,20 @@ class Group:
                 f"API: the route {method} {path} has no option {min(unknown)}; there are "
                 f"{', '.join(Options.__annotations__)}"
             )
-        path = self._prefix + path
+        method, path = method.upper(), f"{self._prefix}{path}"
         try:
             resource = self._app.router.add_resource(path)
         except ValueError as error:
             raise ConfigError(f"API: the path {path!r} cannot be one: {error}") from None
+        except RuntimeError:
+            raise ConfigError(
+                f"API: {method} {path} comes too late: the server has started"
+            ) from None
+        if any(
+            other.canonical == resource.canonical and method in (route.method for route in other)
+            for other in self._app.router.resources()
+        ):
+            raise ConfigError(f"API: {method} {path} has an endpoint already")
         pattern = resource.get_info().get("pattern")
         operation = self._operation(
             method, path, pattern.groupindex if pattern else (), endpoint, options
@@ -106,8 +116,8 @@ class Group:
             resource.add_route(method, handler)
             if method == "GET":
                 resource.add_route("HEAD", handler)
-        except RuntimeError:
-            raise ConfigError(f"API: {method} {path} has an endpoint already") from None
+        except (RuntimeError, ValueError) as error:
+            raise ConfigError(f"API: {method} {path}: {error}") from None
         self._operations.append(operation)
 
     def _operation(
@@ -129,6 +139,8 @@ class Group:
             raise ConfigError(
                 f"API: {method} {path}: status must be one of 200 to 599, got {status!r}"
             )
+        if status in BODILESS and answer.kind in (JSON, EVENTS):
+            raise signature.wrong(f"an answer of status {status} has no body: write -> None")
         limit = options.get("body_limit")
         if limit is not None and (not isinstance(limit, int) or limit < 1):
             raise ConfigError(f"API: {method} {path}: body_limit must be 1 or more, got {limit!r}")
@@ -236,7 +248,9 @@ class API(Group):
         as an endpoint's, and what it returns is given. ``as_`` is the type of those parameters if
         it is another one. Raises ConfigError for a type that has something already.
         """
-        if not inspect.isroutine(source):
+        if as_ is None and (source is None or inspect.isclass(source)):
+            raise ConfigError(f"API.provide needs an object or an async function, got {source!r}")
+        if not inspect.isroutine(without_partial(source)):
             self._providers.add(Provided(source), type(source) if as_ is None else as_)
             return
         signature = Signature(source, ())
@@ -255,12 +269,15 @@ def _tags(tags: Iterable[str]) -> tuple[str, ...]:
 def _securities(security: Securities) -> tuple[Security, ...]:
     given = tuple(security) if isinstance(security, Sequence) else (security,)
     for item in given:
-        if not inspect.iscoroutinefunction(getattr(item, "check", None)):
+        check = getattr(item, "check", None)
+        if inspect.isclass(item) or not inspect.iscoroutinefunction(check):
             raise ConfigError(f"API: security must be like api_hour.APIKey(...), got {item!r}")
     return given
 
 
 def _errors(errors: Errors) -> Mapping[int, str]:
+    if not isinstance(errors, Iterable):
+        raise ConfigError(f"API: errors must be a list of statuses, got {errors!r}")
     given = errors if isinstance(errors, Mapping) else dict.fromkeys(errors, "")
     for status in given:
         if not isinstance(status, int) or not 400 <= status < 600:

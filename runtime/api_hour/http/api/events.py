@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar
 from aiohttp import hdrs, web
 
 from api_hour.http.api.answers import encode
+from api_hour.http.request import has_left
 
 T = TypeVar("T")
 
@@ -77,7 +78,9 @@ class Streams:
             if request.method != hdrs.METH_HEAD:
                 await _send(request, response, events, drained)
             return response
-        except ConnectionError:  # the client has left
+        except ConnectionError:
+            if not has_left(request):  # it is the endpoint's own
+                raise
             return response
         finally:
             self._open.discard(drained)
@@ -101,16 +104,16 @@ async def _send(
     step = _next(iterator)
     try:
         await asyncio.wait((step, drained), timeout=FIRST, return_when=asyncio.FIRST_COMPLETED)
-        if step.done() and (error := step.exception()) is not None and not _is_end(error):
-            raise error
+        if step.done():
+            step.result()  # an error still has a status of its own
         await response.prepare(request)
         while not drained.done():
             if not step.done():
                 await response.write(b": keep-alive\n\n")
-            elif _is_end(step.exception()):
+            elif (event := step.result()) is None:
                 return
             else:
-                await response.write(step.result().render())
+                await response.write(event)
                 step = _next(iterator)
             await asyncio.wait(
                 (step, drained), timeout=KEEP_ALIVE, return_when=asyncio.FIRST_COMPLETED
@@ -121,9 +124,12 @@ async def _send(
         await asyncio.wait((step,))
 
 
-def _next(iterator: AsyncIterator[Event[Any]]) -> "asyncio.Future[Event[Any]]":
-    return asyncio.ensure_future(anext(iterator))
+def _next(iterator: AsyncIterator[Event[Any]]) -> "asyncio.Task[bytes | None]":
+    return asyncio.create_task(_render_next(iterator))
 
 
-def _is_end(error: BaseException | None) -> bool:
-    return isinstance(error, StopAsyncIteration)
+async def _render_next(iterator: AsyncIterator[Event[Any]]) -> bytes | None:
+    """Return the next event as it is sent, None if there are no more."""
+    async for event in iterator:
+        return event.render()
+    return None

@@ -9,14 +9,17 @@ import msgspec
 from aiohttp import web
 
 from api_hour import validation
-from api_hour.http.api.forms import Form
+from api_hour.http.api.forms import Form, open_form
 from api_hour.http.api.operation import FORM, PATH, QUERY, Operation, Parameter
 from api_hour.http.api.reading import Part, Reading
 from api_hour.http.api.texts import path_reader
 from api_hour.http.errors import Fault, problem
 from api_hour.http.json_body import check_media, faults, read_body, read_strictly
 
-NOUNS = validation.NOUNS | {"Upload": "a file", "bool": "true or false, 1 or 0, yes or no"}
+NOUNS = validation.NOUNS | {
+    "Upload": "a file",
+    "bool": "true or false, 1 or 0, yes or no, on or off",
+}
 UNREADABLE = msgspec.MsgspecError, ValueError, RecursionError
 
 
@@ -53,6 +56,9 @@ class Refusal:
                 found += _faults(reading, reading.pairs(request))
             elif form is not None:
                 found += _faults(reading, reading.form_pairs(form))
+            else:
+                async with open_form(request, self._limit) as sent:
+                    found += _faults(reading, reading.form_pairs(sent))
         if self._body is not None and (self._body.required or request.body_exists):
             found += await self._of_body(request, self._body.type)
         if error is not None and not found:
@@ -74,8 +80,11 @@ def _faults(reading: Reading, pairs: Iterable[tuple[str, Any]]) -> Iterator[Faul
     """Yield what is wrong in one place: with its keys, then with their values."""
     texts, place = reading.texts, reading.place
     given = list(pairs)
+    unreadable = dict.fromkeys(key for key, text in given if not _is_utf8(text))
+    yield from (Fault(place, key, "must be text in UTF-8") for key in unreadable)
+    given = [(key, "" if key in unreadable else text) for key, text in given]
     times = Counter(key for key, _ in given)
-    single = {key for key in times if not (key in texts.fields and texts.fields[key].many)}
+    single = [key for key in times if not (key in texts.fields and texts.fields[key].many)]
     for key, count in times.items():
         if key not in texts.fields and texts.rest is None:
             yield Fault(place, key, validation.UNKNOWN)
@@ -85,7 +94,17 @@ def _faults(reading: Reading, pairs: Iterable[tuple[str, Any]]) -> Iterator[Faul
     known = [(key, first[key]) for key in single if key in texts.fields or texts.rest is not None]
     values = texts.read([*known, *((key, text) for key, text in given if key not in single)])
     for part in reading.parts:
-        yield from _faults_of_part(part, part.choose(values, reading.named), place)
+        for fault in _faults_of_part(part, part.choose(values, reading.named), place):
+            if fault.field.partition("[")[0] not in unreadable:
+                yield fault
+
+
+def _is_utf8(value: Any) -> bool:
+    """Return whether a value is a file, or text that came in UTF-8."""
+    try:
+        return not isinstance(value, str) or value.isascii() or bool(value.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def _faults_of_part(part: Part, values: Mapping[str, Any], place: str) -> Iterator[Fault]:
@@ -100,13 +119,16 @@ def _faults_of_part(part: Part, values: Mapping[str, Any], place: str) -> Iterat
 
 
 def _faults_of_keys(part: Part, values: Mapping[str, Any], place: str) -> Iterator[Fault]:
-    for name, key in part.keys.items():
+    keys = {name: name for name in values} if part.takes_rest else part.keys
+    for name, key in keys.items():
         if name in values:
             try:
                 part.convert({name: values[name]})
             except UNREADABLE as error:
                 fault = _fault(part, error, place)
-                if fault.field == key or fault.field.startswith(f"{key}["):
+                if part.takes_rest:  # msgspec does not say which
+                    yield replace(fault, field=name)
+                elif fault.field == key or fault.field.startswith(f"{key}["):
                     yield fault
         elif name in part.required:
             yield Fault(place, key, validation.MISSING)
@@ -115,6 +137,7 @@ def _faults_of_keys(part: Part, values: Mapping[str, Any], place: str) -> Iterat
 def _fault(part: Part, error: Exception, place: str) -> Fault:
     """Return a fault by its key on the wire; the type of a text says nothing."""
     violation = validation.read(error, part.type, NOUNS)
-    fault = Fault.of(place, replace(violation, got=""))
+    rule = violation.rule.replace(" or null", "")  # which no text is
+    fault = Fault.of(place, replace(violation, rule=rule, got=""))
     name, bracket, index = fault.field.partition("[")
     return replace(fault, field=part.keys.get(name, name) + bracket + index)

@@ -3,9 +3,10 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from api_hour.http.api.uploads import Upload
+from api_hour.http.compressed_body import TooCompressed
 from api_hour.http.errors import MAX_ECHO, problem
 
 URLENCODED, MULTIPART = "application/x-www-form-urlencoded", "multipart/form-data"
@@ -20,15 +21,21 @@ async def open_form(request: web.Request, limit: int | None) -> AsyncIterator[Fo
     above a size go to the disk as they arrive. Raises an HTTPException for what is not a form.
     """
     if request.content_type not in (URLENCODED, MULTIPART):
-        sent = request.content_type[:MAX_ECHO]
+        has_type = hdrs.CONTENT_TYPE in request.headers
+        sent = request.content_type[:MAX_ECHO] if has_type else "none"
         message = f"Send a form, as {MULTIPART} or {URLENCODED}, not {sent}"
         raise problem(web.HTTPUnsupportedMediaType(), message)
     if limit is not None:
         request._client_max_size = limit  # aiohttp has no public way to set it for one request
-    fields = await request.post()
+    try:
+        fields = await request.post()
+    except web.HTTPRequestEntityTooLarge as error:
+        inflated = error.text if isinstance(error, TooCompressed) else None
+        message = inflated or f"The body is larger than {request.client_max_size} bytes"
+        raise problem(error, message) from None
     files = [value.file for value in fields.values() if isinstance(value, web.FileField)]
     try:
-        yield [(key, _value(value)) for key, value in fields.items()]
+        yield [(_utf8(key), _value(value)) for key, value in fields.items()]
     finally:
         for file in files:
             file.close()
@@ -37,9 +44,11 @@ async def open_form(request: web.Request, limit: int | None) -> AsyncIterator[Fo
 def _value(value: str | bytes | bytearray | web.FileField) -> str | Upload:
     if isinstance(value, web.FileField):
         return Upload(value)
-    if isinstance(value, str):
-        return value
+    return _utf8(value)
+
+
+def _utf8(text: str | bytes | bytearray) -> str:
     try:
-        return value.decode()
-    except UnicodeDecodeError as error:
+        return (text.encode() if isinstance(text, str) else text).decode()
+    except UnicodeError as error:
         raise problem(web.HTTPBadRequest(), "A field of the form is not UTF-8") from error

@@ -22,6 +22,7 @@ A traceback through it shows its lines, and ``handler.__source__`` is its text.
 import functools
 import linecache
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from copy import copy
 from typing import Any
 
 import msgspec
@@ -110,6 +111,7 @@ class _Writer:
             "body_nowait": body_nowait,
             "check_media": check_media,
             "convert": msgspec.convert,
+            "copy": copy,
             "empty": answers.empty,
             "encode": answers.encode,
             "endpoint": operation.call.function,
@@ -158,7 +160,7 @@ class _Writer:
     def _write_reading(self, reading: Reading, depth: int, pairs: str) -> None:
         place = reading.place
         self.scope[place] = reading
-        self.scope[f"{place}_pairs"] = reading.pairs
+        self.scope[f"{place}_pairs"] = reading.utf8_pairs
         self.scope[f"read_{place}"] = reading.texts.read
         self._add(depth, f"{place}_values = read_{place}({pairs})")
         for number, part in enumerate(reading.parts):
@@ -178,7 +180,7 @@ class _Writer:
         limit = self._operation.body_limit
         depth = 1
         if not self._body.required:
-            self._add(1, "body = default")
+            self._add(1, "body = copy(default)")
             self._add(1, "if request.body_exists:")
             depth = 2
         self._add(depth, "if request.headers.get(CONTENT_TYPE) not in JSON_TYPES:")

@@ -1,6 +1,7 @@
 """The plan of what is read from a request: per place, the keys, and the types made of them."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -52,7 +53,7 @@ class Reading:
         """Raises ValueError for a key that two parameters take."""
         self.place = place
         self.parts: list[Part] = []
-        self._taken: dict[str, str] = {}  # the name of the parameter, by key and by name
+        self._taken: dict[str, str] = {}  # the name of the parameter, by key
         fields: list[texts.Field] = []
         rest = None
         single = []
@@ -67,12 +68,14 @@ class Reading:
                 continue
             if rest is not None:
                 raise ValueError(f"two parameters take all other keys of the {place}")
-            rest = texts.scalar_reader(item)
+            rest = (
+                _or_file(texts.scalar_reader(item)) if place == FORM else texts.scalar_reader(item)
+            )
             self.parts.append(Part(parameter.type, (parameter,), {}, takes_rest=True))
         if single:
             fields += self._add_single(single)
         if place == FORM:
-            fields = [_for_uploads(field) for field in fields]
+            fields = [replace(field, read=_or_file(field.read)) for field in fields]
         self.texts = texts.Texts(fields, rest)
         self.named = frozenset(field.name for field in fields)
         self._lists = {field.key for field in fields if field.many}
@@ -82,6 +85,13 @@ class Reading:
         if self.place == QUERY:
             return request.query.items()
         return self._header(request) if self.place == HEADER else self._cookies(request)
+
+    def utf8_pairs(self, request: web.Request) -> Iterator[tuple[str, Any]]:
+        """Yield the same of a header or a cookie; raises ValueError for what is not UTF-8."""
+        for key, text in self.pairs(request):
+            if not text.isascii():
+                text.encode()
+            yield key, text
 
     def form_pairs(self, form: Form) -> Iterator[tuple[str, Any]]:
         """Yield the pairs of a form; browsers send empty text where no file was chosen."""
@@ -118,39 +128,34 @@ class Reading:
             self._take(parameter.key, parameter.name)
             kind = msgspec.inspect.type_info(parameter.type)
             read, many = texts.reader(kind)
-            fields.append(
-                texts.Field(
-                    parameter.name,
-                    parameter.key,
-                    read,
-                    many,
-                    parameter.required,
-                    texts.is_file(kind),
-                )
-            )
+            key, is_file = parameter.key, texts.is_file(kind)
+            fields.append(texts.Field(key, key, read, many, parameter.required, is_file))
             declared.append((parameter.name, parameter.type, _struct_field(parameter.default)))
-        struct = msgspec.defstruct(self.place.capitalize(), declared, kw_only=True)
-        keys = {parameter.name: parameter.key for parameter in parameters}
-        required = frozenset(parameter.name for parameter in parameters if parameter.required)
+        # By their keys, which differ; a name may be the key of another parameter.
+        keys = {parameter.key: parameter.key for parameter in parameters}
+        names = {parameter.name: parameter.key for parameter in parameters}
+        struct = msgspec.defstruct(self.place.capitalize(), declared, kw_only=True, rename=names)
+        required = frozenset(parameter.key for parameter in parameters if parameter.required)
         self.parts.append(Part(struct, tuple(parameters), keys, required))
         return fields
 
     def _take(self, key: str, name: str) -> None:
-        other = self._taken.setdefault(key.lower() if self.place == HEADER else key, name)
-        if other != name:
+        key = key.lower() if self.place == HEADER else key
+        if key in self._taken:
             raise ValueError(
-                f"parameters {other} and {name} both take the key {key} of the {self.place}"
+                f"parameters {self._taken[key]} and {name}, which differ, both take the key {key} "
+                f"of the {self.place}"
             )
+        self._taken[key] = name
 
 
 def _struct_field(default: Any) -> Any:
-    """Return the field of a Struct with that default, which may be mutable."""
-    if default is msgspec.NODEFAULT:
-        return msgspec.field()
-    return msgspec.field(default_factory=lambda: default)
+    """Return the field of a Struct with that default, of which each request has its own."""
+    if isinstance(default, Hashable):
+        return msgspec.field(default=default)
+    return msgspec.field(default_factory=lambda: copy(default))
 
 
-def _for_uploads(field: texts.Field) -> texts.Field:
-    """Return a field of a form, whose value may be a file instead of text."""
-    read = field.read
-    return replace(field, read=lambda value: read(value) if isinstance(value, str) else value)
+def _or_file(read: Callable[[str], Any]) -> Callable[[Any], Any]:
+    """Return how a value of a form is read, which may be a file instead of text."""
+    return lambda value: read(value) if isinstance(value, str) else value

@@ -21,7 +21,9 @@ class APIKey:
         self, keys: str | Iterable[str], *, header: str = "X-API-Key", cookie: str | None = None
     ) -> None:
         """``cookie`` is asked for instead of ``header``. Raises ConfigError for an unusable key."""
-        given = [keys] if isinstance(keys, str) else list(keys)
+        given = (
+            [keys] if isinstance(keys, str) else list(keys) if isinstance(keys, Iterable) else []
+        )
         if not given or not all(isinstance(key, str) and key.isascii() and key for key in given):
             raise ConfigError("APIKey: a key is a text of ASCII characters, and may not be empty")
         self._keys = [key.encode() for key in given]
@@ -49,7 +51,7 @@ class Bearer:
     An endpoint or a provider finds it in ``request[Bearer.CLAIMS]``.
     """
 
-    CLAIMS = "api_hour_claims"
+    CLAIMS: web.RequestKey[Any] = web.RequestKey("CLAIMS", object)
 
     def __init__(
         self, verify: Callable[[str], Awaitable[object]], *, bearer_format: str = "JWT"
@@ -68,7 +70,8 @@ class Bearer:
         scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             raise _unauthorized("Bearer", "Send a token as Authorization: Bearer TOKEN")
-        claims = await self._verify(token.strip())
+        token = token.strip()
+        claims = await self._verify(token) if token.isascii() else None
         if claims is None:
             raise _unauthorized('Bearer error="invalid_token"', "The token is not valid")
         request[self.CLAIMS] = claims

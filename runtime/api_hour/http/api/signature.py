@@ -4,6 +4,7 @@ import functools
 import inspect
 import typing
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Collection
+from contextlib import suppress
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -33,8 +34,12 @@ from api_hour.http.api.parameters import Place
 from api_hour.http.api.uploads import Upload
 from api_hour.http.server import named
 
+CONTAINERS = (
+    *(*texts.MANY, *texts.OBJECTS),
+    *(msgspec.inspect.DictType, msgspec.inspect.TupleType, msgspec.inspect.NamedTupleType),
+)
 STREAMS = AsyncIterator, AsyncIterable, AsyncGenerator
-UPLOADS = Upload, list[Upload]
+UPLOADS = Upload, list[Upload], Upload | None, list[Upload] | None
 MARKERS = "Body[...], Query[...], Header[...], Cookie[...] or Form[...]"
 
 
@@ -46,7 +51,11 @@ class Providers:
 
     def add(self, source: Source, kind: Any) -> None:
         """Keep what is given to the parameters of one type; raises ConfigError if it has one."""
-        if kind in self._sources:
+        try:
+            taken = kind in self._sources
+        except TypeError:
+            raise ConfigError(f"API.provide: as_= must be a type, got {kind!r}") from None
+        if taken:
             raise ConfigError(
                 f"API.provide: {_text(kind)} is provided already; as_= names another type"
             )
@@ -54,8 +63,11 @@ class Providers:
 
     def find(self, kind: Any) -> Source | None:
         """Return what is given for a type: of exactly that type, else of its one subclass."""
-        if kind in self._sources:
-            return self._sources[kind]
+        with suppress(TypeError):  # a type with unhashable metadata
+            if kind in self._sources:
+                return self._sources[kind]
+        if get_origin(kind) is Annotated:
+            return self.find(get_args(kind)[0])
         if not isinstance(kind, type) or kind is object:
             return None
         found = [
@@ -76,38 +88,47 @@ class Signature:
         """Raises ConfigError for a function whose signature cannot be read."""
         self.function = function
         self._path_keys = path_keys
-        plain = _without_partial(function)
-        has_code = inspect.isroutine(plain)
         try:
-            self._hints = typing.get_type_hints(
-                plain if has_code else type(plain).__call__, include_extras=True
-            )
+            self._hints = typing.get_type_hints(_called(function), include_extras=True)
             self._signature = inspect.signature(function)
         except NameError as error:
             raise self.wrong(
                 f"{error.name} of its signature is not known when the daemon runs: import it "
                 "outside of `if TYPE_CHECKING:`"
             ) from None
-        except (TypeError, ValueError, AttributeError) as error:
+        except (TypeError, ValueError, AttributeError, SyntaxError) as error:
             raise self.wrong(f"its signature cannot be read: {error}") from error
 
     def call(self, providers: Providers) -> Call:
         """Return the source of each argument."""
-        return Call(
-            self.function,
-            {
-                parameter.name: self._source(parameter, providers)
-                for parameter in self._signature.parameters.values()
-            },
-        )
+        bound = getattr(self.function, "keywords", {})  # by functools.partial
+        arguments = {
+            parameter.name: self._source(parameter, providers)
+            for parameter in self._signature.parameters.values()
+            if parameter.name not in bound
+        }
+        try:
+            inspect.signature(self.function, follow_wrapped=False).bind(**arguments)
+        except TypeError as error:
+            raise self.wrong(
+                f"its decorator must pass every argument on by its name (**kwargs): {error}"
+            ) from None
+        return Call(self.function, arguments)
 
     def answer(self) -> Answer:
         """Return what the function says that it returns."""
         if "return" not in self._hints:
             raise self.wrong("say what it answers with; `-> None` is an answer without a body")
         declared = self._hints["return"]
+        called = inspect.unwrap(_called(self.function))
+        if inspect.isgeneratorfunction(called):
+            raise self.wrong("it yields in a thread, and is not a list: return one, or async def")
         if get_origin(declared) in STREAMS:
             return self._events(declared)
+        if inspect.isasyncgenfunction(called):
+            raise self.wrong(
+                "it yields, so it answers with events: write -> AsyncIterator[api_hour.Event[...]]"
+            )
         options = _options(declared)
         if options == [NoneType]:
             return Answer(NOTHING)
@@ -145,7 +166,10 @@ class Signature:
 
     def wrong(self, message: str) -> ConfigError:
         """Return an error that names the function."""
-        return ConfigError(f"endpoint {named(_without_partial(self.function))}: {message}")
+        plain = without_partial(self.function)
+        is_object = callable(plain) and not inspect.isclass(plain)
+        function = inspect.unwrap(_called(plain) if is_object else plain)
+        return ConfigError(f"endpoint {named(function)}: {message}")
 
     def _events(self, declared: Any) -> Answer:
         item = (get_args(declared) or (Any,))[0]
@@ -175,6 +199,10 @@ class Signature:
             return self._of_path(name, declared, default)
         if declared in UPLOADS:
             return self._of_request(name, FORM, declared, default)
+        if _has_place(declared):
+            raise self.wrong(
+                f"parameter {name}: {MARKERS} goes around the whole type, as in Query[int | None]"
+            )
         return self._provided(name, declared, providers)
 
     def _check_kind(self, parameter: inspect.Parameter) -> None:
@@ -206,6 +234,7 @@ class Signature:
     def _of_path(self, name: str, declared: Any, default: Any) -> Parameter:
         if default is not msgspec.NODEFAULT:
             raise self.wrong(f"parameter {name} is in the path, so it has no default")
+        self.check_type(declared, f"parameter {name} is", "the path cannot have")
         info = self._type_info(name, declared)
         try:
             texts.scalar_reader(info)
@@ -214,8 +243,10 @@ class Signature:
         return Parameter(name, PATH, declared, name)
 
     def _of_request(self, name: str, place: str, kind: Any, default: Any) -> Parameter:
+        if name.startswith("__"):
+            raise self.wrong(f"parameter {name} begins with __: give it another name")
         what = f"parameter {name} is"
-        self.check_type(kind, what, "the request cannot have", UPLOADS[:1] if place == FORM else ())
+        self.check_type(kind, what, "the request cannot have", (Upload,) if place == FORM else ())
         if place == BODY:
             return Parameter(name, place, kind, "", default)
         info = self._type_info(name, kind)
@@ -241,7 +272,7 @@ def is_whole(info: msgspec.inspect.Type, place: str) -> bool:
     if texts.item_of_mapping(info) is not None:
         if place in (HEADER, "cookie"):
             raise TypeError(f"a {place} is asked for by name: take a Struct, or the request")
-        texts.reader(typing.cast(msgspec.inspect.Type, texts.item_of_mapping(info)))
+        texts.scalar_reader(typing.cast(msgspec.inspect.Type, texts.item_of_mapping(info)))
         return True
     if texts.is_object(info):
         many = [field.name for field in texts.fields_of(info) if field.many]
@@ -260,24 +291,28 @@ def wire_key(name: str, place: str) -> str:
 
 def is_async(function: Callable[..., Any]) -> bool:
     """Return whether calling a function gives a coroutine or an asynchronous iterator."""
-    plain = _without_partial(function)
-    called = plain if inspect.isroutine(plain) else getattr(plain, "__call__", plain)  # noqa: B004
+    called = _called(function)
     return inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called)
 
 
 def custom_types(kind: msgspec.inspect.Type) -> list[type]:
-    """Return the classes in a type that msgspec does not know."""
+    """Return the classes in a type that msgspec does not know.
+
+    Raises TypeError for a dict whose keys cannot be text, as JSON's are.
+    """
     found: list[type] = []
-    seen: set[type] = set()
+    seen: set[Any] = set()
     stack: list[Any] = [kind]
     while stack:
         part = stack.pop()
         if isinstance(part, msgspec.inspect.CustomType):
             found.append(part.cls)
+        if isinstance(part, msgspec.inspect.DictType) and isinstance(part.key_type, CONTAINERS):
+            raise TypeError("the keys of a dict must be text in JSON")
         cls = getattr(part, "cls", None)
         if cls in seen:
             continue
-        if isinstance(cls, type):
+        if cls is not None:  # a class, or a generic one with its arguments
             seen.add(cls)
         if isinstance(part, msgspec.Struct):
             stack += [getattr(part, name) for name in part.__struct_fields__]
@@ -294,6 +329,13 @@ def _take_place(declared: Any) -> tuple[Any, list[Place]]:
     places = [item for item in metadata if isinstance(item, Place)]
     others = tuple(item for item in metadata if not isinstance(item, Place))
     return (Annotated[(kind, *others)] if others else kind), places
+
+
+def _has_place(declared: Any) -> bool:
+    """Return whether a marker is somewhere in a type."""
+    return isinstance(declared, Place) or any(
+        _has_place(part) for part in (*get_args(declared), *getattr(declared, "__metadata__", ()))
+    )
 
 
 def _options(declared: Any) -> list[Any]:
@@ -317,10 +359,17 @@ def _is_response(declared: Any) -> bool:
     return isinstance(declared, type) and issubclass(declared, web.StreamResponse)
 
 
-def _without_partial(function: Any) -> Any:
+def without_partial(function: Any) -> Any:
+    """Return the function of a functools.partial, and any other object as it is."""
     while isinstance(function, functools.partial):
         function = function.func
     return function
+
+
+def _called(function: Any) -> Any:
+    """Return the function that a call runs: of an object, its class's ``__call__``."""
+    plain = without_partial(function)
+    return plain if inspect.isroutine(plain) else getattr(type(plain), "__call__", plain)  # noqa: B004
 
 
 def _text(kind: Any) -> str:

@@ -153,7 +153,8 @@ def scalar_reader(kind: inspect.Type) -> Callable[[str], Any]:
     if len(unique) < 2:
         return unique[0] if unique else _keep
     order = [read for read in (_integer, _number, _boolean) if read in unique]
-    return lambda text: next((v for read in order if (v := read(text)) is not text), text)
+    last = _decimal if _decimal in unique else _keep
+    return lambda text: next((v for read in order if (v := read(text)) is not text), last(text))
 
 
 def path_reader(kind: Any) -> Callable[[str], Any]:

@@ -16,13 +16,14 @@ class Upload:
     """An uploaded file: in memory while it is small, otherwise in a temporary file without a name.
 
     It lives until its request is answered. ``filename`` and ``content_type`` are what the client
-    says; of a path only the last part is kept. ``size`` is in bytes, and ``file`` may be read
-    directly where that may block, as in a ``threaded`` endpoint.
+    says; of a path only the last part is kept, which may be empty. ``size`` is in bytes, and
+    ``file`` may be read directly where that may block, as in a ``threaded`` endpoint.
     """
 
     def __init__(self, field: web.FileField) -> None:
-        self.filename = field.filename.replace("\\", "/").rpartition("/")[2]
-        self.content_type = field.content_type
+        name = _utf8(field.filename).replace("\\", "/").rpartition("/")[2]
+        self.filename = "" if name in (".", "..") else name
+        self.content_type = _utf8(field.content_type)
         self.file: IO[bytes] = field.file
         self.size = self.file.seek(0, os.SEEK_END)
         self.file.seek(0)
@@ -43,3 +44,8 @@ class Upload:
         self.file.seek(0)
         with path.open("wb") as target:
             shutil.copyfileobj(self.file, target, PIECE)
+
+
+def _utf8(text: str) -> str:
+    """Return a header's text as UTF-8 can hold it."""
+    return text.encode("utf-8", "replace").decode()

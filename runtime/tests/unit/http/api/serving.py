@@ -3,12 +3,14 @@
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import ClientSession, web
+from multidict import CIMultiDict
+from yarl import URL
 
 import api_hour
 from api_hour.container import ServerOptions
@@ -20,7 +22,7 @@ class Answer:
 
     status: int
     text: str
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)  # by names in any case
 
     @property
     def json(self) -> Any:
@@ -33,35 +35,80 @@ class Answer:
         return [(f["in"], f["field"], f["message"]) for f in self.json.get("errors", [])]
 
 
-Ask = Callable[..., Awaitable[Answer]]
+class Asking:
+    """Asks one server."""
+
+    def __init__(self, session: ClientSession, address: tuple[str, int]) -> None:
+        self.session = session
+        self.address = address
+
+    async def __call__(self, method: str, path: str, **options: Any) -> Answer:
+        """Ask as a client does; ``path`` is sent as it is written."""
+        url = URL(path, encoded=True)
+        async with asyncio.timeout(20), self.session.request(method, url, **options) as response:
+            return Answer(response.status, await response.text(), response.headers)
+
+    async def raw(self, head: bytes, body: bytes = b"") -> Answer:
+        """Send a request line and headers byte for byte, and a body."""
+        fixed = b"\r\nHost: test\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
+        async with asyncio.timeout(20):
+            reader, writer = await asyncio.open_connection(*self.address)
+            writer.write(head + fixed + body)
+            start, _, text = (await reader.read()).decode().partition("\r\n\r\n")
+            writer.close()
+        status, *lines = start.split("\r\n")
+        parted = (line.partition(": ") for line in lines)
+        headers = CIMultiDict([(name, value) for name, _, value in parted])
+        return Answer(int(status.split()[1]), text, headers)
+
+
+class Client:
+    """Asks one server, for tests without a loop."""
+
+    def __init__(self, runner: asyncio.Runner, asking: Asking) -> None:
+        self._runner = runner
+        self._asking = asking
+
+    def __call__(self, method: str, path: str, **options: Any) -> Answer:
+        """Ask as a client does; ``path`` is sent as it is written."""
+        return self._runner.run(self._asking(method, path, **options))
+
+    def raw(self, head: bytes, body: bytes = b"") -> Answer:
+        """Send a request line and headers byte for byte, and a body."""
+        return self._runner.run(self._asking.raw(head, body))
 
 
 @asynccontextmanager
-async def serving(app: web.Application, *, fast: bool = True) -> AsyncIterator[tuple[Ask, Any]]:
-    """Serve ``app``; yield a function that asks it, and its server."""
+async def serving(app: web.Application, *, fast: bool = True) -> AsyncIterator[tuple[Asking, Any]]:
+    """Serve ``app``; yield what asks it, and its server."""
     server = api_hour.HTTPServer(app)
     server.options = ServerOptions(fast=fast, drain_idle=0.1)
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        address = "http://{}:{}".format(*listener.getsockname())
+        host, port = listener.getsockname()
         listener.setblocking(False)
         await server.start(listener.dup())
-    async with ClientSession(address) as session:
+    try:
+        async with ClientSession(f"http://{host}:{port}") as session:
+            yield Asking(session, (host, port)), server
+    finally:
+        await server.drain(asyncio.get_running_loop().time() + 5)
 
-        async def ask(method: str, path: str, **options: Any) -> Answer:
-            async with session.request(method, path, **options) as response:
-                return Answer(response.status, await response.text(), dict(response.headers))
 
-        yield ask, server
-    await server.drain(asyncio.get_running_loop().time() + 5)
+@contextmanager
+def served(app: web.Application, *, fast: bool = True) -> Iterator[Client]:
+    """Serve ``app``; yield what asks it."""
+    with asyncio.Runner() as runner:
+        serves = serving(app, fast=fast)
+        asking, _ = runner.run(serves.__aenter__())
+        try:
+            yield Client(runner, asking)
+        finally:
+            runner.run(serves.__aexit__(None, None, None))
 
 
 def ask(
     app: web.Application, method: str, path: str, *, fast: bool = True, **options: Any
 ) -> Answer:
     """Serve ``app`` for one request."""
-
-    async def run() -> Answer:
-        async with serving(app, fast=fast) as (asking, _), asyncio.timeout(20):
-            return await asking(method, path, **options)
-
-    return asyncio.run(run())
+    with served(app, fast=fast) as client:
+        return client(method, path, **options)
