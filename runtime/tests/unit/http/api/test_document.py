@@ -268,6 +268,7 @@ def test_forms_have_files(whole_document: dict[str, Any]) -> None:
             "remember": {"type": "boolean", "default": False},
         },
         "required": ["name"],
+        "additionalProperties": False,
     }
     content = of(whole_document, "post", "/files")["requestBody"]["content"]
     assert list(content) == ["multipart/form-data"]
@@ -310,7 +311,7 @@ def test_security_is_enforced_and_documented(whole_document: dict[str, Any]) -> 
 def test_a_stream_says_what_its_events_hold(whole_document: dict[str, Any]) -> None:
     content = of(whole_document, "get", "/events")["responses"]["200"]["content"]
     schema = content["text/event-stream"]["schema"]
-    assert schema["contentSchema"] == {"$ref": "#/components/schemas/Record"}
+    assert schema["properties"]["data"]["contentSchema"] == {"$ref": "#/components/schemas/Record"}
 
 
 def test_operations_of_one_name_are_told_apart_and_the_first_keeps_it() -> None:

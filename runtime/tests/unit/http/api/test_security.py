@@ -145,7 +145,11 @@ def test_a_key_that_nobody_can_send_is_a_config_error(keys: Any) -> None:
         APIKey(keys)
 
 
-@pytest.mark.parametrize("security", [APIKey, None, "key", [None], object()], ids=str)
+@pytest.mark.parametrize(
+    "security",
+    [APIKey, None, "key", [None], object()],
+    ids=["class", "None", "text", "list", "object"],
+)
 def test_what_cannot_let_anybody_in_is_a_config_error(security: Any) -> None:
     api = API(web.Application(), title="Test", version="1")
     for add in (
