@@ -1,6 +1,8 @@
 """The pytest plugin in runs of pytest, and the daemon that it starts."""
 
+import os
 import re
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -145,7 +147,11 @@ def test_kill_9_of_pytest_ends_the_daemon(project: Path) -> None:
         daemon = int(run.wait_for(r"PID (\d+)")[1])
         assert len(session(daemon)) == 2
         run.kill()
-        until(lambda: not session(daemon), "the daemon was left behind")
+        try:
+            until(lambda: not session(daemon), "the daemon was left behind")
+        finally:
+            for pid in session(daemon):
+                os.kill(pid, signal.SIGKILL)
 
 
 def test_a_daemon_that_does_not_start_shows_why(project: Path) -> None:
