@@ -1,36 +1,41 @@
-"""What tests share: HTTP clients."""
+"""What tests share: clients of the listeners."""
 
-import os
 from collections.abc import AsyncIterator
 
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import TestClient, TestServer
+from api_hour import testing
+from api_hour.testing import Client
 
-from << cookiecutter.project_slug >> import routes
 from << cookiecutter.project_slug >>.container import Container
-from << cookiecutter.project_slug >>.settings import HTTP
-
-Client = TestClient[web.Request, web.Application]
+from << cookiecutter.project_slug >>.settings import Settings
 
 
 @pytest.fixture
-def environment() -> dict[str, str]:
-    """Return the daemon's environment."""
-    return dict(os.environ)
+def variables() -> dict[str, str]:
+    """Return what the daemon's environment names."""
+    return {}
 
 
 @pytest.fixture
-async def client() -> AsyncIterator[Client]:
-    """Serve the listener ``http``."""
-    async with TestClient(TestServer(routes.http(HTTP()))) as client:
-        yield client
+def container() -> Container:
+    """Return the Container."""
+    return Container(Settings())
 
 
 @pytest.fixture
-async def admin() -> AsyncIterator[Client]:
-    """Serve the listener ``admin`` of a worker that is ready."""
-    container = Container()
-    container.ready = True
-    async with TestClient(TestServer(routes.admin(container, {}))) as client:
-        yield client
+async def clients(container: Container) -> AsyncIterator[dict[str, Client]]:
+    """Serve every listener, as a worker that is ready does."""
+    async with testing.serve(container) as clients:
+        yield clients
+
+
+@pytest.fixture
+def client(clients: dict[str, Client]) -> Client:
+    """Return the client of the listener ``http``."""
+    return clients["http"]
+
+
+@pytest.fixture
+def admin(clients: dict[str, Client]) -> Client:
+    """Return the client of the listener ``admin``."""
+    return clients["admin"]

@@ -36,6 +36,13 @@ def test_a_name_of_the_package_brings_only_what_it_needs() -> None:
     assert "gunicorn" not in loaded
 
 
+def test_the_plugin_of_pytest_imports_what_a_test_uses() -> None:
+    assert not modules_after("import api_hour.testing") & (LIBRARIES | DRIVERS)
+    loaded = modules_after("from api_hour.testing import client, daemon, serve")
+    assert "aiohttp" in loaded
+    assert not loaded & (DRIVERS | {"gunicorn"})
+
+
 def test_the_command_line_imports_no_http() -> None:
     loaded = modules_after("import api_hour.cli")
     assert "gunicorn" in loaded

@@ -1,6 +1,6 @@
 """The stars of a record, over real HTTP, on a real database."""
 
-from .conftest import Client
+from api_hour.testing import Client
 
 
 async def test_each_post_gives_a_record_one_star(client: Client) -> None:
@@ -8,7 +8,7 @@ async def test_each_post_gives_a_record_one_star(client: Client) -> None:
     address = created.headers["Location"]
     for count in (1, 2):
         response = await client.post(f"{address}/stars")
-        assert (response.status, await response.json()) == (200, {"stars": count})
+        assert (response.status, response.json()) == (200, {"stars": count})
 
 
 async def test_a_record_that_is_not_there_gets_no_star(client: Client) -> None:
