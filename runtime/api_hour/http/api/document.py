@@ -262,7 +262,7 @@ class _Maker:
         return responses
 
     def _events(self, kind: Any) -> Schema:
-        """Return the schema of each event of a stream, as OpenAPI 3.2 and tools of today have it."""
+        """Return the schema of each event of a stream, as OpenAPI 3.2 has it."""
         data = {"type": "string", "contentMediaType": "application/json"}
         fields = {
             "data": {**data, "contentSchema": self._schemas.of(kind, WRITTEN)},
