@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from aiohttp import hdrs, web
 
 from api_hour.http.api.uploads import Upload
-from api_hour.http.compressed_body import TooCompressed
 from api_hour.http.errors import MAX_ECHO, problem
 
 URLENCODED, MULTIPART = "application/x-www-form-urlencoded", "multipart/form-data"
@@ -30,8 +29,9 @@ async def open_form(request: web.Request, limit: int | None) -> AsyncIterator[Fo
     try:
         fields = await request.post()
     except web.HTTPRequestEntityTooLarge as error:
-        inflated = error.text if isinstance(error, TooCompressed) else None
-        message = inflated or f"The body is larger than {request.client_max_size} bytes"
+        message = error.text or ""  # of the number of fields, or of what was inflated
+        if message.startswith("Maximum request body size"):
+            message = f"The body is larger than {request.client_max_size} bytes"
         raise problem(error, message) from None
     files = [value.file for value in fields.values() if isinstance(value, web.FileField)]
     try:

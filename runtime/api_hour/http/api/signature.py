@@ -67,7 +67,7 @@ class Providers:
             if kind in self._sources:
                 return self._sources[kind]
         if get_origin(kind) is Annotated:
-            return self.find(get_args(kind)[0])
+            return self.find(_without_metadata(kind))
         if not isinstance(kind, type) or kind is object:
             return None
         found = [
@@ -132,7 +132,7 @@ class Signature:
         options = _options(declared)
         if options == [NoneType]:
             return Answer(NOTHING)
-        if NoneType in options:
+        if NoneType in _options(_without_metadata(declared)):
             raise self.wrong(
                 f"{_text(declared)} may be None, which is not an answer: raise web.HTTPNotFound() "
                 "instead, and add errors=[404] to its route"
@@ -336,6 +336,10 @@ def _has_place(declared: Any) -> bool:
     return isinstance(declared, Place) or any(
         _has_place(part) for part in (*get_args(declared), *getattr(declared, "__metadata__", ()))
     )
+
+
+def _without_metadata(declared: Any) -> Any:
+    return get_args(declared)[0] if get_origin(declared) is Annotated else declared
 
 
 def _options(declared: Any) -> list[Any]:

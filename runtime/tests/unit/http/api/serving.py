@@ -48,14 +48,20 @@ class Asking:
         async with asyncio.timeout(20), self.session.request(method, url, **options) as response:
             return Answer(response.status, await response.text(), response.headers)
 
-    async def raw(self, head: bytes, body: bytes = b"") -> Answer:
-        """Send a request line and headers byte for byte, and a body."""
-        fixed = b"\r\nHost: test\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
+    async def raw(self, head: bytes, body: bytes = b"", *, missing: int = 0) -> Answer:
+        """Send a request line and headers byte for byte, and a body that lacks some bytes."""
+        fixed = b"\r\nHost: test\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % (
+            len(body) + missing
+        )
         async with asyncio.timeout(20):
             reader, writer = await asyncio.open_connection(*self.address)
             writer.write(head + fixed + body)
+            if missing:
+                writer.write_eof()
             start, _, text = (await reader.read()).decode().partition("\r\n\r\n")
             writer.close()
+        if not start:  # the connection was closed instead
+            return Answer(0, "")
         status, *lines = start.split("\r\n")
         parted = (line.partition(": ") for line in lines)
         headers = CIMultiDict([(name, value) for name, _, value in parted])
@@ -73,9 +79,9 @@ class Client:
         """Ask as a client does; ``path`` is sent as it is written."""
         return self._runner.run(self._asking(method, path, **options))
 
-    def raw(self, head: bytes, body: bytes = b"") -> Answer:
-        """Send a request line and headers byte for byte, and a body."""
-        return self._runner.run(self._asking.raw(head, body))
+    def raw(self, head: bytes, body: bytes = b"", *, missing: int = 0) -> Answer:
+        """Send a request line and headers byte for byte, and a body that lacks some bytes."""
+        return self._runner.run(self._asking.raw(head, body, missing=missing))
 
 
 @asynccontextmanager

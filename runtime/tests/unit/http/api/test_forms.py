@@ -1,6 +1,7 @@
 """Forms: urlencoded or multipart, read into the same types as a query."""
 
 import datetime
+import gzip
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -166,3 +167,26 @@ def test_a_form_is_as_large_as_the_application_or_its_route_allows(
     )
     assert send(client, "/large", large, kind=kind).status == 200
     assert send(client, "/small", ("name", "a" * 30), kind=kind).status == 413
+
+
+def test_a_form_has_as_many_fields_as_aiohttp_allows(client: Client) -> None:
+    answer = client("POST", "/large", data=b"&".join([b"a=1"] * 1001), headers=URLENCODED)
+    assert (answer.status, answer.json["detail"]) == (
+        413,
+        "Maximum number of form fields 1000 exceeded.",
+    )
+
+
+def test_an_inflated_form_is_refused_as_such(client: Client) -> None:
+    body = gzip.compress(b"name=" + b"a" * 1_000_000)
+    answer = client("POST", "/large", data=body, headers={**URLENCODED, "Content-Encoding": "gzip"})
+    assert answer.status == 413
+    assert answer.json["detail"].startswith("The body is ")
+
+
+def test_a_form_whose_client_leaves_is_neither_answered_nor_logged_as_an_error(
+    client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    head = b"POST /single HTTP/1.1\r\nContent-Type: application/x-www-form-urlencoded"
+    assert client.raw(head, b"name=a", missing=3).status == 0
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]

@@ -163,6 +163,10 @@ async def optional_answer() -> int | None: ...
 async def older_optional_answer() -> Optional[Page]: ...  # noqa: UP045
 
 
+@wrong("may be None, which is not an answer")
+async def annotated_optional_answer() -> Annotated[int | None, Meta(description="A number.")]: ...
+
+
 @wrong("a Reply needs a value: return web.Response(...) instead")
 async def empty_reply() -> Reply[None]: ...
 

@@ -262,6 +262,10 @@ async def whole(request: web.Request) -> dict[str, str]:
     return dict(request.query)
 
 
+async def whole_and_query(request: web.Request, n: Query[int]) -> int:
+    return n
+
+
 async def headers(
     x_trace: Header[str] = "",
     ids: Header[list[int]] = [],  # noqa: B006
@@ -295,7 +299,7 @@ def application() -> web.Application:
     for name, kind in TYPES.items():
         answer_query(typed, f"/{name}", kind)
     functions = default, struct, data_class, typed_dict, several, mapping, rest, no_query, whole
-    for function in (*functions, headers, header_struct, cookies):
+    for function in (*functions, whole_and_query, headers, header_struct, cookies):
         typed.get(f"/{function.__name__}", function)
     typed.get("/path/{id}/{name}", two_of_path)
     typed.get("/colors/{color}", path_color)
@@ -380,6 +384,8 @@ OBJECTS: dict[str, Any] = {  # the JSON of the answer, or the faults
     "no_query?&&": "answered",
     "no_query?a=1&b": [("query", "a", "is not known"), ("query", "b", "is not known")],
     "whole?a=1": {"a": "1"},
+    "whole_and_query?n=1": 1,
+    "whole_and_query?n=1&a=1": [("query", "a", "is not known")],
 }
 
 
