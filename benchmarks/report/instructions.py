@@ -6,13 +6,15 @@ from collections.abc import Iterator
 from benchmarks.case import CASES, SHAPES
 from benchmarks.figures import Instructions
 from benchmarks.report.table import NONE, heading, table
-from benchmarks.results import Results
+from benchmarks.results import Entrant, Results
 
 REFERENCE = "aiohttp"  # what ratios refer to
 SIMPLEST = "index"
 PROFILED = ("parser", "api-hour", "aiohttp")
 MIN_SHOWN = 50  # instructions; a smaller part is left blank
 OURS, THEIRS = "shapes-api-hour", "shapes-aiohttp"
+PARSER = "Gunicorn's parser in Python here, because valgrind cannot run the one in C."
+PARSED = {"flask": "Flask", "django": "Django", "django-ninja": "Django Ninja"}  # by that parser
 
 
 def instructions(results: Results) -> Iterator[str]:
@@ -34,8 +36,7 @@ def instructions(results: Results) -> Iterator[str]:
     yield heading("Instructions")
     yield (
         "Thousands of user-space instructions per request, counted by callgrind; in brackets, their"
-        f" ratio to those of {results.title(REFERENCE)}. Flask and Django use Gunicorn's parser in"
-        " Python here, because valgrind cannot run the one in C."
+        f" ratio to those of {results.title(REFERENCE)}.{_parser(entrants)}"
     )
     rows = [
         [
@@ -49,6 +50,14 @@ def instructions(results: Results) -> Iterator[str]:
     ]
     yield table(["Contender", *cases], rows)
     yield "\n".join(f"* {case}: {CASES[case].title}" for case in cases)
+
+
+def _parser(entrants: list[Entrant]) -> str:
+    """Return the sentence about the contenders that cannot use Gunicorn's parser in C."""
+    names = {entrant.name for entrant in entrants}
+    titles = [title for name, title in PARSED.items() if name in names]
+    use = "uses" if len(titles) == 1 else "use"
+    return f" {' and '.join(titles)} {use} {PARSER}" if titles else ""
 
 
 def profile(results: Results) -> Iterator[str]:

@@ -22,8 +22,11 @@ def test_every_folder_of_a_contender_is_found_and_ours_comes_first() -> None:
 
 def test_the_contenders_are_those_that_the_docs_promise() -> None:
     promised = "api-hour api-hour-stock project aiohttp flask django fastapi starlette blacksheep"
-    promised += " granian socketify fastpysgi sanic robyn parser nginx"
+    promised += " granian socketify fastpysgi sanic robyn litestar django-ninja parser nginx"
     assert set(promised.split()) <= set(CONTENDERS)
+    typed = "api-hour api-hour-stock api-hour-by-hand aiohttp fastapi-typed litestar"
+    typed += " blacksheep-typed robyn django-ninja"
+    assert {name for name in CONTENDERS if "typed" in CONTENDERS[name].cases} == set(typed.split())
 
 
 @pytest.mark.parametrize("name", CONTENDERS)

@@ -57,6 +57,13 @@ def test_the_text_has_the_figures_and_the_ratios() -> None:
     assert "* Gone: it does not listen on its port: no such module" in lines
 
 
+def test_the_contenders_without_the_parser_in_c_are_named() -> None:
+    results = run()
+    assert "Flask uses Gunicorn's parser in Python here" in report(results, "run")["run.inc"]
+    results.leave_out("flask", "Flask", "gone")
+    assert "parser" not in report(results, "run")["run.inc"]
+
+
 def test_a_chart_has_bars_in_proportion_the_smallest_first() -> None:
     charts = report(run(), "run")
     assert sorted(charts) == ["cpu-64.svg", "instructions.svg", "run.inc"]

@@ -1,0 +1,1 @@
+"""A Django project in production settings, with Django Ninja."""
