@@ -14,6 +14,12 @@ from api_hour.http.errors import MAX_ECHO, MAX_FAULTS, Fault, problem
 
 T = TypeVar("T")
 
+# What most clients declare; each other Content-Type is parsed.
+USUAL = frozenset(
+    f"application/json{charset}"
+    for charset in ("", "; charset=utf-8", ";charset=utf-8", "; charset=UTF-8", ";charset=UTF-8")
+)
+
 
 @overload
 async def read_json(request: web.Request, type: type[T], *, limit: int | None = None) -> T: ...
@@ -71,7 +77,12 @@ async def read_body(request: web.Request, limit: int | None = None) -> bytes:
 
 
 def body_nowait(request: web.Request, limit: int | None) -> bytes | None:
-    """Return the same if it can be had at once; otherwise None, and ``read_body`` says why."""
+    """Return the body if it is declared as JSON, in the usual words, and has all arrived.
+
+    Otherwise None: then ``check_media`` and ``read_body`` decide.
+    """
+    if request._message.headers.get(hdrs.CONTENT_TYPE) not in USUAL:
+        return None
     if not hasattr(request, "read_nowait"):  # aiohttp's own; isinstance() is slow for its classes
         return None
     body: bytes | None = request.read_nowait()

@@ -26,7 +26,7 @@ from copy import copy
 from typing import Any
 
 import msgspec
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from api_hour.exceptions import ConfigError
 from api_hour.http.api import answers, forms
@@ -58,12 +58,6 @@ from api_hour.http.server import named
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 UNREADABLE = msgspec.MsgspecError, ValueError, RecursionError
-# Each other one is parsed.
-JSON_TYPES = frozenset(
-    media + charset
-    for media in ("application/json", "application/problem+json")
-    for charset in ("", "; charset=utf-8", ";charset=utf-8", "; charset=UTF-8", ";charset=UTF-8")
-)
 WITHOUT_BODY = "GET", "HEAD"
 
 
@@ -104,8 +98,6 @@ class _Writer:
         self._refusal = Refusal(operation, self._readings, self._body)
         self.scope: dict[str, Any] = {
             "Encoded": Encoded,
-            "CONTENT_TYPE": hdrs.CONTENT_TYPE,
-            "JSON_TYPES": JSON_TYPES,
             "UNREADABLE": UNREADABLE,
             "answer": answers.answer,
             "body_nowait": body_nowait,
@@ -183,10 +175,9 @@ class _Writer:
             self._add(1, "body = copy(default)")
             self._add(1, "if request.body_exists:")
             depth = 2
-        self._add(depth, "if request.headers.get(CONTENT_TYPE) not in JSON_TYPES:")
-        self._add(depth + 1, "check_media(request)")
         self._add(depth, f"content = body_nowait(request, {limit})")
         self._add(depth, "if content is None:")
+        self._add(depth + 1, "check_media(request)")
         self._add(depth + 1, f"content = await read_body(request, {limit})")
         self._add(depth, "try:")
         self._add(depth + 1, "if not content.isascii():")

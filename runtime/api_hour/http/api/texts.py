@@ -162,6 +162,8 @@ def path_reader(kind: Any) -> Callable[[str], Any]:
     read = scalar_reader(inspect.type_info(kind))
     if kind is str:
         return read
+    if kind is int:
+        return _path_integer
     return lambda text: convert(read(text), kind)
 
 
@@ -216,6 +218,12 @@ def _integer(text: str) -> int | str:
         whole, _, rest = text.partition(".")
         return _integer(whole) if rest and not rest.strip("0") else text
     return text if digits[0] == "0" and len(digits) > 1 else int(text)
+
+
+def _path_integer(text: str) -> int:
+    """Do what ``convert`` would do next, for the most frequent type."""
+    number = _integer(text)
+    return convert(number, int) if number is text else number  # type: ignore[return-value]
 
 
 def _number(text: str) -> float | str:

@@ -216,13 +216,16 @@ class FastConnection(Connection):
         return good
 
     def _finish_in_aiohttp(
-        self, pooled: PooledTask, context: Context, request: Request, start: float
+        self, pooled: PooledTask, context: Context, request: FastRequest, start: float
     ) -> bytes:
         """Finish a request through aiohttp's own code: at once, or in the task if that suspends.
 
         ``pooled.step`` is what the handler waits for, or IDLE when it has returned or raised.
         """
         handle: Any = pooled.remaining_steps
+        found = request._found
+        if found is not None and found[0].rescue is not None:
+            handle = partial(found[0].rescue, handler=handle)
         if self._connections.options.request_timeout and pooled.step is not IDLE:
             handle = partial(self._connections.limits.within, handle)
         steps: Steps = self._handle_as_aiohttp(request, start, handle)

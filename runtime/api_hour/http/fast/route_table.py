@@ -35,6 +35,8 @@ from aiohttp.web_urldispatcher import (
     UrlMappingMatchInfo,
 )
 
+from api_hour.http.errors import json_errors
+
 KNOWN = PlainResource, DynamicResource, StaticResource, PrefixedSubAppResource
 
 
@@ -43,6 +45,9 @@ class Route:
     """A handler wrapped in its middlewares, and what a match_info consists of."""
 
     handler: Callable[[Any], Any]
+    # json_errors, if it is the outermost middleware: it does nothing before its handler fails or
+    # waits, so it is put around what is left then, and costs the others nothing.
+    rescue: Callable[..., Any] | None
     route: AbstractRoute
     apps: list[web.Application]
     app: web.Application
@@ -169,24 +174,26 @@ def _resolve(app: web.Application, method: str, path: str) -> UrlMappingMatchInf
 def _route(app: web.Application, info: UrlMappingMatchInfo) -> Route | None:
     """Return the route of ``info``, or None if its handler is not a coroutine function."""
     info.add_app(app)
-    handler = info.handler
+    handler, rescue = info.handler, None
     if app._run_middlewares:
-        handler = _wrap_in_middlewares(handler, info.apps)
+        handler, rescue = _wrap_in_middlewares(handler, info.apps)
     if not iscoroutinefunction(handler):
         return None
     resource = info.route.resource
     name = "" if resource is None else resource.canonical
-    return Route(handler, info.route, info._apps, info.current_app, name)
+    return Route(handler, rescue, info.route, info._apps, info.current_app, name)
 
 
-def _wrap_in_middlewares(handler: Any, apps: tuple[web.Application, ...]) -> Any:
-    """Wrap a handler as aiohttp does.
+def _wrap_in_middlewares(handler: Any, apps: tuple[web.Application, ...]) -> tuple[Any, Any]:
+    """Wrap a handler as aiohttp does, and return what is to rescue it.
 
     The last middleware of each application is aiohttp's own and sets the current application.
     Where there is only one, it is left out.
     """
     if len(apps) > 1:
-        return _cached_build_middleware(handler, apps)
-    for middleware, _ in (apps[0]._middlewares_handlers or ())[:-1]:
+        return _cached_build_middleware(handler, apps), None
+    middlewares = [middleware for middleware, _ in (apps[0]._middlewares_handlers or ())[:-1]]
+    rescue = middlewares.pop() if middlewares and middlewares[-1] is json_errors else None
+    for middleware in middlewares:
         handler = update_wrapper(partial(middleware, handler=handler), handler)
-    return handler
+    return handler, rescue
