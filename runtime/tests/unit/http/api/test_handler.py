@@ -325,6 +325,7 @@ def test_an_optional_body_may_be_absent_null_or_wrong(client: Client) -> None:
     assert client("POST", "/optional", data=b"null", headers=JSON).json is None
     assert client("POST", "/optional", json={"id": 1}).json == {"id": 1, "title": ""}
     assert client("POST", "/optional", json={"id": "1"}).status == 422
+    assert client("POST", "/optional?a=1").faults == [("query", "a", "is not known")]
     assert client("POST", "/optional", data=b"[", headers=JSON).status == 400
 
 

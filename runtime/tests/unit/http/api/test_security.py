@@ -136,6 +136,8 @@ def test_groups_add_to_what_the_api_asks_for() -> None:
             sent[header] = f"of-{key}"
             paths = "/", "/group/", "/group/more"
             seen.append([client("GET", path, headers=sent).status for path in paths])
+        del sent["X-API-Key"]
+        assert {client("GET", path, headers=sent).status for path in paths} == {401}
     assert seen == [[200, 401, 401], [200, 200, 401], [200, 200, 200]]
 
 

@@ -565,6 +565,19 @@ def test_recursive_and_generic_types_are_read_and_written() -> None:
     assert refused.faults == [("body", "children[0].value", "must be a decimal number")]
 
 
+def test_a_function_with_some_arguments_given_may_be_a_provider() -> None:
+    async def sized(kind: type[Pool], size: Query[int]) -> Pool:
+        return kind() if size else LargePool()
+
+    async def endpoint(pool: Pool) -> str:
+        return type(pool).__name__
+
+    typed = api()
+    typed.provide(functools.partial(sized, SmallPool))
+    typed.get("/", endpoint)
+    assert ask(typed._app, "GET", "/?size=1").json == "SmallPool"
+
+
 def test_an_annotated_type_is_provided_by_its_plain_one() -> None:
     async def endpoint(pool: Annotated[Pool, "for reading"]) -> str:
         return type(pool).__name__
