@@ -56,6 +56,7 @@ FILES = (
     File("<<cookiecutter.project_slug>>/services/records.py", DATABASE),
     File("tests/conftest_database.py", DATABASE, "conftest.py"),
     File("tests/conftest_none.py", NO_DATABASE, "conftest.py"),
+    File("tests/test_records.py", DATABASE),
     File("tests/test_services.py", DATABASE),
 )
 

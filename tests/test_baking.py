@@ -1,5 +1,6 @@
 """What the template generates, and which answers it refuses."""
 
+import json
 import os
 import re
 import subprocess
@@ -12,25 +13,28 @@ import docutils.nodes
 import pytest
 import yaml
 from cookiecutter.exceptions import FailedHookException
+from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from api_hour.config import logging_yaml, yaml_document
 from testkit.projects import DATABASES, PRODUCT, ROOT, bake, git
 
 # The files of a project by answer, written independently of the hook's table.
 ALWAYS = """
-    .api-hour.json .gitattributes .gitignore Makefile README.rst pyproject.toml
+    .api-hour.json .env.example .gitattributes .gitignore Makefile README.rst openapi.json
+    pyproject.toml
     deploy/install.sh
     etc/hello/gunicorn.conf.py etc/hello/logging.yaml etc/hello/main.yaml
     hello/__init__.py hello/container.py hello/routes.py hello/settings.py
     hello/endpoints/__init__.py hello/endpoints/health.py hello/endpoints/index.py
     tests/__init__.py tests/conftest.py tests/test_daemon.py tests/test_endpoints.py
+    tests/test_openapi.py
 """
 WITH_DATABASE = """
     hello/endpoints/records.py
     hello/engines/__init__.py hello/engines/postgresql.py
     hello/migrations/0001_records.sql
     hello/services/__init__.py hello/services/records.py
-    tests/test_services.py
+    tests/test_records.py tests/test_services.py
 """
 WITH_CONTAINER = """
     .dockerignore Dockerfile
@@ -180,9 +184,9 @@ def test_no_folder_is_empty(project: Path) -> None:
 def test_a_project_stays_small(project: Path) -> None:
     code = [path for path in files(project) if path.suffix == ".py"]
     lines = [len(path.read_text().splitlines()) for path in code if "tests" not in path.parts]
-    assert len(files(project)) <= 45
-    assert len(code) <= 20
-    assert sum(lines) < 500
+    assert len(files(project)) <= 48
+    assert len(code) <= 22
+    assert sum(lines) < 550
 
 
 TRACES = {
@@ -256,6 +260,18 @@ def test_the_logs_can_be_set_up_in_either_form(
     settings = logging_yaml.read(document, "hello")
     assert settings["handlers"]["console"]["formatter"] == (form or "text")
     assert settings["loggers"]["gunicorn.access"] == {"level": "INFO"}
+
+
+def test_the_document_of_the_api_is_valid_and_has_the_routes(
+    project: Path, options: dict[str, str]
+) -> None:
+    document = json.loads((project / "openapi.json").read_text())
+    OpenAPIV31SpecValidator(document).validate()
+    routes = (project / "hello" / "routes.py").read_text()
+    found = re.findall(r'api\.(get|post|delete)\("([^"]+)"', routes)
+    operations = [(method, path) for path, item in document["paths"].items() for method in item]
+    assert sorted(operations) == sorted(found)
+    assert len(found) == (1 if options["database"] == "none" else 5)
 
 
 def test_the_readme_is_valid(project: Path) -> None:

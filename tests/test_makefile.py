@@ -100,6 +100,19 @@ def test_a_migration_that_would_be_skipped_is_refused_by_name(tmp_path: Path) ->
     assert not (project.folder / ".venv").exists()
 
 
+def test_a_migration_begins_with_the_next_number(tmp_path: Path) -> None:
+    project = Project(bake(tmp_path / "out", database="aiopg"))
+    migrations = project.package / "migrations"
+    for name, made in (("add_notes", "0002_add_notes.sql"), ("more", "0003_more.sql")):
+        assert f"hello/migrations/{made}" in project.succeed("migration", f"NAME={name}")
+        assert (migrations / made).read_text() == "-- migrate:up\n\n-- migrate:down\n"
+    for name in ("", "add notes", "Add", "a;b", "a/b"):
+        result = project.make("migration", f"NAME={name}")
+        assert (result.returncode, "NAME=add_notes" in result.stderr) == (2, True)
+    assert len(list(migrations.iterdir())) == 3
+    assert project.succeed("migrations") == ""
+
+
 @pytest.mark.parametrize("place", ["moved", "moved, with spaces " + "x" * 100])
 def test_an_environment_that_was_made_in_another_folder_is_made_again(
     place: str, tmp_path: Path

@@ -41,6 +41,7 @@ from testkit.waiting import until
 
 Projects = Callable[[str], Project]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # the first one installs for all
+NAMES_THE_SAMPLE = re.compile(r"\brecords?\b|api[-_]key", re.IGNORECASE)
 SLACK = 3.0  # times the promised value, on a busy machine
 
 
@@ -98,6 +99,113 @@ def test_a_fresh_project_passes_its_own_tests_beside_its_daemon(project: Project
         run.leaves_nothing()
 
 
+def test_make_openapi_writes_the_file_as_it_is_generated(project: Project) -> None:
+    file = project.folder / "openapi.json"
+    generated = file.read_text()
+    file.unlink()
+    project.succeed("openapi")
+    assert file.read_text() == generated
+
+
+def test_a_document_that_is_not_that_of_the_code_fails_the_tests(projects: Projects) -> None:
+    project = projects("none")
+    with project.edited(project.package / "endpoints" / "index.py", "message: str", "message: int"):
+        result = project.make("test", "PYTEST_ARGS=tests/test_openapi.py")
+    assert result.returncode == 2
+    assert "run make openapi" in result.stdout
+
+
+def test_the_file_env_is_read_and_the_environment_takes_precedence(
+    projects: Projects, tmp_path: Path
+) -> None:
+    project = _variant(projects, tmp_path, {"database": "none", "ci": "none"})
+    (project.folder / "tests" / "test_env.py").write_text(
+        "import os\n\n\n"
+        "def test_the_environment() -> None:\n"
+        "    print(os.environ['PLAIN'], os.environ['WON'])\n"
+    )
+    text = "# a comment\nPLAIN=a 'b' \"c\" $HOME `id` & \\ #d=e\nWON=by the file"
+    (project.folder / ".env").write_text(text)
+    arguments = "PYTEST_ARGS=--quiet --capture=no tests/test_env.py"
+    said = project.succeed("test", arguments, WON="by the environment")
+    assert "a 'b' \"c\" $HOME `id` & \\ #d=e by the environment\n" in said
+
+
+def test_the_key_in_the_file_env_protects_what_writes(projects: Projects, tmp_path: Path) -> None:
+    project = _variant(projects, tmp_path, {"database": "aiopg", "ci": "none"})
+    (project.folder / ".env").write_text("HTTP_API_KEY=secret\nHTTP_DOCS=false\n")
+    with project.running() as run:
+        assert run.ask("/records", "POST", {"name": "first"}).status == 401
+        assert [run.ask(path).status for path in ("/records", "/docs")] == [200, 404]
+        run.press_ctrl_c()
+        run.leaves_nothing()
+
+
+def test_psql_asks_the_database_of_make_run(projects: Projects) -> None:
+    project = projects("aiopg")
+    command = ["make", "--silent", "psql"]
+    result = subprocess.run(
+        command,
+        cwd=project.folder,
+        env=project.surroundings(),
+        input="SELECT 6 * 7 AS answer;\n",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (result.returncode, "42" in result.stdout) == (0, True), result.stderr
+
+
+def test_without_its_page_s_package_a_daemon_that_shall_serve_it_says_what_to_install(
+    projects: Projects,
+) -> None:
+    project = projects("none")
+    (files,) = project.folder.glob(".venv/lib/python*/site-packages/offapi")
+    files.rename(files.with_name("gone"))
+    try:
+        command = [".venv/bin/api_hour", "hello:Container", "--check"]
+        result = subprocess.run(
+            command,
+            cwd=project.folder,
+            env=project.surroundings() | {"HTTP_DOCS": "true"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    finally:
+        files.with_name("gone").rename(files)
+    assert result.returncode != 0
+    assert "needs offapi: pip install 'offapi>=0.1.4'" in result.stderr
+
+
+@pytest.mark.parametrize("database", ["aiopg", "asyncpg"])
+def test_the_commands_of_the_readme_remove_the_sample(
+    projects: Projects, tmp_path: Path, database: str
+) -> None:
+    project = _variant(projects, tmp_path, {"database": database})
+    readme = (project.folder / "README.rst").read_text()
+    part = re.split(r"\nRemove the sample\n-+\n", readme)[1].split("\nVerbs\n")[0]
+    script = "\n".join(re.findall(r"^    \$ (.*)$", part, re.MULTILINE))
+    run = subprocess.run(
+        ["sh", "-ec", f"cd ..\n{script}"],
+        cwd=project.package,
+        env=project.surroundings(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    texts = {
+        path.name: path.read_text("latin-1")
+        for path in project.folder.rglob("*")
+        if path.is_file() and ".venv" not in path.parts
+    }
+    left = {name for name, text in texts.items() if NAMES_THE_SAMPLE.search(text)}
+    assert left <= {"README.rst", "pin.py", "install.sh"}
+    assert "Success: no issues found" in project.succeed("check")
+    assert re.search(r"= \d+ passed in", project.succeed("test"))
+
+
 def test_a_first_start_names_its_slow_steps(with_database: Project) -> None:
     steps = re.findall(r"^(Making|Building|Installing) .*$", with_database.installing, re.MULTILINE)
     assert steps == ["Making", "Building", "Installing"]
@@ -135,6 +243,8 @@ def test_make_run_serves_keeps_records_and_ends_on_ctrl_c(with_database: Project
 def test_make_run_serves_without_a_database(projects: Projects) -> None:
     with projects("none").running() as run:
         assert run.ask("/").json() == {"message": "Hello, World!"}
+        assert f"    http://127.0.0.1:{run.http}/docs\n" in run.console
+        assert b"swagger" in run.ask("/docs").body
         assert {run.health(name) for name in ("live", "ready", "engines")} == {200}
         run.press_ctrl_c()
         run.leaves_nothing()
@@ -193,10 +303,10 @@ def test_root_runs_a_project_below_a_closed_folder_without_user_namespaces(
     project.user = ["unshare", "--mount", "sh", "-c", ENTER, str(root), str(project.folder)]
     try:
         ids = []
-        for _ in range(2):
+        for turn in range(2):
             with project.running() as run:
                 assert f"its data is in /var/lib/{project.folder.name}-" in run.console
-                ids.append(run.ask("/records", "POST", {"name": "kept"}).json()["id"])
+                ids.append(run.ask("/records", "POST", {"name": f"kept {turn}"}).json()["id"])
                 run.press_ctrl_c()
                 run.leaves_nothing()
         assert ids == [1, 2]

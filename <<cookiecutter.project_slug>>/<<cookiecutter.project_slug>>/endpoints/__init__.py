@@ -1,1 +1,1 @@
-"""Endpoints turn a request into a service call, and its result into a response."""
+"""Endpoints say by their types what they take and give, and call a service in between."""

@@ -1,9 +1,14 @@
 """The first page."""
 
-import api_hour
-from aiohttp import web
+import msgspec
 
 
-async def index(request: web.Request) -> api_hour.JSON:
+class Greeting(msgspec.Struct, frozen=True):
+    """A greeting."""
+
+    message: str
+
+
+async def index() -> Greeting:
     """Greet."""
-    return api_hour.JSON({"message": "Hello, World!"})
+    return Greeting("Hello, World!")

@@ -1,73 +1,70 @@
-"""The URLs of records: input is checked here, the work is done in the service."""
+"""The URLs of records: the types say what is accepted, the work is done in the service."""
 
-import re
 from typing import Annotated
 
-import api_hour
 import msgspec
 from aiohttp import web
+from api_hour import Body, Query, Reply, Text
 
 from ..engines.postgresql import Pool
 from ..services import records
+from ..services.records import Record
 
-POOL = web.AppKey("POOL", Pool)
-ID = re.compile(r"[0-9]{1,18}")  # eighteen digits always fit the column's bigint
+BIGGEST = 2**63 - 1  # of PostgreSQL's bigint
+ID = Annotated[int, msgspec.Meta(ge=1, le=BIGGEST)]
+Tag = Annotated[Text, msgspec.Meta(min_length=1, max_length=50)]
 
 
 class NewRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The body of a POST."""
+    """What a client tells of a new record."""
 
-    # PostgreSQL stores every character except NUL.
-    name: Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"\A[^\0]*\Z")]
+    name: Annotated[Text, msgspec.Meta(min_length=1, max_length=200)]
+    tags: Annotated[frozenset[Tag], msgspec.Meta(max_length=20)] = frozenset()
 
 
-class Page(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The query string of a list: at most ``limit`` records with an id above ``after``."""
+class Page(msgspec.Struct, frozen=True):
+    """Which records are listed: at most ``limit``, with an id above ``after``, with that tag."""
 
     limit: Annotated[int, msgspec.Meta(ge=1, le=100)] = 20
-    after: Annotated[int, msgspec.Meta(ge=0, lt=10**18)] = 0
+    after: Annotated[int, msgspec.Meta(ge=0, le=BIGGEST)] = 0
+    tag: Tag | None = None
 
 
-async def create(request: web.Request) -> api_hour.JSON:
-    """Create a record."""
-    new = await api_hour.read_json(request, NewRecord)
-    record = await records.create(request.app[POOL], new.name)
-    location = {"Location": f"/records/{record.id}"}
-    return api_hour.JSON(msgspec.to_builtins(record), status=201, headers=location)
+class RecordPage(msgspec.Struct, frozen=True):
+    """Some records, and the ``after`` of the next page, or null."""
+
+    records: list[Record]
+    after: int | None
 
 
-async def list_page(request: web.Request) -> api_hour.JSON:
-    """List records by id; ``after`` in the response is the cursor of the next page, or null."""
+async def create(new: Body[NewRecord], pool: Pool) -> Reply[Record]:
+    """Create a record, whose name nobody else has."""
     try:
-        page = msgspec.convert(dict(request.query), Page, strict=False)
-    except msgspec.ValidationError as error:
-        raise web.HTTPUnprocessableEntity(text=str(error)) from error
-    found = await records.list_after(request.app[POOL], page.after, page.limit)
-    after = found[-1].id if len(found) == page.limit else None
-    return api_hour.JSON({"records": msgspec.to_builtins(found), "after": after})
+        record = await records.create(pool, new.name, new.tags)
+    except records.NameTaken as error:
+        raise web.HTTPConflict(text=str(error)) from error
+    return Reply(record, headers={"Location": f"/records/{record.id}"})
 
 
-async def read(request: web.Request) -> api_hour.JSON:
+async def list_page(page: Query[Page], pool: Pool) -> RecordPage:
+    """List records by id, page by page."""
+    found = await records.list_after(pool, page.after, page.limit, page.tag)
+    return RecordPage(found, found[-1].id if len(found) == page.limit else None)
+
+
+async def read(id: ID, pool: Pool) -> Record:
     """Return one record."""
-    record = await records.read(request.app[POOL], _id(request))
+    record = await records.read(pool, id)
     if record is None:
-        raise _unknown(request)
-    return api_hour.JSON(msgspec.to_builtins(record))
+        raise _unknown(id)
+    return record
 
 
-async def delete(request: web.Request) -> web.Response:
+async def delete(id: ID, pool: Pool) -> None:
     """Delete one record."""
-    if not await records.delete(request.app[POOL], _id(request)):
-        raise _unknown(request)
-    return web.Response(status=204)
+    if not await records.delete(pool, id):
+        raise _unknown(id)
 
 
-def _id(request: web.Request) -> int:
-    """Return the id in the path; answer 404 to what cannot be an id."""
-    if not ID.fullmatch(request.match_info["id"]):
-        raise _unknown(request)
-    return int(request.match_info["id"])
-
-
-def _unknown(request: web.Request) -> web.HTTPNotFound:
-    return web.HTTPNotFound(text=f"There is no record with the id {request.match_info['id']}")
+def _unknown(record_id: int) -> web.HTTPNotFound:
+    return web.HTTPNotFound(text=f"There is no record with the id {record_id}")

@@ -32,7 +32,7 @@ class Lines:
     async def _keep(self, name: str) -> bytes:
         try:
             record = await records.create(self._pool, name[:200])
-        except api_hour.DatabaseError as error:
+        except (api_hour.DatabaseError, records.NameTaken) as error:
             return f"error: {error}\n".encode()
         return f"{record.id}\n".encode()
 

@@ -9,9 +9,11 @@ Seconds = Annotated[float, msgspec.Meta(gt=0)]
 
 
 class HTTP(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Limits on what a client may send."""
+    """What clients may send and see."""
 
     body_limit: Count = 262_144  # bytes of a request's body
+    docs: bool = False  # serve the page /docs and the document /openapi.json
+    api_key: str = ""  # what clients that write must send as X-API-Key; empty: nothing
 
 
 class PostgreSQL(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,12 +1,17 @@
 """The URL of the figures."""
 
-import api_hour
-from aiohttp import web
+import msgspec
 
+from ..engines.postgresql import Pool
 from ..services import statistics
-from .records import POOL
 
 
-async def show(request: web.Request) -> api_hour.JSON:
+class Statistics(msgspec.Struct, frozen=True):
+    """How much is kept."""
+
+    records: int
+
+
+async def show(pool: Pool) -> Statistics:
     """Show how many records there are."""
-    return api_hour.JSON({"records": await statistics.count_records(request.app[POOL])})
+    return Statistics(await statistics.count_records(pool))

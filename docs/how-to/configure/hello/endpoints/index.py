@@ -1,11 +1,16 @@
 """The first page."""
 
-import api_hour
-from aiohttp import web
+import msgspec
 
-GREETING = web.AppKey("GREETING", str)
+from ..settings import HTTP
 
 
-async def index(request: web.Request) -> api_hour.JSON:
+class Greeting(msgspec.Struct, frozen=True):
+    """A greeting."""
+
+    message: str
+
+
+async def index(settings: HTTP) -> Greeting:
     """Greet."""
-    return api_hour.JSON({"message": request.app[GREETING]})
+    return Greeting(settings.greeting)

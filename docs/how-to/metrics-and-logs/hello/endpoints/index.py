@@ -2,7 +2,7 @@
 
 import logging
 
-import api_hour
+import msgspec
 from aiohttp import web
 from prometheus_client import Counter
 
@@ -10,8 +10,14 @@ GREETINGS = Counter("greetings", "How often somebody was greeted")
 logger = logging.getLogger(__name__)
 
 
-async def index(request: web.Request) -> api_hour.JSON:
+class Greeting(msgspec.Struct, frozen=True):
+    """A greeting."""
+
+    message: str
+
+
+async def index(request: web.Request) -> Greeting:
     """Greet."""
     GREETINGS.inc()
     logger.info("Greeting %s", request.remote)
-    return api_hour.JSON({"message": "Hello, World!"})
+    return Greeting("Hello, World!")

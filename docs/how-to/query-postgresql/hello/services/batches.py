@@ -1,17 +1,14 @@
-"""Names that are stored together."""
+"""Records that are stored together."""
 
 from ..engines.postgresql import Pool, UniqueViolation
-
-
-class NameTaken(Exception):
-    """One of the names is stored already, so none of them is."""
+from .records import NameTaken
 
 
 async def create(pool: Pool, names: list[str]) -> list[int]:
-    """Store every name, or none of them; return their ids."""
+    """Store a record of every name, or none at all; return their ids. Raises NameTaken."""
     query = "INSERT INTO records (name) VALUES (%s) RETURNING id"
     try:
         async with pool.transaction() as connection:
             return [await connection.fetchval(query, name) for name in names]
     except UniqueViolation as error:
-        raise NameTaken from error
+        raise NameTaken("There is a record with one of the names") from error

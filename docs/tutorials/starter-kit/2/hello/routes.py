@@ -9,22 +9,28 @@ from .endpoints import health, index, records, stars
 from .engines import Engines
 from .settings import HTTP
 
+# The API, as its document calls it; most releases leave its version as it is.
+TITLE = "hello"
+VERSION = "1.0"
+
 
 def http(settings: HTTP, engines: Engines) -> web.Application:
-    """Return the application of the listener ``http``."""
-    app = web.Application(middlewares=[api_hour.json_errors], client_max_size=settings.body_limit)
-    app[records.POOL] = engines.postgresql
-    app.router.add_get("/", index.index)
-    app.router.add_get("/records", records.list_page)
-    app.router.add_post("/records", records.create)
-    app.router.add_get("/records/{id}", records.read)
-    app.router.add_delete("/records/{id}", records.delete)
-    app.router.add_post(r"/records/{id:[0-9]{1,18}}/stars", stars.add)
+    """Return the application of the listener ``http``; its endpoints are typed."""
+    app = web.Application(client_max_size=settings.body_limit)
+    api = api_hour.API(app, title=TITLE, version=VERSION, docs=settings.docs)
+    api.provide(engines.postgresql)
+    key = [api_hour.APIKey(settings.api_key)] if settings.api_key else []
+    api.get("/", index.index)
+    api.get("/records", records.list_page)
+    api.post("/records", records.create, status=201, errors=[409], security=key)
+    api.get("/records/{id}", records.read, errors=[404])
+    api.delete("/records/{id}", records.delete, errors=[404], security=key)
+    api.post("/records/{id}/stars", stars.add, errors=[404], security=key)
     return app
 
 
 def admin(container: api_hour.Container, engines: Mapping[str, health.Engine]) -> web.Application:
-    """Return the application of the listener ``admin``."""
+    """Return the application of the listener ``admin``; its endpoints are aiohttp's handlers."""
     app = web.Application(middlewares=[api_hour.json_errors])
     app[health.CONTAINER] = container
     app[health.ENGINES] = engines

@@ -1,16 +1,22 @@
 """The stars of a record."""
 
-import api_hour
+import msgspec
 from aiohttp import web
 
+from ..engines.postgresql import Pool
 from ..services import stars
-from .records import POOL
+from .records import ID
 
 
-async def add(request: web.Request) -> api_hour.JSON:
+class Stars(msgspec.Struct, frozen=True):
+    """How many stars a record has."""
+
+    stars: int
+
+
+async def add(id: ID, pool: Pool) -> Stars:
     """Give a record one more star."""
-    record = int(request.match_info["id"])
-    count = await stars.add(request.app[POOL], record)
+    count = await stars.add(pool, id)
     if count is None:
-        raise web.HTTPNotFound(text=f"There is no record with the id {record}")
-    return api_hour.JSON({"stars": count})
+        raise web.HTTPNotFound(text=f"There is no record with the id {id}")
+    return Stars(count)
