@@ -437,10 +437,11 @@ def test_a_provider_takes_the_path_of_each_endpoint_that_it_serves() -> None:
     typed.provide(load)
     typed.get("/users/{id}", read)
     typed.put("/users/{id}/name", rename)
-    assert ask(app, "GET", "/users/3").json == "user 3"
-    assert ask(app, "PUT", "/users/3/name").json == [3, "user 3"]
-    assert ask(app, "GET", "/users/9").json["detail"] == "There is no user 9"
-    refused = ask(app, "GET", "/users/x")
+    with served(app) as client:
+        assert client("GET", "/users/3").json == "user 3"
+        assert client("PUT", "/users/3/name").json == [3, "user 3"]
+        assert client("GET", "/users/9").json["detail"] == "There is no user 9"
+        refused = client("GET", "/users/x")
     assert (refused.status, refused.faults) == (404, [("path", "id", "must be an integer")])
 
 
