@@ -10,7 +10,17 @@ from aiohttp import web
 from api_hour.exceptions import ConfigError
 from api_hour.http.api.events import Streams
 from api_hour.http.api.handler import compile_handler
-from api_hour.http.api.operation import EVENTS, JSON, NOTHING, Operation, Provided, Security
+from api_hour.http.api.operation import (
+    EVENTS,
+    JSON,
+    NOTHING,
+    PATH,
+    Call,
+    Operation,
+    Parameter,
+    Provided,
+    Security,
+)
 from api_hour.http.api.signature import Providers, Signature, is_async, without_partial
 from api_hour.http.errors import json_errors
 from api_hour.http.server import DOCUMENT
@@ -131,7 +141,7 @@ class Group:
                 "or decorate it with @api_hour.threaded"
             )
         call, answer = signature.call(self._providers), signature.answer()
-        taken = {parameter.name for parameter in call.parameters()}
+        taken = self._check_path(signature, path, keys, call)
         if not call.takes_request() and (left := [key for key in keys if key not in taken]):
             raise signature.wrong(f"no parameter takes {{{left[0]}}} of the path {path}")
         status = options.get("status", 204 if answer.kind == NOTHING else 200)
@@ -159,6 +169,25 @@ class Group:
             security=(*self._security, *_securities(options.get("security", ()))),
             body_limit=limit,
         )
+
+    @staticmethod
+    def _check_path(signature: Signature, path: str, keys: list[str], call: Call) -> Iterable[str]:
+        """Return what is taken of the path; raise ConfigError for what it does not have."""
+        taken: dict[str, Parameter] = {}
+        for parameter in call.parameters():
+            if parameter.place != PATH:
+                continue
+            name = parameter.name
+            if name not in keys:
+                raise signature.wrong(
+                    f"a provider takes {name} from the path, and {path} has no {{{name}}}: say "
+                    "where it comes from, as in Query[...]"
+                )
+            if taken.setdefault(name, parameter) != parameter:
+                raise signature.wrong(
+                    f"{{{name}}} of the path {path} has one type here and another in a provider"
+                )
+        return taken
 
 
 class API(Group):
@@ -253,7 +282,7 @@ class API(Group):
         if not inspect.isroutine(without_partial(source)):
             self._providers.add(Provided(source), type(source) if as_ is None else as_)
             return
-        signature = Signature(source, ())
+        signature = Signature(source, None)
         if not inspect.iscoroutinefunction(source):
             raise signature.wrong("API.provide needs an object, or a function with async def")
         kind = signature.returned() if as_ is None else as_

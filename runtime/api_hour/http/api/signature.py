@@ -84,10 +84,14 @@ class Providers:
 class Signature:
     """The signature of one function of the project."""
 
-    def __init__(self, function: Callable[..., Any], path_keys: Collection[str]) -> None:
-        """Raises ConfigError for a function whose signature cannot be read."""
+    def __init__(self, function: Callable[..., Any], path_keys: Collection[str] | None) -> None:
+        """Raises ConfigError for a function whose signature cannot be read.
+
+        ``path_keys`` is None for a provider, whose paths are those of the endpoints that take it.
+        """
         self.function = function
-        self._path_keys = path_keys
+        self._is_provider = path_keys is None
+        self._path_keys = path_keys or ()
         try:
             self._hints = typing.get_type_hints(_called(function), include_extras=True)
             self._signature = inspect.signature(function)
@@ -224,12 +228,14 @@ class Signature:
             provided = providers.find(declared)
         except ConfigError as error:
             raise self.wrong(f"parameter {name}: {error}") from None
-        if provided is None:
-            raise self.wrong(
-                f"parameter {name} is a {_text(declared)}, which is neither in the path nor "
-                f"provided: say where it comes from by {MARKERS}, or give it to api.provide()"
-            )
-        return provided
+        if provided is not None:
+            return provided
+        if self._is_provider and _may_be_text(declared):
+            return self._of_path(name, declared, msgspec.NODEFAULT)
+        raise self.wrong(
+            f"parameter {name} is a {_text(declared)}, which is neither in the path nor "
+            f"provided: say where it comes from by {MARKERS}, or give it to api.provide()"
+        )
 
     def _of_path(self, name: str, declared: Any, default: Any) -> Parameter:
         if default is not msgspec.NODEFAULT:
@@ -353,6 +359,15 @@ def _reply_type(declared: Any) -> Any:
     if declared is Reply:
         return Any
     return get_args(declared)[0] if get_origin(declared) is Reply else declared
+
+
+def _may_be_text(declared: Any) -> bool:
+    """Return whether a part of a path can be of that type."""
+    try:
+        texts.scalar_reader(msgspec.inspect.type_info(declared))
+    except (TypeError, NameError, RecursionError):
+        return False
+    return True
 
 
 def _is_request(declared: Any) -> bool:

@@ -420,6 +420,31 @@ def test_a_provider_reads_the_request_by_the_rules_of_an_endpoint(providing: Cli
     assert calls == []
 
 
+def test_a_provider_takes_the_path_of_each_endpoint_that_it_serves() -> None:
+    async def load(id: int) -> User:
+        if id > 5:
+            raise web.HTTPNotFound(text=f"There is no user {id}")
+        return User(f"user {id}")
+
+    async def read(user: User) -> str:
+        return user.name
+
+    async def rename(id: int, user: User) -> list[Any]:
+        return [id, user.name]
+
+    app = web.Application()
+    typed = API(app, title="Test", version="1")
+    typed.provide(load)
+    typed.get("/users/{id}", read)
+    typed.put("/users/{id}/name", rename)
+    with served(app) as client:
+        assert client("GET", "/users/3").json == "user 3"
+        assert client("PUT", "/users/3/name").json == [3, "user 3"]
+        assert client("GET", "/users/9").json["detail"] == "There is no user 9"
+        refused = client("GET", "/users/x")
+    assert (refused.status, refused.faults) == (404, [("path", "id", "must be an integer")])
+
+
 def test_requests_that_overlap_do_not_share_what_is_provided() -> None:
     entered, both = [], asyncio.Event()
 

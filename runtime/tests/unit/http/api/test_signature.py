@@ -447,6 +447,21 @@ def test_a_key_of_an_endpoint_and_another_of_its_provider_are_a_config_error() -
         typed.get("/", endpoint)
 
 
+def test_a_path_that_does_not_have_what_a_provider_takes_of_it_is_a_config_error() -> None:
+    async def load(id: int) -> Pool: ...
+
+    async def endpoint(pool: Pool) -> int: ...
+
+    async def otherwise(id: str, pool: Pool) -> int: ...
+
+    typed = api()
+    typed.provide(load)
+    with pytest.raises(ConfigError, match=r"a provider takes id from the path, and / has no {id}"):
+        typed.get("/", endpoint)
+    with pytest.raises(ConfigError, match=r"{id} of the path /{id} has one type here and another"):
+        typed.get("/{id}", otherwise)
+
+
 class Reader:
     async def __call__(self, n: Query[int]) -> int:
         return n
