@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from api_hour.exceptions import ConfigError as ConfigError
     from api_hour.exceptions import DatabaseError as DatabaseError
     from api_hour.exceptions import DatabaseUnavailable as DatabaseUnavailable
+    from api_hour.exceptions import EngineUnavailable as EngineUnavailable
     from api_hour.exceptions import InvalidArgument as InvalidArgument
     from api_hour.exceptions import PoolExhausted as PoolExhausted
     from api_hour.exceptions import QueryTimeout as QueryTimeout
@@ -57,6 +58,7 @@ _HOMES = {
     "Container": "container",
     "DatabaseError": "exceptions",
     "DatabaseUnavailable": "exceptions",
+    "EngineUnavailable": "exceptions",
     "HTML": "http.responses",
     "HTTPServer": "http.server",
     "InvalidArgument": "exceptions",

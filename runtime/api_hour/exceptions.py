@@ -22,7 +22,11 @@ class DatabaseError(APIHourError):
     """The base of what a database engine reports to a service."""
 
 
-class DatabaseUnavailable(DatabaseError):
+class EngineUnavailable(APIHourError):
+    """An engine cannot do its work for now, such as another service that does not answer."""
+
+
+class DatabaseUnavailable(DatabaseError, EngineUnavailable):
     """No connection to the database can be had, or it broke."""
 
 

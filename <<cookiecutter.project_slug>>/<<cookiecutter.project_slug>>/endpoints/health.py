@@ -12,7 +12,7 @@ class Engine(Protocol):
     """An engine that can be pinged."""
 
     async def ping(self) -> None:
-        """Return once it answers; raise api_hour.DatabaseError if it does not."""
+        """Return once it answers; raise api_hour.EngineUnavailable if it does not."""
 
 
 logger = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ async def _state(name: str, engine: Engine) -> str:
     """Return up or down; why is for the log only, since it may name servers and users."""
     try:
         await engine.ping()
-    except api_hour.DatabaseError as error:
+    except (api_hour.DatabaseError, api_hour.EngineUnavailable) as error:
         logger.warning("%s is down: %s", name, error)
         return "down"
     return "up"

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, TypeVar
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
-from api_hour.exceptions import DatabaseUnavailable, InvalidArgument, PoolExhausted, QueryTimeout
+from api_hour.exceptions import (
+    DatabaseUnavailable,
+    EngineUnavailable,
+    InvalidArgument,
+    PoolExhausted,
+    QueryTimeout,
+)
 from api_hour.http.request import Request, body_error, has_left, is_of_client
 from api_hour.http.responses import PROBLEM, describe, error_body
 
@@ -27,6 +33,7 @@ WHOLES = {"header": "The headers", "cookie": "The cookies"}  # the others: "The 
 RETRY_AFTER = {hdrs.RETRY_AFTER: "1"}  # seconds
 ANSWERS: dict[type[Exception], tuple[type[web.HTTPException], str]] = {
     DatabaseUnavailable: (web.HTTPServiceUnavailable, "The database is unavailable"),
+    EngineUnavailable: (web.HTTPServiceUnavailable, "A service that is needed is unavailable"),
     PoolExhausted: (web.HTTPServiceUnavailable, "The database is busy"),
     QueryTimeout: (web.HTTPGatewayTimeout, "The database took too long"),
     TimeoutError: (web.HTTPGatewayTimeout, "The answer took too long"),
@@ -68,8 +75,9 @@ class Fault:
 async def json_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answer what an endpoint raises with a problem in JSON, as RFC 9457 has it.
 
-    An HTTPException keeps its headers and cookies; redirects are left alone. A database error
-    becomes a 503 or a 504, or a 422 for text that it cannot store. A body that ``request.json()``
+    An HTTPException keeps its headers and cookies; redirects are left alone. An engine that is
+    unavailable becomes a 503, another database error a 503 or a 504, or a 422 for text that it
+    cannot store. A body that ``request.json()``
     cannot read is a 400. Any other exception is logged and becomes a 500 without details.
     """
     try:

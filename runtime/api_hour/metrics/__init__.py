@@ -23,7 +23,7 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import Any, Protocol
 
-from api_hour.exceptions import INSTALL, ConfigError, DatabaseError
+from api_hour.exceptions import INSTALL, ConfigError, DatabaseError, EngineUnavailable
 from api_hour.logs import observers, rate_limit
 from api_hour.metrics import sample_files
 from api_hour.metrics.sample_files import Extra, Sample, SampleFiles, make_key
@@ -72,7 +72,7 @@ class Pool(Protocol):
         """Return the number of tasks that wait for a connection."""
 
     async def ping(self) -> None:
-        """Return once the engine answers; raise api_hour.DatabaseError if it does not."""
+        """Return once the engine answers; raise api_hour.EngineUnavailable if it does not."""
 
 
 # In the master
@@ -423,7 +423,7 @@ async def _ping_forever(pool: Pool, up: Any) -> None:
         try:
             await pool.ping()
             up.set(1)
-        except DatabaseError:
+        except (DatabaseError, EngineUnavailable):
             up.set(0)
         except Exception as error:  # a pool of the project's own may raise anything
             up.set(0)

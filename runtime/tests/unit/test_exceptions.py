@@ -10,20 +10,21 @@ import api_hour
 from api_hour import exceptions
 
 FAMILY = {
-    "APIHourError": Exception,
-    "ConfigError": api_hour.APIHourError,
-    "DatabaseError": api_hour.APIHourError,
-    "DatabaseUnavailable": api_hour.DatabaseError,
-    "InvalidArgument": api_hour.DatabaseError,
-    "PoolExhausted": api_hour.DatabaseError,
-    "QueryTimeout": api_hour.DatabaseError,
+    "APIHourError": (Exception,),
+    "ConfigError": (api_hour.APIHourError,),
+    "DatabaseError": (api_hour.APIHourError,),
+    "DatabaseUnavailable": (api_hour.DatabaseError, api_hour.EngineUnavailable),
+    "EngineUnavailable": (api_hour.APIHourError,),
+    "InvalidArgument": (api_hour.DatabaseError,),
+    "PoolExhausted": (api_hour.DatabaseError,),
+    "QueryTimeout": (api_hour.DatabaseError,),
 }
 
 
-@pytest.mark.parametrize(("name", "parent"), FAMILY.items())
-def test_every_error_has_its_place_in_the_family(name: str, parent: type) -> None:
+@pytest.mark.parametrize(("name", "parents"), FAMILY.items())
+def test_every_error_has_its_place_in_the_family(name: str, parents: tuple[type, ...]) -> None:
     error = getattr(exceptions, name)
-    assert error.__bases__ == (parent,)
+    assert error.__bases__ == parents
     assert getattr(api_hour, name) is error
     assert error.__doc__
 

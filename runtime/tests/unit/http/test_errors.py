@@ -146,16 +146,20 @@ def test_a_problem_repeats_little_of_what_a_client_invents() -> None:
     assert len(detail) < 1020
 
 
-DATABASE = [
+ENGINES = [
     (api_hour.DatabaseUnavailable("host secret is down"), 503, "The database is unavailable", "1"),
+    (
+        *(api_hour.EngineUnavailable("mail.secret:25"), 503),
+        *("A service that is needed is unavailable", "1"),
+    ),
     (api_hour.PoolExhausted("pool secret"), 503, "The database is busy", "1"),
     (api_hour.QueryTimeout("select secret"), 504, "The database took too long", None),
     (TimeoutError("secret"), 504, "The answer took too long", None),
 ]
 
 
-@pytest.mark.parametrize(("error", "status", "message", "retry"), DATABASE, ids=repr)
-def test_an_error_of_the_database_is_answered_without_details_and_logged_once(
+@pytest.mark.parametrize(("error", "status", "message", "retry"), ENGINES, ids=repr)
+def test_an_error_of_an_engine_is_answered_without_details_and_logged_once(
     error: Exception,
     status: int,
     message: str,
