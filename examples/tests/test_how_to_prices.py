@@ -9,6 +9,7 @@ from contextlib import closing
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Origin
 
 from examples.tests.asking import ask
 from testkit.processes import Daemon
@@ -26,7 +27,7 @@ def start(serve: Callable[..., Daemon]) -> Daemon:
 
 def opened(daemon: Daemon, origin: str = PAGE, cookie: dict[str, str] = COOKIE) -> ClientConnection:
     url = f"ws://127.0.0.1:{daemon.port()}/socket"
-    return connect(url, origin=origin, additional_headers=cookie)  # type: ignore[arg-type]
+    return connect(url, origin=Origin(origin), additional_headers=cookie)
 
 
 def test_prices_are_told_both_ways_until_a_reload(serve: Callable[..., Daemon]) -> None:
@@ -55,9 +56,9 @@ def test_prices_are_told_both_ways_until_a_reload(serve: Callable[..., Daemon]) 
 def test_who_may_not_listen_and_what_may_not_be_said(serve: Callable[..., Daemon]) -> None:
     daemon = start(serve)
     assert ask(daemon, "GET /prices").status == 401
-    for wrong, status in (({"cookie": {}}, 401), ({"origin": "https://evil.example"}, 403)):
+    for origin, cookie, status in ((PAGE, {}, 401), ("https://evil.example", COOKIE, 403)):
         with pytest.raises(InvalidStatus) as refused:
-            opened(daemon, **wrong)  # type: ignore[arg-type]
+            opened(daemon, origin, cookie)
         assert refused.value.response.status_code == status
     for said, code in (('{"article": 1}', 1007), (b"bytes", 1007), ("x" * 5000, 1009)):
         with opened(daemon) as socket:
