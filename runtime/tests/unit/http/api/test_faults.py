@@ -1,6 +1,7 @@
 """A refused request: one answer names every fault of every place."""
 
 from collections.abc import Iterator
+from http import HTTPStatus
 from typing import Annotated, Any
 
 import msgspec
@@ -118,7 +119,7 @@ def test_an_answer_has_the_form_of_a_problem(client: Client) -> None:
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert answer.json == {
         "type": "about:blank",
-        "title": "Unprocessable Entity",
+        "title": HTTPStatus(422).phrase,
         "status": 422,
         "detail": "n must be an integer",
         "errors": [{"in": "query", "field": "n", "message": "must be an integer"}],
