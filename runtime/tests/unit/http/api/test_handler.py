@@ -21,7 +21,7 @@ from runtime.tests.unit.http.api.serving import Client, ask, served, serving
 
 JSON = {"Content-Type": "application/json"}
 PROBLEM = "application/problem+json"
-LIMIT = 1000  # bytes of a body
+LIMIT = 100_000  # bytes of a body
 
 
 class Color(enum.Enum):
