@@ -77,8 +77,8 @@ async def json_errors(request: web.Request, handler: Handler) -> web.StreamRespo
 
     An HTTPException keeps its headers and cookies; redirects are left alone. An engine that is
     unavailable becomes a 503, another database error a 503 or a 504, or a 422 for text that it
-    cannot store. A body that ``request.json()``
-    cannot read is a 400. Any other exception is logged and becomes a 500 without details.
+    cannot store. A body that ``request.json()`` cannot read is a 400. Any other exception is logged
+    and becomes a 500 without details.
     """
     try:
         return await handler(request)

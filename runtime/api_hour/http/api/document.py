@@ -7,7 +7,6 @@ by name, so that the same code gives the same bytes.
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import msgspec
@@ -28,7 +27,7 @@ from api_hour.http.api.operation import (
     Parameter,
 )
 from api_hour.http.api.schema import PLACE, READ, TEXT, WRITTEN, Schema, Schemas, of_field
-from api_hour.http.api.signature import custom_types
+from api_hour.http.api.signature import custom_types, without_partial
 from api_hour.http.api.uploads import Upload
 from api_hour.http.responses import PROBLEM
 
@@ -141,9 +140,7 @@ class _Maker:
 
     def _id(self, operation: Operation) -> str:
         """Return the function's name, with the path if another operation has that already."""
-        function: Any = operation.call.function
-        while isinstance(function, partial):
-            function = function.func
+        function = without_partial(operation.call.function)
         name = getattr(function, "__name__", type(function).__name__).strip("<>")
         words = re.findall(r"\w+", VARIABLE.sub(r"\1", operation.path))
         whole = "_".join([name, *words])
@@ -201,13 +198,9 @@ class _Maker:
                 schema["default"] = parameter.default
             yield parameter.key, schema, parameter.required
             return
-        info: Any = inspect.type_info(parameter.type)
-        while isinstance(info, inspect.Metadata):
-            info = info.type
+        info: Any = texts.plain(inspect.type_info(parameter.type))
         for item in info.fields:
-            key = item.encode_name
-            if parameter.place == HEADER:
-                key = key.replace("_", "-")
+            key = texts.wire_key(item.encode_name, parameter.place)
             yield key, of_field(self._schemas, item, TEXT), item.required
 
     def _body(self, operation: Operation) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from aiohttp import web
 from api_hour.exceptions import ConfigError
 from api_hour.http.api import answers, forms
 from api_hour.http.api.events import Streams
-from api_hour.http.api.faults import Refusal
+from api_hour.http.api.faults import UNREADABLE, Refusal
 from api_hour.http.api.operation import (
     BODY,
     COOKIE,
@@ -57,7 +57,6 @@ from api_hour.http.server import named
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-UNREADABLE = msgspec.MsgspecError, ValueError, RecursionError
 WITHOUT_BODY = "GET", "HEAD"
 
 

@@ -4,6 +4,7 @@ It is Swagger UI, from the files of the package offapi. Everything comes from th
 part of the page may load anything else, run inline code, or be framed: see ``POLICY``.
 """
 
+import functools
 import hashlib
 import importlib.util
 import posixpath
@@ -55,9 +56,13 @@ PAGE = """\
 def document_endpoint(make: Callable[[], bytes]) -> Handler:
     """Return a handler that answers with the document; one that a client has is not sent again."""
 
-    async def show_document(request: web.Request) -> web.StreamResponse:
+    @functools.cache
+    def made() -> tuple[bytes, str]:
         body = make()
-        etag = hashlib.sha256(body).hexdigest()[:32]
+        return body, hashlib.sha256(body).hexdigest()[:32]
+
+    async def show_document(request: web.Request) -> web.StreamResponse:
+        body, etag = made()
         headers = {hdrs.CACHE_CONTROL: "no-cache", hdrs.ETAG: f'"{etag}"'}
         if any(known.value in (etag, "*") for known in request.if_none_match or ()):
             return web.Response(status=304, headers=headers)

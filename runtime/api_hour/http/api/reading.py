@@ -68,9 +68,9 @@ class Reading:
                 continue
             if rest is not None:
                 raise ValueError(f"two parameters take all other keys of the {place}")
-            rest = (
-                _or_file(texts.scalar_reader(item)) if place == FORM else texts.scalar_reader(item)
-            )
+            rest = texts.scalar_reader(item)
+            if place == FORM:
+                rest = _or_file(rest)
             self.parts.append(Part(parameter.type, (parameter,), {}, takes_rest=True))
         if single:
             fields += self._add_single(single)
@@ -112,8 +112,7 @@ class Reading:
         return ((key, cookies[key]) for key in self.texts.fields if key in cookies)
 
     def _add_object(self, parameter: Parameter, kind: msgspec.inspect.Type) -> list[texts.Field]:
-        dashed: Callable[[str], str] = lambda name: name.replace("_", "-")  # noqa: E731
-        fields = list(texts.fields_of(kind, dashed if self.place == HEADER else str))
+        fields = list(texts.fields_of(kind, self.place))
         for field in fields:
             self._take(field.key, parameter.name)
         keys = {field.name: field.key for field in fields}

@@ -17,6 +17,7 @@ from api_hour.http.api.answers import Reply
 from api_hour.http.api.events import Event
 from api_hour.http.api.operation import (
     BODY,
+    COOKIE,
     EVENTS,
     FORM,
     HEADER,
@@ -173,7 +174,8 @@ class Signature:
         plain = without_partial(self.function)
         is_object = callable(plain) and not inspect.isclass(plain)
         function = inspect.unwrap(_called(plain) if is_object else plain)
-        return ConfigError(f"endpoint {named(function)}: {message}")
+        what = "provider" if self._is_provider else "endpoint"
+        return ConfigError(f"{what} {named(function)}: {message}")
 
     def _events(self, declared: Any) -> Answer:
         item = (get_args(declared) or (Any,))[0]
@@ -264,7 +266,9 @@ class Signature:
             raise self.wrong(
                 f"parameter {name} takes several keys: give the defaults to its fields"
             )
-        return Parameter(name, place, kind, "" if whole else wire_key(name, place), default)
+        # ``from_`` stands for ``from``, which a name cannot be.
+        key = "" if whole else texts.wire_key(name.rstrip("_") or name, place)
+        return Parameter(name, place, kind, key, default)
 
     def _type_info(self, name: str, kind: Any) -> msgspec.inspect.Type:
         try:
@@ -275,24 +279,20 @@ class Signature:
 
 def is_whole(info: msgspec.inspect.Type, place: str) -> bool:
     """Return whether a parameter takes several keys; raises TypeError if no text can be one."""
-    if texts.item_of_mapping(info) is not None:
-        if place in (HEADER, "cookie"):
+    item = texts.item_of_mapping(info)
+    if item is not None:
+        if place in (HEADER, COOKIE):
             raise TypeError(f"a {place} is asked for by name: take a Struct, or the request")
-        texts.scalar_reader(typing.cast(msgspec.inspect.Type, texts.item_of_mapping(info)))
+        texts.scalar_reader(item)
         return True
-    if texts.is_object(info):
-        many = [field.name for field in texts.fields_of(info) if field.many]
+    is_object = texts.is_object(info)
+    if is_object:
+        has_lists = bool([field for field in texts.fields_of(info, place) if field.many])
     else:
-        many = ["it"] if texts.reader(info)[1] else []
-    if many and place == "cookie":
+        _, has_lists = texts.reader(info)
+    if has_lists and place == COOKIE:
         raise TypeError("a cookie is a single value, and cannot be a list")
-    return texts.is_object(info)
-
-
-def wire_key(name: str, place: str) -> str:
-    """Return the key of a parameter: ``from_`` stands for ``from``, ``_`` for ``-`` in headers."""
-    key = name.rstrip("_") or name
-    return key.replace("_", "-") if place == HEADER else key
+    return is_object
 
 
 def is_async(function: Callable[..., Any]) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 
 from msgspec import convert, inspect
 
+from api_hour.http.api.operation import HEADER
 from api_hour.http.api.uploads import Upload
 
 MAX_DIGITS = 400  # of an integer
@@ -88,39 +89,43 @@ class Texts:
         values[key] = self.rest(text)
 
 
+def wire_key(name: str, place: str) -> str:
+    """Return the key that a name stands for: headers have ``-`` for each ``_``."""
+    return name.replace("_", "-") if place == HEADER else name
+
+
 def is_object(kind: inspect.Type) -> bool:
     """Return whether the fields of a type are the keys on the wire."""
-    return isinstance(_plain(kind), OBJECTS)
+    return isinstance(plain(kind), OBJECTS)
 
 
 def item_of_mapping(kind: inspect.Type) -> inspect.Type | None:
     """Return the type of the values of a mapping from text, which takes all keys; else None."""
-    plain = _plain(kind)
-    if not isinstance(plain, inspect.DictType):
+    declared = plain(kind)
+    if not isinstance(declared, inspect.DictType):
         return None
-    if not isinstance(_plain(plain.key_type), inspect.StrType | inspect.AnyType):
+    if not isinstance(plain(declared.key_type), inspect.StrType | inspect.AnyType):
         raise TypeError("its keys are text: write dict[str, ...]")
-    return plain.value_type
+    return declared.value_type
 
 
-def fields_of(kind: inspect.Type, key: Callable[[str], str] = str) -> Iterator[Field]:
-    """Yield the fields of a Struct, a dataclass or a TypedDict.
+def fields_of(kind: inspect.Type, place: str) -> Iterator[Field]:
+    """Yield the fields of a Struct, a dataclass or a TypedDict, with their keys in a place.
 
-    ``key`` makes what is on the wire of a field's name. Raises TypeError for a field that no text
-    can give.
+    Raises TypeError for a field that no text can give.
     """
-    plain: Any = _plain(kind)
-    if getattr(plain, "array_like", False):
+    declared: Any = plain(kind)
+    if getattr(declared, "array_like", False):
         raise TypeError("its fields have no names on the wire: remove array_like")
-    if getattr(plain, "tag_field", None):
+    if getattr(declared, "tag_field", None):
         raise TypeError("a tag chooses between the types of a body: remove it")
-    for item in plain.fields:
+    for item in declared.fields:
         name = item.encode_name
         try:
             read, many = reader(item.type)
         except TypeError as error:
             raise TypeError(f"its field {name}: {error}") from None
-        yield Field(name, key(name), read, many, item.required, is_file(item.type))
+        yield Field(name, wire_key(name, place), read, many, item.required, is_file(item.type))
 
 
 def is_file(kind: inspect.Type) -> bool:
@@ -169,13 +174,14 @@ def path_reader(kind: Any) -> Callable[[str], Any]:
 
 def _options(kind: inspect.Type) -> list[inspect.Type]:
     """Return the types that a value may have, without null: no text is null."""
-    plain = _plain(kind)
-    options = plain.types if isinstance(plain, inspect.UnionType) else (plain,)
-    found = [_plain(option) for option in options]
+    declared = plain(kind)
+    options = declared.types if isinstance(declared, inspect.UnionType) else (declared,)
+    found = [plain(option) for option in options]
     return [option for option in found if not isinstance(option, inspect.NoneType)]
 
 
-def _plain(kind: inspect.Type) -> inspect.Type:
+def plain(kind: inspect.Type) -> inspect.Type:
+    """Return a type without what its annotations say beside it."""
     while isinstance(kind, inspect.Metadata):
         kind = kind.type
     return kind
